@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/addr.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+
+struct addr addr_from_ipv4(const uint8_t b[4])
+{
+	struct addr a;
+	memcpy(a.b, mapped, sizeof mapped);
+	memcpy(a.b + 12, b, 4);
+	return a;
+}
+
+bool addr_is_ipv4(const struct addr *a)
+{
+	return memcmp(a->b, mapped, sizeof mapped) == 0;
+}
+
+bool addr_is_unspecified(const struct addr *a)
+{
+	static const uint8_t zero[16];
+	return memcmp(a->b, zero, 16) == 0 || (addr_is_ipv4(a) && memcmp(a->b + 12, zero, 4) == 0);
+}
+
+bool addr_is_link_local(const struct addr *a)
+{
+	return a->b[0] == 0xfe && (a->b[1] & 0xc0) == 0x80;
+}
+
+bool addr_is_multicast(const struct addr *a)
+{
+	return a->b[0] == 0xff || (addr_is_ipv4(a) && (a->b[12] & 0xf0) == 0xe0);
+}
+
+bool prefix_has(const struct prefix *p, const struct addr *a)
+{
+	unsigned whole = p->bits / 8, rest = p->bits % 8;
+	if (memcmp(p->addr.b, a->b, whole) != 0)
+		return false;
+	return rest == 0 || ((p->addr.b[whole] ^ a->b[whole]) >> (8 - rest)) == 0;
+}
+
+bool addr_parse(const char *text, struct addr *a)
+{
+	uint8_t four[4];
+	if (inet_pton(AF_INET, text, four) == 1) {
+		*a = addr_from_ipv4(four);
+		return true;
+	}
+	return inet_pton(AF_INET6, text, a->b) == 1;
+}
+
+/* Is anything set behind the prefix's bits? "192.0.2.1/24" is more likely a slip than a wish. */
+static bool has_host_bits(const struct prefix *p)
+{
+	for (unsigned bit = p->bits; bit < 128; bit++)
+		if (p->addr.b[bit / 8] & (0x80u >> (bit % 8)))
+			return true;
+	return false;
+}
+
+bool prefix_parse(const char *text, struct prefix *p)
+{
+	char host[ADDR_TEXT_MAX];
+	const char *slash = strchr(text, '/');
+	size_t n = slash == NULL ? strlen(text) : (size_t)(slash - text);
+	if (n >= sizeof host)
+		return false;
+	memcpy(host, text, n);
+	host[n] = '\0';
+	if (!addr_parse(host, &p->addr))
+		return false;
+	unsigned most = addr_is_ipv4(&p->addr) ? 32 : 128;
+	unsigned long bits = most;
+	if (slash != NULL) {
+		char *end;
+		if (slash[1] < '0' || slash[1] > '9')
+			return false;
+		bits = strtoul(slash + 1, &end, 10);
+		if (*end != '\0' || bits > most)
+			return false;
+	}
+	p->bits = (uint8_t)(128 - most + bits);
+	return !has_host_bits(p);
+}
+
+const char *addr_format(const struct addr *a, char text[ADDR_TEXT_MAX])
+{
+	if (addr_is_ipv4(a))
+		inet_ntop(AF_INET, a->b + 12, text, ADDR_TEXT_MAX);
+	else
+		inet_ntop(AF_INET6, a->b, text, ADDR_TEXT_MAX);
+	return text;
+}
+
+const char *prefix_format(const struct prefix *p, char text[ADDR_TEXT_MAX + 4])
+{
+	char host[ADDR_TEXT_MAX];
+	unsigned bits = addr_is_ipv4(&p->addr) && p->bits >= 96 ? p->bits - 96u : p->bits;
+	snprintf(text, ADDR_TEXT_MAX + 4, "%s/%u", addr_format(&p->addr, host), bits);
+	return text;
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+/* control/config/config.h: the start-time facts of a node, from one YAML file (design, section 5).
+ *
+ * Both processes read the same file: ports, cores, limits, paths and listeners stand only here; rules,
+ * profiles, routes and certificates only in the store. Every setting is one row of the schema table in
+ * config.c (name, type, default, range, sentence), from which the parser, `config show --full` and the
+ * reference of settings are made. */
+#pragma once
+
+#include "base/addr.h"
+
+#include <stdio.h>
+
+#define CONFIG_PATH_DEFAULT "/etc/hikyaku/hikyaku.yaml"
+
+struct config_port {
+	char *name, *device;
+	unsigned mtu;
+	char **addresses; /* "192.0.2.25/24", "2001:db8::25/64" (host bits are the address) */
+	unsigned addresses_count;
+};
+struct config_route {
+	char *to, *via, *port; /* "default", "0.0.0.0/0", "2001:db8:1::/48"; via "" on the link */
+};
+struct config_listener {
+	char *name;
+	char *address;	    /* "" or "*": every local address of both families */
+	unsigned tcp_port;
+	bool implicit_tls, enabled;
+};
+
+struct config {
+	struct {
+		char *hostname; /* greeting, EHLO, Received, reporting MTA */
+		char *instance;
+	} node;
+	struct {
+		char *spool, *store, *control_socket, *api_socket, *records;
+	} paths;
+	struct {
+		unsigned cores;
+		char *hugepages; /* auto yes no */
+		unsigned memory_mb, mbufs_per_core, sleep_us_max;
+		struct config_port *ports;
+		unsigned ports_count;
+		struct config_route *routes;
+		unsigned routes_count;
+	} dataplane;
+	struct config_listener *listeners;
+	unsigned listeners_count;
+	struct {
+		unsigned connections;		 /* per core */
+		unsigned connections_per_client; /* per address, per core */
+		unsigned handshakes;		 /* in flight, per core */
+		unsigned tcp_receive_bytes, tcp_send_bytes;
+		unsigned tcp_buffer_mb;		 /* per core */
+		unsigned mail_memory_mb;	 /* chunks of accepted mail, per core */
+		unsigned message_bytes, recipients, line_bytes, header_bytes, received;
+		unsigned errors_per_session, commands_per_session, mails_per_session;
+		unsigned min_bytes_per_second;	 /* of content, averaged over a minute; slower clients get 421 */
+	} limits;
+	struct { /* seconds */
+		unsigned server_command, server_content, server_session, handshake;
+		unsigned connect, greeting, command, mail, rcpt, data, block, end, idle;
+	} timeouts;
+	struct {
+		unsigned mails, retry_first, retry_factor_percent, retry_most, lifetime, dsn_lifetime,
+			delay_warning, connections_per_site, mails_per_connection;
+	} queue;
+	struct {
+		unsigned segment_mb, disk_mb; /* disk_mb 0: until the disk is full */
+		unsigned reload_memory_mb;
+	} spool;
+	struct {
+		char *server; /* "" : the system's resolver; else "address" or "address@port" */
+		unsigned timeout;
+		bool dnssec;
+	} dns;
+	struct {
+		char *level; /* error warn info debug */
+		bool journal; /* records go to the journal instead of paths.records */
+	} log;
+};
+
+/* Reads and checks the file. 0; or -EINVAL, -ENOENT … with `error` saying file, line, what was found and what
+ * was expected. The result is freed by config_free(). */
+int config_load(const char *path, struct config **config, char error[512]);
+void config_free(struct config *config);
+/* Writes the configuration in force as YAML; with `full` every setting with its default and its sentence as
+ * a comment. */
+void config_print(const struct config *config, bool full, FILE *to);
+/* Writes the reference of settings (Markdown), from the same table. */
+void config_print_reference(FILE *to);

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+/* control/link.h: what control and relays say to each other on control's unix socket (paths.control_socket).
+ *
+ * SOCK_SEQPACKET, one JSON object a message, LINK_MESSAGE_MAX bytes at most, with descriptors as SCM_RIGHTS.
+ * Neither side's worker cores know of it: the relay's main thread speaks here. Either side may go and come
+ * back at any time; the relay connects again every second and says hello again.
+ *
+ *   relay   {"type":"hello","version":1,"instance":"main","pid":123}            + [stats memfd]
+ *   control {"type":"generation","number":7}                                    + [policy memfd, keys memfd]
+ *   relay   {"type":"applied","number":7}   or {"type":"refused","number":7,"error":"…"}
+ *
+ *   relay   {"type":"resolve","token":5,"domain":"example.test","port":25}      MX and addresses (RFC 5321 5.1)
+ *           {"type":"resolve","token":6,"host":"mx.example.test","port":25}     addresses of one host
+ *   control {"type":"resolved","token":5,"outcome":"ok","ttl":300,"targets":[{"host":"mx1.example.test",
+ *            "address":"192.0.2.1","preference":10},…]}       in the order to be tried
+ *           {"type":"resolved","token":5,"outcome":"defer|fail","code":451,"enhanced":"4.4.3","text":"…"}
+ *
+ *   control {"type":"request","token":9,"op":"queue.list",…}
+ *   relay   {"type":"response","token":9,"ok":true,…} or {"…","ok":false,"error":"…"}
+ *
+ * Requests (a selection is any of "domain", "reason", "sender", "state", "queue_id"):
+ *   queue.list    selection, "after": queue id, "limit": n  -> "items":[{queue_id,state,size,received,sender,
+ *                 domain,recipients,site,profile,tries,next_try,last_try,expires,reason,resident}],"more":bool
+ *                 (times in seconds since 1970 with fraction)
+ *   queue.content "queue_id","offset"                        -> "data": base64, "size", "content_size"
+ *   queue.retry | queue.hold | queue.release | queue.remove  selection -> "changed": n
+ *   status                                                   -> "generation","uptime","cores",
+ *                                                               "connections","queue":{…},"spool":{…}
+ *   records.reopen                                           (control got SIGHUP)
+ */
+#pragma once
+
+#define LINK_VERSION	 1
+#define LINK_MESSAGE_MAX (192 * 1024)
+#define LINK_FDS_MAX	 2
+
+#include "base/bytes.h"
+
+/* Control: listens at `path` (0600, an old socket is removed); the descriptor or -errno. */
+int link_listen(const char *path);
+/* Relay: connects; the descriptor (non-blocking) or -errno. */
+int link_connect(const char *path);
+/* Sends one message with `fd_count` descriptors; 0 or -errno (-EAGAIN: the peer is slow; -EPIPE: gone). */
+int link_send(int fd, struct bytes json, const int *fds, unsigned fd_count);
+/* Receives one message into `to` of LINK_MESSAGE_MAX bytes; its length, 0: the peer is gone, or -errno
+ * (-EAGAIN: nothing there; -EMSGSIZE). Descriptors received are the caller's to close. */
+long link_receive(int fd, char *to, int fds[LINK_FDS_MAX], unsigned *fd_count);

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+/* dataplane/tcp/tcp.h: TCP (RFC 9293) as a library: segments in, effects out.
+ *
+ * A stack belongs to one core and shares nothing. It has no globals, reads no clock (every call is given the
+ * time), and does no I/O: segments to send are put on a list that the caller takes, events for the user are
+ * popped. `rte_mbuf` is its buffer type; the caller gives the pools. Knows IP only as addresses: checksums
+ * are of the pseudo-header (RFC 9293 3.1, RFC 8200 8.1). */
+#pragma once
+
+#include <rte_mbuf.h>
+
+#include "base/addr.h"
+
+struct tcp_stack;
+struct tcp_conn;
+
+/* ---- a stack ---- */
+struct tcp_config {
+	uint32_t connections_max;     /* established and half-open; at the limit SYNs get no answer */
+	uint32_t half_open_max;	      /* of them, not yet established by a peer */
+	uint32_t time_wait_max;	      /* small records; the oldest is recycled at the limit */
+	uint32_t receive_bytes_max;   /* per connection: the largest window */
+	uint32_t send_bytes_max;      /* per connection: unsent and unacknowledged */
+	uint64_t buffer_bytes_max;    /* all connections' received and unacknowledged bytes together */
+	struct rte_mempool *pool;     /* data segments; headroom for Ethernet, IPv6 and TCP headers */
+	struct rte_mempool *control_pool; /* ACK, RST, SYN-ACK: never starved by data */
+	uint8_t secret[16];	      /* keys ISNs, timestamp offsets and the table's hash (RFC 6528, 7323) */
+	/* Does this core own the 4-tuple? Used to choose a source port for active opens. */
+	bool (*is_ours)(void *user, const struct addr *local, uint16_t local_port,
+		const struct addr *remote, uint16_t remote_port);
+	/* The largest IP packet towards `remote`, bytes (1500 on Ethernet). */
+	uint16_t (*mtu)(void *user, const struct addr *local, const struct addr *remote);
+	void *user;
+};
+/* NULL: no memory. Everything is taken here, nothing later. */
+struct tcp_stack *tcp_stack_create(const struct tcp_config *config, uint64_t now_us);
+/* Frees all, segments in flight too; sends nothing. */
+void tcp_stack_destroy(struct tcp_stack *stack);
+
+/* ---- from and to the wire ---- */
+/* A TCP segment has arrived; takes the mbuf. Its data starts at the TCP header and holds the whole segment,
+ * which may be chained. The IP layer has checked length and fragments; `is_checksum_good` if the port or
+ * somebody has checked the TCP checksum, else it is checked here. */
+struct tcp_arrival {
+	struct addr local, remote; /* destination and source */
+	bool is_checksum_good;
+	uint8_t ecn; /* the two ECN bits of the IP header */
+};
+void tcp_input(struct tcp_stack *stack, struct rte_mbuf *m, const struct tcp_arrival *arrival,
+	uint64_t now_us);
+/* An ICMP error quotes one of our segments (RFC 5927). `quoted` starts at its TCP header and has 8 bytes at
+ * least. `mtu` is 0 but for "fragmentation needed" and "packet too big". */
+enum tcp_icmp { TCP_ICMP_SOFT, TCP_ICMP_HARD, TCP_ICMP_TOO_BIG };
+void tcp_icmp_error(struct tcp_stack *stack, const struct addr *local, const struct addr *remote,
+	struct bytes quoted, enum tcp_icmp kind, uint32_t mtu, uint64_t now_us);
+
+/* Runs the timers that are due. */
+void tcp_tick(struct tcp_stack *stack, uint64_t now_us);
+/* When tcp_tick() has something to do next; UINT64_MAX: never, as things are. May be early, never late. */
+uint64_t tcp_next_due_us(const struct tcp_stack *stack);
+
+/* Builds what is to be sent now (ACKs, data, probes) of connections that changed; call once after a burst,
+ * timers and the user's writes. Then take the segments: each mbuf starts at its TCP header, checksum
+ * filled with the pseudo-header's included; the receiver of it owns it (prepends IP, may chain). A data
+ * segment's payload may be shared with the retransmit queue: only prepend, never write behind the header. */
+void tcp_output(struct tcp_stack *stack, uint64_t now_us);
+struct tcp_departure {
+	struct rte_mbuf *m;
+	struct addr local, remote;
+};
+/* Up to `count` segments, in order; returns how many. */
+unsigned tcp_take(struct tcp_stack *stack, struct tcp_departure *departures, unsigned count);
+
+/* ---- opening ---- */
+/* Accepts connections to `local` (unspecified: any of the family of it; see addr_is_unspecified) and `port`;
+ * accepted connections carry `tag`. 0; -EADDRINUSE; -ENOSPC: more than 64 listeners. */
+int tcp_listen(struct tcp_stack *stack, const struct addr *local, uint16_t port, uint32_t tag);
+/* Stops answering SYNs; accepted connections stay. */
+void tcp_unlisten(struct tcp_stack *stack, const struct addr *local, uint16_t port);
+/* Opens actively from `local` and a port that this core owns. NULL and `*error` -ENOBUFS (limit),
+ * -EADDRNOTAVAIL (no port free). CONNECTED or ENDED follows. */
+struct tcp_conn *tcp_connect(struct tcp_stack *stack, const struct addr *local,
+	const struct addr *remote, uint16_t remote_port, void *user, int *error, uint64_t now_us);
+
+/* ---- events ---- */
+enum {
+	TCP_EVENT_ACCEPTED = 1 << 0,  /* new by a peer; set its user pointer now */
+	TCP_EVENT_CONNECTED = 1 << 1, /* tcp_connect() succeeded */
+	TCP_EVENT_READABLE = 1 << 2,  /* there is more to read */
+	TCP_EVENT_WRITABLE = 1 << 3,  /* room again, after a write took less than asked */
+	TCP_EVENT_FIN = 1 << 4,	      /* the peer sends no more; what came can still be read */
+	TCP_EVENT_ENDED = 1 << 5,     /* the connection is no more (reason: tcp_end_reason()); after this
+					 event the handle is invalid and TCP keeps nothing for the user */
+};
+/* The next connection something happened on, its events gathered; NULL: none. */
+struct tcp_conn *tcp_next_event(struct tcp_stack *stack, uint32_t *events);
+
+enum tcp_end {
+	TCP_END_CLOSED,	   /* both sides closed in order */
+	TCP_END_RESET,	   /* by the peer */
+	TCP_END_REFUSED,   /* RST to our SYN */
+	TCP_END_TIMEOUT,   /* retransmissions or the user timeout gave up */
+	TCP_END_UNREACHABLE, /* ICMP hard error while opening */
+	TCP_END_ABORTED,   /* by us */
+};
+enum tcp_end tcp_end_reason(const struct tcp_conn *conn); /* while handling ENDED */
+const char *tcp_end_name(enum tcp_end end);
+
+/* ---- a connection ---- */
+void *tcp_user(const struct tcp_conn *conn);
+void tcp_set_user(struct tcp_conn *conn, void *user);
+uint32_t tcp_tag(const struct tcp_conn *conn); /* of the listener */
+void tcp_endpoints(const struct tcp_conn *conn, struct addr *local, uint16_t *local_port,
+	struct addr *remote, uint16_t *remote_port);
+
+/* The next readable range, valid until tcp_consume() or the next tcp_input(); empty: nothing now. Bytes not
+ * consumed stay and close the window. */
+struct bytes tcp_peek(struct tcp_conn *conn);
+void tcp_consume(struct tcp_conn *conn, size_t n);
+/* Copies into the send queue; returns the bytes taken, less than `b.n` where the queue is full. Small writes
+ * before a tcp_output() share segments. */
+size_t tcp_write(struct tcp_conn *conn, struct bytes b);
+/* How much tcp_write() would take now. */
+size_t tcp_write_space(const struct tcp_conn *conn);
+/* Bytes written and not yet acknowledged. */
+size_t tcp_unacked(const struct tcp_conn *conn);
+/* Sends FIN behind what is written; ENDED follows when the other side has closed too (or has not, within the
+ * FIN_WAIT_2 limit). Reading goes on. */
+void tcp_close(struct tcp_conn *conn);
+/* Sends RST; ENDED follows. */
+void tcp_abort(struct tcp_conn *conn);
+
+/* ---- to be seen ---- */
+/* Every dropped segment has a reason, one table: dataplane/tcp/drops.def. */
+struct tcp_stats {
+	uint64_t segments_in, segments_out, retransmits, rto_fired, fast_retransmits;
+	uint64_t opened_active, opened_passive, ended, connections, half_open, time_wait;
+	uint64_t buffered_bytes;
+	uint64_t drops[64]; /* by enum tcp_drop */
+};
+void tcp_get_stats(const struct tcp_stack *stack, struct tcp_stats *stats);
+unsigned tcp_drop_count(void);
+const char *tcp_drop_name(unsigned drop); /* "bad_checksum" */
+const char *tcp_drop_help(unsigned drop); /* the sentence of the table */
+struct tcp_info {
+	const char *state; /* RFC 9293 name */
+	uint32_t srtt_us, rttvar_us, rto_us, cwnd, ssthresh, snd_wnd, rcv_wnd, mss;
+	uint64_t retransmits, bytes_in, bytes_out;
+	size_t send_queue, receive_queue;
+};
+void tcp_get_info(const struct tcp_conn *conn, struct tcp_info *info);

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+/* tls/tls.h: TLS sessions over byte streams. Ciphertext in, plaintext out; knows neither sockets nor SMTP.
+ *
+ * A context belongs to one thread, and so do its sessions (each core has its own OSSL_LIB_CTX, so that
+ * cores share no lock and no reference count: research, tls 2.4). Building and freeing a context may take
+ * milliseconds and is done off the worker's loop, by handing it over before its first and after its last
+ * session. Replacing a context leaves live sessions alone. */
+#pragma once
+
+#include "base/bytes.h"
+#include "tls/profile.h"
+
+/* ---- library context: one a core ---- */
+struct tls_lib;
+struct tls_lib *tls_lib_create(void); /* NULL: no memory */
+void tls_lib_destroy(struct tls_lib *lib);
+
+/* ---- certificates ---- */
+struct tls_key_pair {
+	struct bytes chain_pem; /* leaf first, then intermediates */
+	struct bytes key_pem;	/* unencrypted PKCS#8 or traditional */
+};
+/* One name's certificates: the chains answer by SNI to the leaf's DNS names. Of the same names there may be
+ * one ECDSA and one RSA chain; a client that can do both gets ECDSA. */
+struct tls_error {
+	char text[256]; /* what happened and to which certificate or setting; "" if nothing */
+};
+
+/* ---- server contexts: a set for all profiles and names of a generation, for one core ---- */
+struct tls_server_set;
+struct tls_server_set_config {
+	const struct tls_key_pair *pairs; /* the first is the default, for clients without SNI */
+	size_t pair_count;
+	const struct tls_profile *profiles; /* sessions name a profile by its place here */
+	size_t profile_count;
+	struct bytes client_ca_pem; /* CA set for client certificates; empty: the system's */
+};
+/* Copies what it needs of `config`. NULL with `error` filled if a chain, key or profile is not usable. */
+struct tls_server_set *tls_server_set_create(
+	struct tls_lib *lib, const struct tls_server_set_config *config, struct tls_error *error);
+/* Drops the owner's reference; freed when the last session on it closes. Same thread as the sessions, or
+ * any thread when there are no sessions any more. */
+void tls_server_set_put(struct tls_server_set *set);
+/* Live sessions on the set. */
+size_t tls_server_set_sessions(const struct tls_server_set *set);
+
+/* ---- client contexts ---- */
+struct tls_client_set;
+struct tls_client_set_config {
+	const struct tls_profile *profiles;
+	size_t profile_count;
+	struct bytes ca_pem; /* trusted roots, PEM; empty: the system's store */
+};
+struct tls_client_set *tls_client_set_create(
+	struct tls_lib *lib, const struct tls_client_set_config *config, struct tls_error *error);
+void tls_client_set_put(struct tls_client_set *set);
+size_t tls_client_set_sessions(const struct tls_client_set *set);
+
+/* ---- sessions ---- */
+/* Where ciphertext comes from and goes to. Both return the bytes moved, 0 when nothing can be moved now
+ * (nothing there, no room). Called only from within tls_handshake/read/write/close. */
+struct tls_io {
+	size_t (*read)(void *user, uint8_t *to, size_t room);
+	size_t (*write)(void *user, const uint8_t *from, size_t n);
+	void *user;
+};
+
+struct tls;
+/* NULL: no memory, or `profile` is not below the count of the set. */
+struct tls *tls_open_server(struct tls_server_set *set, uint32_t profile, struct tls_io io);
+/* `host`: the name for SNI and, at level SECURE, to be found in the certificate (the MX host);
+ * `domain`: the next-hop domain, also accepted at SECURE; may be "". */
+struct tls *tls_open_client(struct tls_client_set *set, uint32_t profile, struct tls_io io,
+	const char *host, const char *domain);
+/* Frees at once; sends nothing (tls_shutdown before, where the peer should learn of it). */
+void tls_close(struct tls *tls);
+
+enum tls_result {
+	TLS_OK,	   /* done; bytes moved where bytes were asked for */
+	TLS_AGAIN, /* wants input, or room for output: call again after either */
+	TLS_EOF,   /* close_notify received */
+	TLS_FAIL,  /* see tls_failure(); close the connection */
+};
+
+/* Goes on with the handshake. TLS_OK once it is done, the profile's protocol floor, grade and least bits
+ * hold, and (client) the level's verification holds. A failed verification is TLS_FAIL at levels that
+ * enforce it, and only recorded at the others. */
+enum tls_result tls_handshake(struct tls *tls);
+/* Up to `room` bytes of plaintext; `*n` is 0 unless TLS_OK. */
+enum tls_result tls_read(struct tls *tls, uint8_t *to, size_t room, size_t *n);
+/* Takes as much of `from` as goes (`*n`). After TLS_AGAIN the same call need not be repeated with the same
+ * address, but with the same leading bytes. */
+enum tls_result tls_write(struct tls *tls, struct bytes from, size_t *n);
+/* Sends close_notify, as far as there is room. */
+void tls_shutdown(struct tls *tls);
+/* Has the session ciphertext that the io would not take yet? Then call tls_write or tls_flush again. */
+bool tls_has_output(const struct tls *tls);
+enum tls_result tls_flush(struct tls *tls);
+
+/* sendmail's words for the outcome of verification (research, replies and records). */
+#define TLS_VERIFY_WORDS(_) _(OK) _(NO) _(NOT) _(NONE) _(FAIL) _(TEMP) _(PROTOCOL) _(SOFTWARE)
+
+enum tls_verify {
+#define _(id) TLS_VERIFY_##id,
+	TLS_VERIFY_WORDS(_)
+#undef _
+};
+
+/* What was agreed and found, for records, the Received field and rules of the mail stage. Valid as a copy. */
+struct tls_verdict {
+	bool is_tls;		/* false: the leg was in clear; all else is then empty */
+	uint16_t protocol;	/* TLS_1_x */
+	char cipher[48];	/* IANA name: TLS_AES_256_GCM_SHA384 */
+	uint16_t bits, bits_total; /* used / of the algorithm */
+	char group[32];		/* of the key exchange: X25519MLKEM768 */
+	bool is_resumed;
+	uint8_t verify;		/* enum tls_verify; kept also where nobody enforced it */
+	char verify_message[96];
+	char cert_subject[128], cert_issuer[128]; /* of the peer; "" if it sent none */
+	char sni[128];		/* server: the name the client asked for */
+};
+void tls_get_verdict(const struct tls *tls, struct tls_verdict *verdict);
+/* "TLSv1.3" */
+const char *tls_protocol_name(uint16_t protocol);
+const char *tls_verify_name(enum tls_verify verify);
+
+/* Why TLS_FAIL: a sentence of ours plus OpenSSL's reason; "" before. Valid until tls_close. */
+enum tls_failure_kind {
+	TLS_FAILURE_NONE,
+	TLS_FAILURE_HANDSHAKE, /* alert, garbage, no common version, cipher or group */
+	TLS_FAILURE_UNTRUSTED, /* chain does not end in the CA set, or is expired or self-signed */
+	TLS_FAILURE_NAME,      /* trusted, but for another name */
+	TLS_FAILURE_WEAK,      /* agreed less than the profile asks for */
+	TLS_FAILURE_NO_CERT,   /* a client certificate was required and none came */
+	TLS_FAILURE_PEER,      /* record layer error or alert after the handshake */
+};
+enum tls_failure_kind tls_failure(const struct tls *tls, const char **text);
