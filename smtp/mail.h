@@ -53,6 +53,9 @@ void mail_pool_collect(struct mail_pool *pool);
 struct mail *mail_get(struct mail_pool *pool, uint64_t id);
 /* Owner: appends; false and nothing written if the pool cannot hold all of it. */
 bool mail_append(struct mail *mail, struct bytes b);
+/* Owner: overwrites bytes that are there already, in chunks the spool has not been given, and computes the
+ * checksum anew from the start (so: near the head of a mail, as for the envelope's length). */
+void mail_patch(struct mail *mail, uint64_t offset, struct bytes b);
 /* Owner: gives the mail and its chunks back at once (never submitted to the spool). */
 void mail_put(struct mail *mail);
 /* Another thread: sends the mail and its chunks home. Never fails: the ring has room for every mail of the
@@ -61,8 +64,8 @@ void mail_return(struct mail *mail, enum mail_returner who);
 /* Sends only the chunks home and leaves `first` and `last` NULL: the mail is then not resident. */
 void mail_evict(struct mail *mail, enum mail_returner who);
 
-/* Reads `n` bytes at most at `offset` of the byte sequence, in one range: less where a chunk ends, none
- * where the mail ends or is not resident. `*cursor` NULL at first, then kept between calls for speed. */
+/* What there is at `offset` of the byte sequence, in one range: up to where a chunk ends, none where the
+ * mail ends or is not resident. `*cursor` NULL at first, then kept between calls for speed. */
 struct bytes mail_read(const struct mail *mail, uint64_t offset, const struct mail_chunk **cursor);
 
 /* Ids grow with time: wall-clock microseconds (52 bits), a core number (6), and 6 bits to tell apart what
