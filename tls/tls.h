@@ -135,3 +135,10 @@ enum tls_failure_kind {
 	TLS_FAILURE_PEER,      /* record layer error or alert after the handshake */
 };
 enum tls_failure_kind tls_failure(const struct tls *tls, const char **text);
+
+/* Does a session whose handshake is done also meet `profile` (one of the mail stage, say): protocol, bits,
+ * grade, and the peer's certificate as far as the level asks? Level and strength NONE are met by all. Else
+ * the kind, and the reason in `why`. */
+#define TLS_WHY_BYTES 192
+enum tls_failure_kind tls_check(
+	const struct tls *tls, const struct tls_profile *profile, char why[TLS_WHY_BYTES]);

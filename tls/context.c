@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tls/tls_private.h"
+
+#include <openssl/err.h>
+#include <openssl/rand.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <threads.h>
+
+/* ---- words ---- */
+
+void tls_error_set(struct tls_error *error, const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	vsnprintf(error->text, sizeof error->text, format, args);
+	va_end(args);
+}
+
+const char *tls_openssl_reason(const char *otherwise)
+{
+	unsigned long code = ERR_peek_error();
+	const char *reason = code == 0 ? NULL : ERR_reason_error_string(code);
+	ERR_clear_error();
+	return reason != NULL ? reason : otherwise;
+}
+
+/* ---- what a grade means ---- */
+
+/* The suites we speak, best first; ECDSA before RSA, since its signature costs a fifth. All have forward
+ * secrecy. OpenSSL's names, as its list settings want them. */
+static const struct tls_suite {
+	const char *name;
+	uint16_t protocol; /* TLS_1_3: a cipher suite of its own kind (RFC 8446 B.4) */
+	uint16_t bits;
+	bool is_aead;
+} suites[] = {
+	{"TLS_AES_256_GCM_SHA384",        TLS_1_3, 256, true },
+	{"TLS_AES_128_GCM_SHA256",        TLS_1_3, 128, true },
+	{"TLS_CHACHA20_POLY1305_SHA256",  TLS_1_3, 256, true },
+	{"ECDHE-ECDSA-AES256-GCM-SHA384", TLS_1_2, 256, true },
+	{"ECDHE-ECDSA-AES128-GCM-SHA256", TLS_1_2, 128, true },
+	{"ECDHE-ECDSA-CHACHA20-POLY1305", TLS_1_2, 256, true },
+	{"ECDHE-RSA-AES256-GCM-SHA384",   TLS_1_2, 256, true },
+	{"ECDHE-RSA-AES128-GCM-SHA256",   TLS_1_2, 128, true },
+	{"ECDHE-RSA-CHACHA20-POLY1305",   TLS_1_2, 256, true },
+	{"ECDHE-ECDSA-AES256-SHA384",     TLS_1_2, 256, false},
+	{"ECDHE-ECDSA-AES128-SHA256",     TLS_1_2, 128, false},
+	{"ECDHE-RSA-AES256-SHA384",       TLS_1_2, 256, false},
+	{"ECDHE-RSA-AES128-SHA256",       TLS_1_2, 128, false},
+	{"ECDHE-ECDSA-AES256-SHA",        TLS_1_0, 256, false},
+	{"ECDHE-ECDSA-AES128-SHA",        TLS_1_0, 128, false},
+	{"ECDHE-RSA-AES256-SHA",          TLS_1_0, 256, false},
+	{"ECDHE-RSA-AES128-SHA",          TLS_1_0, 128, false},
+};
+
+/* OpenSSL's security level (SSL_CTX_set_security_level(3)) by grade: 1 takes keys of a peer from 1024 bits
+ * RSA, 2 from 2048 bits RSA and 224 bits EC. */
+static const int security_levels[] = {
+	[TLS_GRADE_MEDIUM] = 1,
+	[TLS_GRADE_HIGH] = 2,
+	[TLS_GRADE_MODERN] = 2,
+};
+
+/* Our order counts, on the server; ECDSA first makes a client that can do both get the ECDSA chain. */
+#define SIGNATURES                                                                                        \
+	"ecdsa_secp256r1_sha256:ecdsa_secp384r1_sha384:ecdsa_secp521r1_sha512:ed25519:"                   \
+	"rsa_pss_rsae_sha256:rsa_pss_rsae_sha384:rsa_pss_rsae_sha512:"                                    \
+	"rsa_pkcs1_sha256:rsa_pkcs1_sha384:rsa_pkcs1_sha512"
+#define SIGNATURES_LEGACY SIGNATURES ":ECDSA+SHA1:RSA+SHA1"
+
+/* A client sends a key share for the starred ones, so that neither kind of server asks for another round;
+ * the finite-field groups are left out (their cost falls on the server). */
+#define GROUPS_SERVER "X25519MLKEM768:X25519:P-256:P-384"
+#define GROUPS_CLIENT "*X25519MLKEM768:*X25519:P-256:P-384"
+
+/* ---- library context ---- */
+
+/* Sessions are resumed on any core and after a set was replaced, so the keys are the process's. */
+static unsigned char ticket_keys[80];
+static bool has_ticket_keys;
+static int bio_type;
+static once_flag process_once = ONCE_FLAG_INIT;
+
+static void process_init(void)
+{
+	/* The host's openssl.cnf has no say: what is allowed is said by profiles alone. */
+	OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_LOAD_SSL_STRINGS, NULL);
+	bio_type = BIO_get_new_index();
+	has_ticket_keys = RAND_priv_bytes(ticket_keys, sizeof ticket_keys) == 1;
+}
+
+void tls_lib_put(struct tls_lib *lib)
+{
+	if (--lib->references != 0)
+		return;
+	BIO_meth_free(lib->bio_method);
+	OSSL_PROVIDER_unload(lib->provider);
+	OSSL_LIB_CTX_free(lib->openssl);
+	free(lib);
+}
+
+struct tls_lib *tls_lib_create(void)
+{
+	call_once(&process_once, process_init);
+	struct tls_lib *lib = calloc(1, sizeof *lib);
+	if (lib == NULL)
+		return NULL;
+	lib->references = 1;
+	lib->openssl = OSSL_LIB_CTX_new();
+	if (lib->openssl != NULL)
+		lib->provider = OSSL_PROVIDER_load(lib->openssl, "default");
+	lib->bio_method = tls_bio_method_create(bio_type | BIO_TYPE_SOURCE_SINK);
+	if (lib->provider == NULL || lib->bio_method == NULL || !has_ticket_keys) {
+		tls_lib_destroy(lib);
+		return NULL;
+	}
+	return lib;
+}
+
+void tls_lib_destroy(struct tls_lib *lib)
+{
+	if (lib != NULL)
+		tls_lib_put(lib);
+}
+
+/* ---- one context ---- */
+
+bool tls_profile_asks_for_certificate(const struct tls_profile *profile, bool is_server)
+{
+	return !is_server || profile->client_cert != TLS_CLIENT_CERT_NONE ||
+	       profile->level >= TLS_LEVEL_VERIFY;
+}
+
+bool tls_profile_enforces_trust(const struct tls_profile *profile, bool is_server)
+{
+	return profile->level >= TLS_LEVEL_VERIFY ||
+	       (is_server && profile->client_cert == TLS_CLIENT_CERT_REQUIRE);
+}
+
+static uint16_t protocol_floor(const struct tls_profile *profile)
+{
+	return profile->protocol_lowest == 0 ? TLS_1_2 : profile->protocol_lowest;
+}
+
+static bool is_legacy(const struct tls_profile *profile)
+{
+	return protocol_floor(profile) < TLS_1_2;
+}
+
+static bool set_protocols(SSL_CTX *ctx, const struct tls_profile *p, struct tls_error *error)
+{
+	uint16_t lowest = protocol_floor(p), highest = p->protocol_highest;
+	if (lowest < TLS_1_0 || lowest > TLS_1_3 || highest > TLS_1_3 ||
+		(highest != 0 && highest < lowest)) {
+		tls_error_set(error, "profile %s: no TLS version from 0x%04x to 0x%04x", p->id, lowest,
+			highest);
+		return false;
+	}
+	return SSL_CTX_set_min_proto_version(ctx, lowest) == 1 &&
+	       SSL_CTX_set_max_proto_version(ctx, highest) == 1;
+}
+
+static bool suite_fits(const struct tls_suite *suite, const struct tls_profile *p)
+{
+	return suite->bits >= p->bits_least && (suite->is_aead || p->grade != TLS_GRADE_MODERN);
+}
+
+static void suite_append(char *list, size_t size, const char *name)
+{
+	size_t n = strlen(list);
+	snprintf(list + n, size - n, "%s%s", n == 0 ? "" : ":", name);
+}
+
+static bool set_ciphers(SSL_CTX *ctx, const struct tls_profile *p, struct tls_error *error)
+{
+	char tls13[256] = "", older[1024] = "";
+	for (size_t i = 0; i < sizeof suites / sizeof suites[0]; i++) {
+		if (!suite_fits(&suites[i], p))
+			continue;
+		if (suites[i].protocol == TLS_1_3)
+			suite_append(tls13, sizeof tls13, suites[i].name);
+		else
+			suite_append(older, sizeof older, suites[i].name);
+	}
+	if (tls13[0] == '\0') {
+		tls_error_set(error, "profile %s: no cipher has %u bits", p->id, p->bits_least);
+		return false;
+	}
+	return SSL_CTX_set_ciphersuites(ctx, tls13) == 1 && SSL_CTX_set_cipher_list(ctx, older) == 1;
+}
+
+static bool set_groups(SSL_CTX *ctx, const struct tls_set *set, const struct tls_profile *p,
+	struct tls_error *error)
+{
+	const char *ours = set->is_server ? GROUPS_SERVER : GROUPS_CLIENT;
+	const char *groups = p->groups[0] == '\0' ? ours : p->groups;
+	if (SSL_CTX_set1_groups_list(ctx, groups) == 1)
+		return true;
+	tls_error_set(error, "profile %s: groups '%s' are not known to OpenSSL (known, for one: %s)", p->id,
+		groups, GROUPS_SERVER);
+	return false;
+}
+
+static void set_options(SSL_CTX *ctx)
+{
+	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+					 SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA |
+					 SSL_OP_NO_RX_CERTIFICATE_COMPRESSION |
+					 SSL_OP_NO_TX_CERTIFICATE_COMPRESSION);
+	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
+				      SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+	SSL_CTX_set_max_early_data(ctx, 0);
+	SSL_CTX_set_max_cert_list(ctx, TLS_CERT_LIST_BYTES_MAX);
+}
+
+static void set_verification(SSL_CTX *ctx, const struct tls_set *set, const struct tls_profile *p)
+{
+	int mode = SSL_VERIFY_NONE;
+	if (tls_profile_asks_for_certificate(p, set->is_server))
+		mode = SSL_VERIFY_PEER;
+	if (set->is_server && tls_profile_enforces_trust(p, true))
+		mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
+	SSL_CTX_set_verify(ctx, mode, NULL);
+	SSL_CTX_set_verify_depth(ctx, TLS_VERIFY_DEPTH_MAX);
+	SSL_CTX_set_cert_verify_callback(ctx, tls_verify_peer, NULL);
+	if (set->store != NULL)
+		SSL_CTX_set1_cert_store(ctx, set->store);
+}
+
+SSL_CTX *tls_context_create(struct tls_set *set, const struct tls_profile *profile, struct tls_error *error)
+{
+	SSL_CTX *ctx = SSL_CTX_new_ex(set->lib->openssl, NULL,
+		set->is_server ? TLS_server_method() : TLS_client_method());
+	if (ctx == NULL) {
+		tls_error_set(error, "profile %s: %s", profile->id, tls_openssl_reason("no memory"));
+		return NULL;
+	}
+	bool legacy = is_legacy(profile);
+	if (profile->grade > TLS_GRADE_MODERN || profile->level > TLS_LEVEL_SECURE) {
+		tls_error_set(error, "profile %s: no such grade or level", profile->id);
+		goto undo_ctx;
+	}
+	/* First of all: what follows is checked against it. TLS 1.0 and 1.1 sign with SHA-1. */
+	SSL_CTX_set_security_level(ctx, legacy ? 0 : security_levels[profile->grade]);
+	set_options(ctx);
+	error->text[0] = '\0';
+	if (!set_protocols(ctx, profile, error) || !set_ciphers(ctx, profile, error) ||
+		!set_groups(ctx, set, profile, error) ||
+		SSL_CTX_set1_sigalgs_list(ctx, legacy ? SIGNATURES_LEGACY : SIGNATURES) != 1) {
+		if (error->text[0] == '\0')
+			tls_error_set(error, "profile %s: %s", profile->id,
+				tls_openssl_reason("its settings are refused by OpenSSL"));
+		goto undo_ctx;
+	}
+	set_verification(ctx, set, profile);
+	SSL_CTX_set_msg_callback(ctx, tls_message_seen);
+	if (set->is_server)
+		SSL_CTX_set_tlsext_ticket_keys(ctx, ticket_keys, sizeof ticket_keys);
+	else
+		SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET); /* we do not resume as a client yet */
+	return ctx;
+undo_ctx:
+	SSL_CTX_free(ctx);
+	ERR_clear_error();
+	return NULL;
+}

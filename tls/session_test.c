@@ -1,0 +1,557 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Pairs of sessions in memory: bytes, ends and limits of a connection. */
+#include "tls/lab.h"
+
+#include <openssl/err.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+/* ---- one server, one client, made for each test ---- */
+
+struct bed {
+	struct tls_lib *lib;
+	struct tls_server_set *servers;
+	struct tls_client_set *clients;
+	struct lab_link link;
+	struct tls *client, *server;
+};
+
+static struct tls_key_pair pair;
+static struct bytes roots;
+
+static int make_certificates(void **state)
+{
+	struct lab_cert ca = lab_cert_make((struct lab_spec){.name = "Lab CA", .is_ca = true});
+	struct lab_cert leaf = lab_cert_make((struct lab_spec){
+		.name = "mx.example.test", .alt = "DNS:mx.example.test", .issuer = &ca});
+	pair = lab_pair((const struct lab_cert *const[]){&leaf}, 1);
+	roots = lab_certs_pem((const struct lab_cert *const[]){&ca}, 1);
+	lab_cert_free(&leaf);
+	lab_cert_free(&ca);
+	return 0;
+}
+
+static int free_certificates(void **state)
+{
+	lab_pair_free(&pair);
+	free((void *)roots.at);
+	return 0;
+}
+
+static void bed_open_sessions(struct bed *bed)
+{
+	lab_link_init(&bed->link);
+	bed->server = tls_open_server(bed->servers, 0, lab_server_io(&bed->link));
+	bed->client = tls_open_client(
+		bed->clients, 0, lab_client_io(&bed->link), "mx.example.test", "example.test");
+	assert_non_null(bed->server);
+	assert_non_null(bed->client);
+}
+
+static struct bed *bed_make(struct tls_profile for_server, struct tls_profile for_client)
+{
+	struct bed *bed = calloc(1, sizeof *bed);
+	struct tls_error error;
+	assert_non_null(bed);
+	bed->lib = tls_lib_create();
+	assert_non_null(bed->lib);
+	bed->servers = tls_server_set_create(bed->lib,
+		&(struct tls_server_set_config){
+			.pairs = &pair, .pair_count = 1, .profiles = &for_server, .profile_count = 1,
+			.client_ca_pem = roots},
+		&error);
+	assert_string_equal(error.text, "");
+	assert_non_null(bed->servers);
+	bed->clients = tls_client_set_create(bed->lib,
+		&(struct tls_client_set_config){
+			.profiles = &for_client, .profile_count = 1, .ca_pem = roots},
+		&error);
+	assert_string_equal(error.text, "");
+	assert_non_null(bed->clients);
+	bed_open_sessions(bed);
+	return bed;
+}
+
+static void bed_close_sessions(struct bed *bed)
+{
+	tls_close(bed->client);
+	tls_close(bed->server);
+	lab_link_fini(&bed->link);
+}
+
+static void bed_free(struct bed *bed)
+{
+	bed_close_sessions(bed);
+	tls_server_set_put(bed->servers);
+	tls_client_set_put(bed->clients);
+	tls_lib_destroy(bed->lib);
+	free(bed);
+}
+
+static const struct tls_profile plain = {.id = "plain", .level = TLS_LEVEL_MAY};
+
+static struct bed *bed_usual(void)
+{
+	return bed_make(plain, plain);
+}
+
+static void assert_shaken(struct bed *bed)
+{
+	enum tls_result at_client, at_server;
+	lab_shake(bed->client, bed->server, &at_client, &at_server);
+	assert_int_equal(at_client, TLS_OK);
+	assert_int_equal(at_server, TLS_OK);
+}
+
+static struct bed *bed_shaken(void)
+{
+	struct bed *bed = bed_usual();
+	assert_shaken(bed);
+	return bed;
+}
+
+/* ---- moving bytes ---- */
+
+/* Sends `total` counting bytes one way and reads them at the other end, in pieces of `piece`. */
+static void assert_transfer(struct tls *from, struct tls *to, size_t total, size_t piece)
+{
+	static uint8_t out[1 << 18], in[1 << 18];
+	size_t sent = 0, got = 0;
+	for (size_t i = 0; i < sizeof out; i++)
+		out[i] = (uint8_t)(i * 31 >> 3);
+	for (long turns = 0; got < total && turns < 4000000; turns++) {
+		size_t n, place = sent % sizeof out;
+		size_t want = piece < total - sent ? piece : total - sent;
+		want = want < sizeof out - place ? want : sizeof out - place;
+		assert_int_not_equal(tls_write(from, bytes_of(out + place, want), &n), TLS_FAIL);
+		sent += n;
+		tls_flush(from);
+		while (tls_read(to, in, sizeof in, &n) == TLS_OK)
+			for (size_t i = 0; i < n; i++, got++)
+				assert_int_equal(in[i], out[got % sizeof out]);
+	}
+	assert_int_equal(got, total);
+}
+
+static void handshake_agrees_on_tls13_with_a_hybrid_group(void **state)
+{
+	struct bed *bed = bed_shaken();
+	struct tls_verdict at_server, at_client;
+	tls_get_verdict(bed->server, &at_server);
+	tls_get_verdict(bed->client, &at_client);
+	assert_true(at_server.is_tls && at_client.is_tls);
+	assert_int_equal(at_server.protocol, TLS_1_3);
+	assert_string_equal(tls_protocol_name(at_server.protocol), "TLSv1.3");
+	assert_string_equal(at_server.cipher, "TLS_AES_256_GCM_SHA384");
+	assert_string_equal(at_client.cipher, at_server.cipher);
+	assert_int_equal(at_server.bits, 256);
+	assert_int_equal(at_server.bits_total, 256);
+	assert_string_equal(at_server.group, "X25519MLKEM768");
+	assert_string_equal(at_client.group, "X25519MLKEM768");
+	assert_false(at_server.is_resumed);
+	assert_string_equal(at_server.sni, "mx.example.test");
+	assert_string_equal(at_client.sni, "");
+	assert_string_equal(tls_verify_name(at_server.verify), "NOT");
+	assert_string_equal(tls_verify_name(at_client.verify), "OK");
+	assert_string_equal(at_client.verify_message, "");
+	assert_string_equal(at_client.cert_subject, "CN=mx.example.test");
+	assert_string_equal(at_client.cert_issuer, "CN=Lab CA");
+	assert_string_equal(at_server.cert_subject, "");
+	bed_free(bed);
+}
+
+static void bytes_cross_both_ways_unchanged(void **state)
+{
+	struct bed *bed = bed_shaken();
+	assert_transfer(bed->client, bed->server, 3000000, 100000);
+	assert_transfer(bed->server, bed->client, 3000000, 100000);
+	assert_transfer(bed->client, bed->server, 5000, 1);
+	bed_free(bed);
+}
+
+static void a_wire_that_gives_one_byte_at_a_time_is_enough(void **state)
+{
+	struct bed *bed = bed_usual();
+	bed->link.up.read_most = bed->link.down.read_most = 1;
+	assert_shaken(bed);
+	assert_transfer(bed->client, bed->server, 20000, 7000);
+	assert_transfer(bed->server, bed->client, 20000, 7000);
+	bed_free(bed);
+}
+
+static void a_wire_with_tiny_room_is_enough(void **state)
+{
+	static const size_t rooms[] = {1, 2, 5, 7, 100, 4096};
+	for (size_t i = 0; i < sizeof rooms / sizeof rooms[0]; i++) {
+		struct bed *bed = bed_usual();
+		bed->link.up.room = bed->link.down.room = rooms[i];
+		assert_shaken(bed);
+		assert_transfer(bed->client, bed->server, 40000, 33000);
+		assert_transfer(bed->server, bed->client, 40000, 33000);
+		bed_free(bed);
+	}
+}
+
+static void write_on_a_full_wire_takes_a_record_and_then_nothing(void **state)
+{
+	static const uint8_t much[100000];
+	struct bed *bed = bed_shaken();
+	size_t n;
+	bed->link.up.room = 0;
+	assert_false(tls_has_output(bed->client));
+	assert_int_equal(tls_write(bed->client, bytes_of(much, sizeof much), &n), TLS_OK);
+	assert_int_equal(n, 16384);
+	assert_true(tls_has_output(bed->client));
+	assert_int_equal(tls_write(bed->client, bytes_of(much, sizeof much), &n), TLS_AGAIN);
+	assert_int_equal(n, 0);
+	assert_int_equal(tls_flush(bed->client), TLS_AGAIN);
+	bed->link.up.room = SIZE_MAX;
+	/* Other bytes than before may follow: nothing of the refused call was kept. */
+	assert_int_equal(tls_write(bed->client, BYTES_LITERAL("QUIT"), &n), TLS_OK);
+	assert_int_equal(n, 4);
+	assert_false(tls_has_output(bed->client));
+	static uint8_t in[100000];
+	assert_int_equal(tls_read(bed->server, in, sizeof in, &n), TLS_OK);
+	assert_int_equal(n, 16384);
+	assert_int_equal(tls_read(bed->server, in, sizeof in, &n), TLS_OK);
+	assert_int_equal(n, 4);
+	assert_memory_equal(in, "QUIT", 4);
+	bed_free(bed);
+}
+
+static void nothing_moves_before_the_handshake_is_done(void **state)
+{
+	struct bed *bed = bed_usual();
+	uint8_t in[16];
+	size_t n;
+	assert_int_equal(tls_read(bed->client, in, sizeof in, &n), TLS_AGAIN);
+	assert_int_equal(tls_write(bed->client, BYTES_LITERAL("EHLO"), &n), TLS_AGAIN);
+	assert_int_equal(bed->link.up.tail, 0);
+	struct tls_verdict verdict;
+	tls_get_verdict(bed->client, &verdict);
+	assert_false(verdict.is_tls);
+	assert_string_equal(tls_verify_name(verdict.verify), "NONE");
+	bed_free(bed);
+}
+
+static void close_notify_is_an_end_for_the_reader_only(void **state)
+{
+	for (int side = 0; side < 2; side++) {
+		struct bed *bed = bed_shaken();
+		struct tls *first = side == 0 ? bed->client : bed->server;
+		struct tls *other = side == 0 ? bed->server : bed->client;
+		uint8_t in[16];
+		size_t n;
+		assert_int_equal(tls_write(first, BYTES_LITERAL("bye"), &n), TLS_OK);
+		tls_shutdown(first);
+		tls_shutdown(first);
+		assert_int_equal(tls_read(other, in, sizeof in, &n), TLS_OK);
+		assert_int_equal(n, 3);
+		assert_int_equal(tls_read(other, in, sizeof in, &n), TLS_EOF);
+		assert_int_equal(n, 0);
+		/* The other direction is still open (RFC 8446 6.1). */
+		assert_int_equal(tls_write(other, BYTES_LITERAL("221"), &n), TLS_OK);
+		tls_shutdown(other);
+		assert_int_equal(tls_read(first, in, sizeof in, &n), TLS_OK);
+		assert_int_equal(n, 3);
+		assert_int_equal(tls_read(first, in, sizeof in, &n), TLS_EOF);
+		assert_int_equal(tls_failure(first, NULL), TLS_FAILURE_NONE);
+		bed_free(bed);
+	}
+}
+
+static void shutdown_waits_for_room(void **state)
+{
+	struct bed *bed = bed_shaken();
+	uint8_t in[16];
+	size_t n;
+	bed->link.up.room = 3;
+	tls_shutdown(bed->client);
+	assert_true(tls_has_output(bed->client));
+	assert_int_equal(tls_read(bed->server, in, sizeof in, &n), TLS_AGAIN);
+	bed->link.up.room = SIZE_MAX;
+	assert_int_equal(tls_flush(bed->client), TLS_OK);
+	assert_int_equal(tls_read(bed->server, in, sizeof in, &n), TLS_EOF);
+	bed_free(bed);
+}
+
+/* ---- bad peers ---- */
+
+static void garbage_for_a_clienthello_fails_with_a_reason(void **state)
+{
+	static const uint8_t sslv2[48] = {0x80, 0x2e, 0x01, 0x00, 0x02, 0x00, 0x15};
+	static const struct {
+		struct bytes bytes;
+		const char *reason;
+	} cases[] = {
+		{BYTES_LITERAL("EHLO client.example.test\r\n"),		  "wrong version number"},
+		{BYTES_LITERAL("GET / HTTP/1.0\r\n\r\n"),			  "http request"	},
+		{{sslv2, sizeof sslv2},					  "record length mismatch"},
+		{BYTES_LITERAL("\x16\x03\x01\x00\x05\x02\x00\x00\x01\x01"), "unexpected message"	 },
+		{BYTES_LITERAL("\x16\x03\x01\x00\x05\x01\x7f\xff\xff\x01"), "excessive message size"},
+		{BYTES_LITERAL("\x16\x03\x01\xff\xff\x01\x00\xff\xff\x01"), "data length too long"},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		struct bed *bed = bed_usual();
+		const char *text;
+		lab_wire_write(&bed->link.up, cases[i].bytes.at, cases[i].bytes.n);
+		assert_int_equal(tls_handshake(bed->server), TLS_FAIL);
+		assert_int_equal(tls_handshake(bed->server), TLS_FAIL);
+		assert_int_equal(tls_failure(bed->server, &text), TLS_FAILURE_HANDSHAKE);
+		assert_memory_equal(text, "TLS handshake failed: ", 22);
+		assert_string_equal(text + 22, cases[i].reason);
+		struct tls_verdict verdict;
+		tls_get_verdict(bed->server, &verdict);
+		assert_false(verdict.is_tls);
+		assert_string_equal(tls_verify_name(verdict.verify), "SOFTWARE");
+		assert_int_equal(ERR_peek_error(), 0);
+		bed_free(bed);
+	}
+}
+
+/* Whatever of a handshake does not arrive: both sides wait, nothing fails or crashes. */
+static void a_handshake_cut_at_any_byte_waits(void **state)
+{
+	struct bed *whole = bed_shaken();
+	size_t up = whole->link.up.passed, down = whole->link.down.passed;
+	bed_close_sessions(whole);
+	assert_true(up > 1000 && down > 1000);
+	for (size_t cut = 0; cut < up; cut += cut % 100 == 99 || cut < 10 ? 1 : 7) {
+		enum tls_result at_client, at_server;
+		bed_open_sessions(whole);
+		whole->link.up.cut = cut;
+		for (int turns = 0; turns < 8; turns++) {
+			at_client = tls_handshake(whole->client);
+			at_server = tls_handshake(whole->server);
+		}
+		assert_int_not_equal(at_client, TLS_FAIL);
+		assert_int_equal(at_server, TLS_AGAIN);
+		bed_close_sessions(whole);
+	}
+	for (size_t cut = 0; cut + 300 < down; cut += 11) { /* a ticket of some 250 bytes comes last */
+		bed_open_sessions(whole);
+		whole->link.down.cut = cut;
+		for (int turns = 0; turns < 8; turns++) {
+			assert_int_equal(tls_handshake(whole->client), TLS_AGAIN);
+			assert_int_equal(tls_handshake(whole->server), TLS_AGAIN);
+		}
+		bed_close_sessions(whole);
+	}
+	bed_open_sessions(whole);
+	bed_free(whole);
+}
+
+static void any_byte_changed_of_the_clienthello_fails_the_handshake(void **state)
+{
+	struct bed *bed = bed_usual();
+	size_t hello = SIZE_MAX;
+	for (size_t at = 0; at < hello; at += at < 100 ? 1 : 37) {
+		enum tls_result at_client, at_server;
+		bed_close_sessions(bed);
+		bed_open_sessions(bed);
+		tls_handshake(bed->client);
+		hello = bed->link.up.tail;
+		if (at == 1 || at == 2) /* the version of a record counts for nothing (RFC 8446 5.1) */
+			continue;
+		bed->link.up.at[at] ^= 0x21;
+		for (int turns = 0; turns < 8; turns++) {
+			at_client = tls_handshake(bed->client);
+			at_server = tls_handshake(bed->server);
+		}
+		assert_false(at_client == TLS_OK && at_server == TLS_OK);
+	}
+	assert_true(hello > 1200);
+	bed_free(bed);
+}
+
+static void a_changed_record_ends_the_session(void **state)
+{
+	struct bed *bed = bed_shaken();
+	const char *text;
+	uint8_t in[16];
+	size_t n;
+	assert_int_equal(tls_write(bed->client, BYTES_LITERAL("MAIL"), &n), TLS_OK);
+	bed->link.up.at[bed->link.up.tail - 1] ^= 1;
+	assert_int_equal(tls_read(bed->server, in, sizeof in, &n), TLS_FAIL);
+	assert_int_equal(n, 0);
+	assert_int_equal(tls_failure(bed->server, &text), TLS_FAILURE_PEER);
+	assert_string_equal(text, "TLS session failed: decryption failed or bad record mac");
+	assert_int_equal(tls_write(bed->server, BYTES_LITERAL("250"), &n), TLS_FAIL);
+	/* The peer learns of it by an alert. */
+	assert_int_equal(tls_read(bed->client, in, sizeof in, &n), TLS_FAIL);
+	assert_int_equal(tls_failure(bed->client, &text), TLS_FAILURE_PEER);
+	bed_free(bed);
+}
+
+/* ---- KeyUpdate ---- */
+
+struct raw_bed {
+	SSL_CTX *ctx;
+	struct lab_raw raw;
+};
+
+static struct raw_bed raw_shaken(struct bed *bed)
+{
+	struct raw_bed made = {SSL_CTX_new(TLS_client_method())};
+	enum tls_result at_server;
+	made.raw = lab_raw_client(made.ctx, &bed->link, NULL);
+	assert_true(lab_raw_shake(&made.raw, bed->server, &at_server));
+	assert_int_equal(at_server, TLS_OK);
+	return made;
+}
+
+static enum tls_result key_update(struct raw_bed *peer, struct tls *server, size_t bytes_between)
+{
+	static const uint8_t zeros[8192];
+	uint8_t in[8192];
+	size_t n;
+	enum tls_result result;
+	assert_int_equal(SSL_key_update(peer->raw.ssl, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+	if (bytes_between == 0)
+		assert_int_equal(SSL_do_handshake(peer->raw.ssl), 1);
+	else
+		assert_int_equal(SSL_write_ex(peer->raw.ssl, zeros, bytes_between, &n), 1);
+	lab_raw_pump(&peer->raw);
+	while ((result = tls_read(server, in, sizeof in, &n)) == TLS_OK)
+		;
+	return result;
+}
+
+static void key_updates_without_data_are_cut(void **state)
+{
+	struct bed *bed = bed_usual();
+	struct raw_bed peer = raw_shaken(bed);
+	enum tls_result result = TLS_AGAIN;
+	const char *text;
+	int count = 0;
+	while (count < 1000 && (result = key_update(&peer, bed->server, 0)) == TLS_AGAIN)
+		count++;
+	assert_int_equal(result, TLS_FAIL);
+	assert_int_equal(count, 16);
+	assert_int_equal(tls_failure(bed->server, &text), TLS_FAILURE_PEER);
+	assert_non_null(strstr(text, "KeyUpdate"));
+	lab_raw_free(&peer.raw);
+	SSL_CTX_free(peer.ctx);
+	bed_free(bed);
+}
+
+static void a_heap_of_key_updates_is_cut_in_the_middle(void **state)
+{
+	struct bed *bed = bed_usual();
+	struct raw_bed peer = raw_shaken(bed);
+	uint8_t in[16];
+	size_t n;
+	for (int i = 0; i < 2000; i++) {
+		assert_int_equal(SSL_key_update(peer.raw.ssl, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+		assert_int_equal(SSL_do_handshake(peer.raw.ssl), 1);
+	}
+	lab_raw_pump(&peer.raw);
+	assert_int_equal(tls_read(bed->server, in, sizeof in, &n), TLS_FAIL);
+	assert_true(bed->link.up.tail - bed->link.up.head > 40000); /* most was not even looked at */
+	lab_raw_free(&peer.raw);
+	SSL_CTX_free(peer.ctx);
+	bed_free(bed);
+}
+
+static void key_updates_between_data_go_on(void **state)
+{
+	struct bed *bed = bed_usual();
+	struct raw_bed peer = raw_shaken(bed);
+	for (int i = 0; i < 300; i++)
+		assert_int_equal(key_update(&peer, bed->server, 8000), TLS_AGAIN);
+	lab_raw_free(&peer.raw);
+	SSL_CTX_free(peer.ctx);
+	bed_free(bed);
+}
+
+static void a_key_update_that_asks_for_ours_is_answered(void **state)
+{
+	struct bed *bed = bed_usual();
+	struct raw_bed peer = raw_shaken(bed);
+	uint8_t in[64];
+	size_t n;
+	assert_int_equal(SSL_key_update(peer.raw.ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+	assert_int_equal(SSL_do_handshake(peer.raw.ssl), 1);
+	lab_raw_pump(&peer.raw);
+	bed->link.down.room = 0; /* our KeyUpdate and the record after it wait together */
+	assert_int_equal(tls_read(bed->server, in, sizeof in, &n), TLS_AGAIN);
+	assert_int_equal(tls_write(bed->server, BYTES_LITERAL("250 ok"), &n), TLS_OK);
+	assert_int_equal(n, 6);
+	assert_true(tls_has_output(bed->server));
+	bed->link.down.room = SIZE_MAX;
+	assert_int_equal(tls_flush(bed->server), TLS_OK);
+	lab_raw_pump(&peer.raw);
+	assert_int_equal(SSL_read_ex(peer.raw.ssl, in, sizeof in, &n), 1);
+	assert_memory_equal(in, "250 ok", 6);
+	lab_raw_free(&peer.raw);
+	SSL_CTX_free(peer.ctx);
+	bed_free(bed);
+}
+
+/* ---- life ---- */
+
+static void sets_may_be_put_before_their_sessions_close(void **state)
+{
+	struct bed *bed = bed_shaken();
+	assert_int_equal(tls_server_set_sessions(bed->servers), 1);
+	assert_int_equal(tls_client_set_sessions(bed->clients), 1);
+	tls_server_set_put(bed->servers);
+	tls_client_set_put(bed->clients);
+	tls_lib_destroy(bed->lib);
+	assert_transfer(bed->client, bed->server, 50000, 50000);
+	bed_close_sessions(bed);
+	free(bed);
+}
+
+static void an_unknown_profile_opens_nothing(void **state)
+{
+	struct bed *bed = bed_usual();
+	assert_null(tls_open_server(bed->servers, 1, lab_server_io(&bed->link)));
+	assert_null(tls_open_client(bed->clients, 7, lab_client_io(&bed->link), "a.example.test", ""));
+	assert_int_equal(tls_server_set_sessions(bed->servers), 1);
+	bed_free(bed);
+}
+
+static void a_session_may_close_at_any_time(void **state)
+{
+	struct bed *bed = bed_usual();
+	for (int turns = 0; turns < 6; turns++) {
+		for (int i = 0; i < turns; i++) {
+			tls_handshake(i % 2 == 0 ? bed->client : bed->server);
+			bed->link.down.room = turns == 5 ? 10 : SIZE_MAX;
+		}
+		tls_shutdown(bed->client);
+		bed_close_sessions(bed);
+		bed_open_sessions(bed);
+	}
+	bed_free(bed);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(handshake_agrees_on_tls13_with_a_hybrid_group),
+		cmocka_unit_test(bytes_cross_both_ways_unchanged),
+		cmocka_unit_test(a_wire_that_gives_one_byte_at_a_time_is_enough),
+		cmocka_unit_test(a_wire_with_tiny_room_is_enough),
+		cmocka_unit_test(write_on_a_full_wire_takes_a_record_and_then_nothing),
+		cmocka_unit_test(nothing_moves_before_the_handshake_is_done),
+		cmocka_unit_test(close_notify_is_an_end_for_the_reader_only),
+		cmocka_unit_test(shutdown_waits_for_room),
+		cmocka_unit_test(garbage_for_a_clienthello_fails_with_a_reason),
+		cmocka_unit_test(a_handshake_cut_at_any_byte_waits),
+		cmocka_unit_test(any_byte_changed_of_the_clienthello_fails_the_handshake),
+		cmocka_unit_test(a_changed_record_ends_the_session),
+		cmocka_unit_test(key_updates_without_data_are_cut),
+		cmocka_unit_test(a_heap_of_key_updates_is_cut_in_the_middle),
+		cmocka_unit_test(key_updates_between_data_go_on),
+		cmocka_unit_test(a_key_update_that_asks_for_ours_is_answered),
+		cmocka_unit_test(sets_may_be_put_before_their_sessions_close),
+		cmocka_unit_test(an_unknown_profile_opens_nothing),
+		cmocka_unit_test(a_session_may_close_at_any_time),
+	};
+	return cmocka_run_group_tests(tests, make_certificates, free_certificates);
+}

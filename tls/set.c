@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tls/tls_private.h"
+
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <stdlib.h>
+
+/* ---- both kinds ---- */
+
+static void set_free(struct tls_set *set)
+{
+	for (size_t i = 0; i < set->profile_count && set->contexts != NULL; i++)
+		SSL_CTX_free(set->contexts[i]);
+	free(set->contexts);
+	free(set->profiles);
+	X509_STORE_free(set->store);
+	for (size_t i = 0; i < set->chain_count && set->chains != NULL; i++)
+		tls_chain_fini(&set->chains[i]);
+	free(set->chains);
+	tls_names_fini(&set->names);
+	tls_lib_put(set->lib);
+	free(set);
+}
+
+void tls_set_release(struct tls_set *set)
+{
+	if (set->is_put && set->sessions == 0)
+		set_free(set);
+}
+
+static struct tls_set *set_create(struct tls_lib *lib, bool is_server, const struct tls_profile *profiles,
+	size_t profile_count, struct tls_error *error)
+{
+	static_assert(sizeof(struct tls_server_set) == sizeof(struct tls_set), "they are the same inside");
+	struct tls_set *set = calloc(1, sizeof *set);
+	tls_error_set(error, "no memory for TLS contexts");
+	if (set == NULL)
+		return NULL;
+	set->lib = lib;
+	lib->references++;
+	set->is_server = is_server;
+	set->profile_count = profile_count;
+	set->profiles = calloc(profile_count + 1, sizeof *profiles);
+	set->contexts = calloc(profile_count + 1, sizeof(SSL_CTX *));
+	if (set->profiles == NULL || set->contexts == NULL) {
+		set_free(set);
+		return NULL;
+	}
+	if (profile_count != 0)
+		memcpy(set->profiles, profiles, profile_count * sizeof *profiles);
+	return set;
+}
+
+/* Does any profile look at certificates (so that roots are needed), or even depend on them? */
+static bool any_profile(
+	const struct tls_set *set, bool (*is_so)(const struct tls_profile *profile, bool is_server))
+{
+	for (size_t i = 0; i < set->profile_count; i++)
+		if (is_so(&set->profiles[i], set->is_server))
+			return true;
+	return false;
+}
+
+static bool set_load_store(struct tls_set *set, struct bytes pem, struct tls_error *error)
+{
+	if (!any_profile(set, tls_profile_asks_for_certificate))
+		return true;
+	set->store = tls_store_create(set->lib, pem, error);
+	if (set->store != NULL)
+		return true;
+	/* Where nothing depends on trust, a host without roots still relays; the records say untrusted. */
+	if (pem.n != 0 || any_profile(set, tls_profile_enforces_trust))
+		return false;
+	set->store = X509_STORE_new();
+	return set->store != NULL;
+}
+
+/* ---- server sets ---- */
+
+/* Called when the ClientHello is read and the handshake is not a resumed one: takes the chains of the
+ * name asked for. A handshake for the default name keeps what the SSL_CTX has. */
+static int certificate_wanted(SSL *ssl, void *user)
+{
+	const struct tls_set *set = user;
+	const struct tls_name *name =
+		tls_names_find(&set->names, SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name));
+	const struct tls_name *unnamed = &set->names.unnamed;
+	if (name == NULL || (name->ecdsa == unnamed->ecdsa && name->rsa == unnamed->rsa))
+		return 1;
+	SSL_certs_clear(ssl);
+	const uint32_t wanted[] = {name->ecdsa, name->rsa};
+	for (int i = 0; i < 2; i++) {
+		if (wanted[i] == TLS_CHAIN_NONE)
+			continue;
+		const struct tls_chain *chain = &set->chains[wanted[i]];
+		if (SSL_use_cert_and_key(ssl, chain->leaf, chain->key, chain->rest, 1) != 1)
+			return 0;
+	}
+	return 1;
+}
+
+/* Acknowledges the names we know (RFC 6066 3); others get the default chain without a word. */
+static int server_name_asked(SSL *ssl, int *alert, void *user)
+{
+	const struct tls_set *set = user;
+	const char *sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+	return tls_names_find(&set->names, sni) != NULL ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
+}
+
+/* A session is resumed only under what it was made under: with client certificates that is the whole
+ * profile and the roots they were checked against. */
+static bool set_session_context(SSL_CTX *ctx, const struct tls_profile *p, struct bytes ca_pem)
+{
+	unsigned char digest[EVP_MAX_MD_SIZE];
+	unsigned int n = 0;
+	EVP_MD_CTX *md = EVP_MD_CTX_new();
+	bool is_done = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 &&
+		       EVP_DigestUpdate(md, p->id, strnlen(p->id, sizeof p->id)) == 1 &&
+		       EVP_DigestUpdate(md, &p->client_cert, 1) == 1 && EVP_DigestUpdate(md, &p->level, 1) == 1;
+	if (is_done && tls_profile_asks_for_certificate(p, true))
+		is_done = EVP_DigestUpdate(md, p->names, sizeof p->names) == 1 &&
+			  EVP_DigestUpdate(md, ca_pem.at, ca_pem.n) == 1;
+	is_done = is_done && EVP_DigestFinal_ex(md, digest, &n) == 1;
+	EVP_MD_CTX_free(md);
+	return is_done && SSL_CTX_set_session_id_context(ctx, digest, SSL_MAX_SID_CTX_LENGTH) == 1;
+}
+
+static bool use_chain(SSL_CTX *ctx, const struct tls_set *set, uint32_t index)
+{
+	if (index == TLS_CHAIN_NONE)
+		return true;
+	const struct tls_chain *chain = &set->chains[index];
+	return SSL_CTX_use_cert_and_key(ctx, chain->leaf, chain->key, chain->rest, 1) == 1;
+}
+
+static SSL_CTX *server_context_create(struct tls_set *set, const struct tls_profile *profile,
+	struct bytes ca_pem, struct tls_error *error)
+{
+	SSL_CTX *ctx = tls_context_create(set, profile, error);
+	if (ctx == NULL)
+		return NULL;
+	if (!use_chain(ctx, set, set->names.unnamed.ecdsa) || !use_chain(ctx, set, set->names.unnamed.rsa) ||
+		!set_session_context(ctx, profile, ca_pem)) {
+		tls_error_set(error, "profile %s: %s", profile->id,
+			tls_openssl_reason("the default certificate cannot be used"));
+		SSL_CTX_free(ctx);
+		return NULL;
+	}
+	SSL_CTX_set_num_tickets(ctx, 1);
+	SSL_CTX_set_timeout(ctx, TLS_TICKET_SECONDS);
+	SSL_CTX_set_cert_cb(ctx, certificate_wanted, set);
+	SSL_CTX_set_tlsext_servername_callback(ctx, server_name_asked);
+	SSL_CTX_set_tlsext_servername_arg(ctx, set);
+	return ctx;
+}
+
+static bool server_load_chains(
+	struct tls_set *set, const struct tls_server_set_config *config, struct tls_error *error)
+{
+	if (config->pair_count == 0) {
+		tls_error_set(error, "a TLS server needs a certificate and has none");
+		return false;
+	}
+	set->chains = calloc(config->pair_count, sizeof *set->chains);
+	if (set->chains == NULL)
+		return false;
+	SSL_CTX *judge = tls_chain_judge_create(set->lib);
+	bool is_loaded = judge != NULL;
+	for (size_t i = 0; is_loaded && i < config->pair_count; i++) {
+		is_loaded = tls_chain_load(
+			set->lib, judge, &config->pairs[i], i, &set->chains[i], error);
+		set->chain_count += is_loaded;
+	}
+	SSL_CTX_free(judge);
+	if (!is_loaded)
+		return false;
+	if (tls_names_build(&set->names, set->chains, set->chain_count))
+		return true;
+	tls_error_set(error, "no memory for certificate names");
+	return false;
+}
+
+struct tls_server_set *tls_server_set_create(
+	struct tls_lib *lib, const struct tls_server_set_config *config, struct tls_error *error)
+{
+	struct tls_set *set = set_create(lib, true, config->profiles, config->profile_count, error);
+	if (set == NULL)
+		return NULL;
+	bool is_made = server_load_chains(set, config, error) &&
+		       set_load_store(set, config->client_ca_pem, error);
+	for (size_t i = 0; is_made && i < set->profile_count; i++) {
+		set->contexts[i] =
+			server_context_create(set, &set->profiles[i], config->client_ca_pem, error);
+		is_made = set->contexts[i] != NULL;
+	}
+	ERR_clear_error();
+	if (!is_made) {
+		set_free(set);
+		return NULL;
+	}
+	error->text[0] = '\0';
+	return (struct tls_server_set *)set;
+}
+
+void tls_server_set_put(struct tls_server_set *set)
+{
+	if (set == NULL)
+		return;
+	set->set.is_put = true;
+	tls_set_release(&set->set);
+}
+
+size_t tls_server_set_sessions(const struct tls_server_set *set)
+{
+	return set->set.sessions;
+}
+
+/* ---- client sets ---- */
+
+struct tls_client_set *tls_client_set_create(
+	struct tls_lib *lib, const struct tls_client_set_config *config, struct tls_error *error)
+{
+	struct tls_set *set = set_create(lib, false, config->profiles, config->profile_count, error);
+	if (set == NULL)
+		return NULL;
+	bool is_made = set_load_store(set, config->ca_pem, error);
+	for (size_t i = 0; is_made && i < set->profile_count; i++) {
+		set->contexts[i] = tls_context_create(set, &set->profiles[i], error);
+		is_made = set->contexts[i] != NULL;
+	}
+	ERR_clear_error();
+	if (!is_made) {
+		set_free(set);
+		return NULL;
+	}
+	error->text[0] = '\0';
+	return (struct tls_client_set *)set;
+}
+
+void tls_client_set_put(struct tls_client_set *set)
+{
+	if (set == NULL)
+		return;
+	set->set.is_put = true;
+	tls_set_release(&set->set);
+}
+
+size_t tls_client_set_sessions(const struct tls_client_set *set)
+{
+	return set->set.sessions;
+}
