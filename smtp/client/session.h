@@ -22,6 +22,14 @@ struct smtp_client_config {
 	const char *peer; /* "host[address]" for reasons */
 };
 
+/* What `out` must be able to hold when it is empty: the longest command. Content takes any room. */
+#define SMTP_CLIENT_OUT_MIN 2048
+/* A longer sender or recipient, or one with control bytes, is refused here (5.1.7, 5.1.3): it never reaches
+ * the wire. RFC 5321 4.5.3.1.3 has 256. */
+#define SMTP_CLIENT_PATH_MAX 1000
+/* Recipients of a job past this many are deferred with 4.5.3. */
+#define SMTP_CLIENT_RECIPIENTS_MAX 4096
+
 /* One mail for this session: borrowed until SMTP_CLIENT_DONE. */
 struct smtp_client_job {
 	const struct mail *mail;
@@ -36,11 +44,17 @@ struct smtp_client_job {
 /* A server's reply, or a reason of ours in the same form, so that one field carries either. */
 struct smtp_reply {
 	uint16_t code;	  /* 250, 421 …; ours: 4xx or 5xx with is_ours */
-	uint8_t enhanced[3]; /* class, subject (RFC 3463); 0.0.0: none */
+	uint8_t enhanced[3]; /* class, subject (RFC 3463); 0.0.0: none; the third is not used */
 	uint16_t detail;
 	bool is_ours;
-	char text[SMTP_REPLY_TEXT_MAX]; /* lines joined by a space, control bytes replaced */
+	char text[SMTP_REPLY_TEXT_MAX]; /* without the codes; lines joined by a space, control bytes
+					   replaced by ?; bytes from 128 up as they came */
 };
+
+/* For people: "550 5.1.1 No such user", ours without the reply code: "4.4.2 lost connection …"; returns
+ * `text`. */
+#define SMTP_REPLY_FORMAT_MAX (SMTP_REPLY_TEXT_MAX + 24)
+const char *smtp_reply_format(const struct smtp_reply *reply, char text[SMTP_REPLY_FORMAT_MAX]);
 
 enum smtp_client_event_kind {
 	SMTP_CLIENT_NONE,      /* more input, or room in `out`, is wanted */
