@@ -36,12 +36,17 @@
 
 #include "base/bytes.h"
 
-/* Control: listens at `path` (0600, an old socket is removed); the descriptor or -errno. */
+/* Control: listens at `path` (0600, an old socket is removed); the descriptor (non-blocking) or -errno
+ * (-EADDRINUSE: another control listens there; -EEXIST: something else than a socket is there). */
 int link_listen(const char *path);
+/* Control: takes the next relay that connected; its descriptor (non-blocking) or -errno (-EAGAIN: none). */
+int link_accept(int listener);
 /* Relay: connects; the descriptor (non-blocking) or -errno. */
 int link_connect(const char *path);
-/* Sends one message with `fd_count` descriptors; 0 or -errno (-EAGAIN: the peer is slow; -EPIPE: gone). */
+/* Sends one message with `fd_count` descriptors; 0 or -errno (-EAGAIN: the peer is slow; -EPIPE: gone;
+ * -EMSGSIZE: longer than LINK_MESSAGE_MAX; -EINVAL: empty). The descriptors stay the caller's. */
 int link_send(int fd, struct bytes json, const int *fds, unsigned fd_count);
 /* Receives one message into `to` of LINK_MESSAGE_MAX bytes; its length, 0: the peer is gone, or -errno
- * (-EAGAIN: nothing there; -EMSGSIZE). Descriptors received are the caller's to close. */
+ * (-EAGAIN: nothing there; -EMSGSIZE: too long, or too many descriptors: that message is dropped). Descriptors
+ * received are the caller's to close; they are close-on-exec. Nothing is added behind the message. */
 long link_receive(int fd, char *to, int fds[LINK_FDS_MAX], unsigned *fd_count);

@@ -27,6 +27,14 @@ struct object {
 	bool has_failed; /* no memory, or past LAYOUT_SIZE_MAX; told once, at the end */
 };
 
+/* Keys may be in it: it is wiped before its memory goes back. */
+static void object_free(struct object *o)
+{
+	if (o->at != NULL)
+		explicit_bzero(o->at, o->n);
+	free(o->at);
+}
+
 static void object_grow(struct object *o, size_t n)
 {
 	if (o->has_failed || n > LAYOUT_SIZE_MAX - o->n) {
@@ -42,19 +50,11 @@ static void object_grow(struct object *o, size_t n)
 		}
 		if (o->n != 0)
 			memcpy(at, o->at, o->n);
-		explicit_bzero(o->at, o->n); /* it may hold keys */
-		free(o->at);
+		object_free(o);
 		o->at = at;
 		o->room = room;
 	}
 	o->n += n;
-}
-
-static void object_free(struct object *o)
-{
-	if (o->at != NULL)
-		explicit_bzero(o->at, o->n);
-	free(o->at);
 }
 
 static struct layout_text object_put(struct object *o, struct bytes text)

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define STATS_MAGIC	 0x31737461746b7968ull /* "hykstats1" without its last letter */
+#define STATS_MAGIC	 0x31737461746b7968ull /* "hyktats1" */
 #define STATS_VERSION	 1
 #define STATS_SERIES_MAX 1024
 #define STATS_NAME_MAX	 80
@@ -42,6 +42,22 @@ int stats_create(struct stats_region **region);
 /* Relay: adds a series (or finds it by name and label); NULL: full. Main thread only. */
 _Atomic uint64_t *stats_add(struct stats_region *region, const char *name, const char *label,
 	const char *help, bool is_gauge);
+/* Relay: the wall clock into updated_us, after a round of updates. */
+void stats_touch(struct stats_region *region);
+/* Relay, at its end: unmaps what stats_create() mapped. */
+void stats_destroy(struct stats_region *region);
 /* Control: maps for reading after checking size, magic and version. 0 or -errno. */
 int stats_map(int fd, const struct stats_region **region);
 void stats_unmap(const struct stats_region *region);
+
+/* One series as read: a copy that is whole, whatever the writer does meanwhile. */
+struct stats_sample {
+	char name[STATS_NAME_MAX], label[STATS_LABEL_MAX], help[STATS_HELP_MAX];
+	bool is_gauge;
+	uint64_t value;
+};
+/* Copies series `index`, in the order in which they were added; false: there are no more. Any thread. */
+bool stats_read(const struct stats_region *region, unsigned index, struct stats_sample *sample);
+/* The value of a series by name and label; false: not there. Any thread. */
+bool stats_find(
+	const struct stats_region *region, const char *name, const char *label, uint64_t *value);
