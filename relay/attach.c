@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "relay/attach.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <yyjson.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "control/link.h"
+
+#define CONNECT_US 1000000 /* between tries to reach control */
+#define STATS_US   250000
+
+struct attach {
+	struct relay *relay;
+	struct counters *counters;
+	struct stats_region *region;
+	int stats_fd, fd;
+	uint64_t connect_at_us, stats_at_us;
+	char message[LINK_MESSAGE_MAX + 1];
+};
+
+struct attach *attach_create(struct relay *relay, char error[256])
+{
+	struct attach *a = calloc(1, sizeof *a);
+	if (a == NULL)
+		return NULL;
+	a->relay = relay;
+	a->fd = -1;
+	a->stats_fd = stats_create(&a->region);
+	if (a->stats_fd >= 0)
+		a->counters = counters_create(relay, a->region);
+	if (a->counters == NULL) {
+		snprintf(error, 256, "the counters' memory object could not be made: %s",
+			strerror(a->stats_fd < 0 ? -a->stats_fd : ENOMEM));
+		free(a);
+		return NULL;
+	}
+	return a;
+}
+
+static void detach(struct attach *a, const char *why)
+{
+	log_warn("link", "control is away; going on with the policy there is", "why=\"%s\"", why);
+	close(a->fd);
+	a->fd = -1;
+	struct note *note = note_new(NOTE_UNLINKED, "", 0);
+	if (note != NULL && !ring_push_spsc(&a->relay->queue.from_main, note))
+		free(note);
+}
+
+static void try_connect(struct attach *a)
+{
+	char hello[256];
+	uint64_t now = time_monotonic_us();
+	if (now < a->connect_at_us)
+		return;
+	a->connect_at_us = now + CONNECT_US;
+	a->fd = link_connect(a->relay->config->paths.control_socket);
+	if (a->fd < 0) {
+		a->fd = -1;
+		return;
+	}
+	int n = snprintf(hello, sizeof hello, "{\"type\":\"hello\",\"version\":%d,\"instance\":\"%s\",\"pid\":%d}",
+		LINK_VERSION, a->relay->config->node.instance, (int)getpid());
+	if (link_send(a->fd, bytes_of(hello, (size_t)n), &a->stats_fd, 1) < 0)
+		detach(a, "hello was not taken");
+	else
+		log_info("link", "attached to control", "socket=%s", a->relay->config->paths.control_socket);
+}
+
+/* ---- what control says ---- */
+
+static void on_generation(struct attach *a, uint64_t number, int fds[], unsigned *fd_count)
+{
+	char error[512] = "two descriptors were expected", answer[1024];
+	int rc = -EINVAL, n;
+	if (*fd_count == 2)
+		rc = generation_offer(a->relay, fds[0], fds[1], error);
+	if (*fd_count == 2)
+		*fd_count = 0; /* taken */
+	if (rc == 0) {
+		n = snprintf(answer, sizeof answer, "{\"type\":\"applied\",\"number\":%llu}", (unsigned long long)number);
+		log_info("link", "policy generation in force", "number=%llu", (unsigned long long)number);
+	} else {
+		for (char *p = error; *p != '\0'; p++)
+			if (*p == '"' || *p == '\\' || (unsigned char)*p < 0x20)
+				*p = '\'';
+		n = snprintf(answer, sizeof answer, "{\"type\":\"refused\",\"number\":%llu,\"error\":\"%s\"}",
+			(unsigned long long)number, error);
+		log_error("link", "policy generation refused", "number=%llu error=\"%s\"", (unsigned long long)number, error);
+	}
+	link_send(a->fd, bytes_of(answer, (size_t)n), NULL, 0);
+}
+
+static void on_status(struct attach *a, uint64_t token)
+{
+	char json[2048];
+	uint32_t connections = 0;
+	struct relay *r = a->relay;
+	const struct queue_stats *q = &r->queue.stats;
+	const struct spool_stats *s = &r->spool.stats;
+	for (unsigned i = 0; i < r->cores; i++)
+		connections += atomic_load(&r->workers[i]->connections);
+	int n = snprintf(json, sizeof json,
+		"{\"type\":\"response\",\"token\":%llu,\"ok\":true,\"generation\":%llu,\"uptime\":%llu,\"cores\":%u,"
+		"\"connections\":%u,\"draining\":%s,\"queue\":{\"mails\":%llu,\"routing\":%llu,\"ready\":%llu,"
+		"\"loading\":%llu,\"active\":%llu,\"waiting\":%llu,\"held\":%llu,\"delivered\":%llu,\"deferred\":%llu,"
+		"\"bounced\":%llu},\"spool\":{\"segments\":%llu,\"bytes\":%llu,\"mails\":%llu,\"failing\":%s}}",
+		(unsigned long long)token, (unsigned long long)atomic_load(&r->generation),
+		(unsigned long long)((time_monotonic_us() - r->started_us) / USEC_PER_SEC), r->cores, connections,
+		atomic_load(&r->is_draining) ? "true" : "false", (unsigned long long)q->mails,
+		(unsigned long long)q->routing, (unsigned long long)q->ready, (unsigned long long)q->loading,
+		(unsigned long long)q->active, (unsigned long long)q->waiting, (unsigned long long)q->held,
+		(unsigned long long)q->delivered, (unsigned long long)q->deferred, (unsigned long long)q->bounced,
+		(unsigned long long)s->segments, (unsigned long long)s->bytes, (unsigned long long)s->mails_live,
+		atomic_load(&r->spool.is_full) ? "true" : "false");
+	link_send(a->fd, bytes_of(json, (size_t)n), NULL, 0);
+}
+
+static void pass_to_queue(struct attach *a, enum note_kind kind, size_t n)
+{
+	struct note *note = note_new(kind, a->message, n);
+	if (note != NULL && !ring_push_spsc(&a->relay->queue.from_main, note))
+		free(note); /* 4,095 requests are waiting: whoever asked runs into its own time limit */
+}
+
+static void on_message(struct attach *a, size_t n, int fds[], unsigned *fd_count)
+{
+	yyjson_doc *doc = yyjson_read(a->message, n, 0);
+	yyjson_val *root = yyjson_doc_get_root(doc);
+	const char *type = yyjson_get_str(yyjson_obj_get(root, "type"));
+	const char *op = yyjson_get_str(yyjson_obj_get(root, "op"));
+	if (type == NULL) {
+		log_warn("link", "a message that is none", "bytes=%zu", n);
+	} else if (strcmp(type, "generation") == 0) {
+		on_generation(a, yyjson_get_uint(yyjson_obj_get(root, "number")), fds, fd_count);
+	} else if (strcmp(type, "resolved") == 0) {
+		pass_to_queue(a, NOTE_RESOLVED, n);
+	} else if (strcmp(type, "request") == 0 && op != NULL && strcmp(op, "status") == 0) {
+		on_status(a, yyjson_get_uint(yyjson_obj_get(root, "token")));
+	} else if (strcmp(type, "request") == 0 && op != NULL && strcmp(op, "records.reopen") == 0) {
+		record_file_reopen(a->relay->records);
+	} else if (strcmp(type, "request") == 0) {
+		pass_to_queue(a, NOTE_REQUEST, n);
+	}
+	yyjson_doc_free(doc);
+}
+
+static void receive_all(struct attach *a)
+{
+	int fds[LINK_FDS_MAX];
+	unsigned fd_count = 0;
+	long n;
+	while (a->fd >= 0 && (n = link_receive(a->fd, a->message, fds, &fd_count)) != -EAGAIN) {
+		if (n <= 0) {
+			detach(a, n == 0 ? "it has closed" : strerror((int)-n));
+			break;
+		}
+		on_message(a, (size_t)n, fds, &fd_count);
+		for (unsigned i = 0; i < fd_count; i++)
+			close(fds[i]);
+		fd_count = 0;
+	}
+}
+
+static void send_notes(struct attach *a)
+{
+	struct note *note;
+	bool unlinked = false;
+	while ((note = ring_pop_spsc(&a->relay->queue.to_main)) != NULL) {
+		int rc = a->fd < 0 ? -EPIPE : link_send(a->fd, bytes_of(note->json, note->n), NULL, 0);
+		for (int tries = 0; rc == -EAGAIN && tries < 100; tries++) {
+			usleep(1000);
+			rc = link_send(a->fd, bytes_of(note->json, note->n), NULL, 0);
+		}
+		if (rc < 0 && note->kind == NOTE_RESOLVE)
+			unlinked = true;
+		free(note);
+	}
+	note = unlinked ? note_new(NOTE_UNLINKED, "", 0) : NULL;
+	if (note != NULL && !ring_push_spsc(&a->relay->queue.from_main, note))
+		free(note);
+}
+
+void attach_turn(struct attach *a, int wait_ms)
+{
+	if (a->fd < 0)
+		try_connect(a);
+	struct pollfd p = {.fd = a->fd, .events = POLLIN};
+	if (a->fd >= 0)
+		poll(&p, 1, wait_ms);
+	else
+		usleep((useconds_t)wait_ms * 1000);
+	if (a->fd >= 0)
+		receive_all(a);
+	send_notes(a);
+}
+
+void attach_update_stats(struct attach *a)
+{
+	uint64_t now = time_monotonic_us();
+	if (now < a->stats_at_us)
+		return;
+	a->stats_at_us = now + STATS_US;
+	counters_update(a->counters);
+}
+
+void attach_destroy(struct attach *a)
+{
+	if (a->fd >= 0)
+		close(a->fd);
+	close(a->stats_fd);
+	counters_destroy(a->counters);
+	free(a);
+}

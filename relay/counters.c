@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+/* relay/counters.c: every counter of the relay, from its owner's memory into the shared region. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+#include "base/clock.h"
+#include "relay/attach.h"
+#include "relay/worker.h"
+
+struct counters {
+	struct relay *relay;
+	struct stats_region *region;
+};
+
+static void set(struct counters *c, const char *name, const char *label, const char *help, bool is_gauge, uint64_t value)
+{
+	_Atomic uint64_t *cell = stats_add(c->region, name, label, help, is_gauge);
+	if (cell != NULL)
+		atomic_store_explicit(cell, value, memory_order_relaxed);
+}
+
+static void update_worker(struct counters *c, const struct worker *w, const char *label)
+{
+#define _(name, help)                                                                                \
+	set(c, "hikyaku_" #name, label, help, false,                                                 \
+		atomic_load_explicit(&w->counters.name, memory_order_relaxed));
+	WORKER_COUNTERS(_)
+#undef _
+	set(c, "hikyaku_connections", label, "Connections open, both ways", true, atomic_load(&w->connections));
+	set(c, "hikyaku_records_lost", label, "Records lost because the main thread could not keep up", false,
+		atomic_load(&w->records.lost));
+}
+
+static void update_dataplane(struct counters *c, const struct worker *w, const char *label)
+{
+	char name[STATS_NAME_MAX];
+	uint64_t busy_us, slept_us, turns;
+	for (unsigned i = 0; i < dp_counter_count(); i++) {
+		snprintf(name, sizeof name, "hikyaku_net_%s", dp_counter_name(i));
+		set(c, name, label, dp_counter_help(i), false, dp_counter(w->core, i));
+	}
+	dp_core_times(w->core, &busy_us, &slept_us, &turns);
+	set(c, "hikyaku_core_busy_microseconds", label, "Time the core did something", false, busy_us);
+	set(c, "hikyaku_core_slept_microseconds", label, "Time the core slept", false, slept_us);
+	set(c, "hikyaku_core_turns", label, "Turns of the core's loop", false, turns);
+}
+
+static void update_tcp(struct counters *c, const struct worker *w, const char *label)
+{
+	char name[STATS_NAME_MAX];
+	struct tcp_stats s;
+	tcp_get_stats(w->tcp, &s);
+	set(c, "hikyaku_tcp_segments_in", label, "TCP segments received", false, s.segments_in);
+	set(c, "hikyaku_tcp_segments_out", label, "TCP segments sent", false, s.segments_out);
+	set(c, "hikyaku_tcp_retransmits", label, "TCP segments sent again", false, s.retransmits);
+	set(c, "hikyaku_tcp_rto_fired", label, "Retransmission timeouts", false, s.rto_fired);
+	set(c, "hikyaku_tcp_opened_active", label, "TCP connections opened by us", false, s.opened_active);
+	set(c, "hikyaku_tcp_opened_passive", label, "TCP connections opened by peers", false, s.opened_passive);
+	set(c, "hikyaku_tcp_half_open", label, "TCP connections not yet established", true, s.half_open);
+	set(c, "hikyaku_tcp_time_wait", label, "TCP connections in TIME-WAIT", true, s.time_wait);
+	set(c, "hikyaku_tcp_buffered_bytes", label, "Bytes in TCP's queues", true, s.buffered_bytes);
+	for (unsigned i = 0; i < tcp_drop_count(); i++) {
+		snprintf(name, sizeof name, "hikyaku_tcp_drop_%s", tcp_drop_name(i));
+		set(c, name, label, tcp_drop_help(i), false, s.drops[i]);
+	}
+}
+
+static void update_queue(struct counters *c)
+{
+	const struct queue_stats *s = &c->relay->queue.stats;
+	static const char help[] = "Deliveries waiting in the queue, by state";
+	set(c, "hikyaku_queue_mails", "", "Mails in the queue", true, s->mails);
+	set(c, "hikyaku_queue_items", "state=\"routing\"", help, true, s->routing);
+	set(c, "hikyaku_queue_items", "state=\"ready\"", help, true, s->ready);
+	set(c, "hikyaku_queue_items", "state=\"loading\"", help, true, s->loading);
+	set(c, "hikyaku_queue_items", "state=\"active\"", help, true, s->active);
+	set(c, "hikyaku_queue_items", "state=\"waiting\"", help, true, s->waiting);
+	set(c, "hikyaku_queue_items", "state=\"held\"", help, true, s->held);
+	set(c, "hikyaku_recipients_delivered", "", "Recipients delivered", false, s->delivered);
+	set(c, "hikyaku_recipients_deferred", "", "Recipients deferred, each time", false, s->deferred);
+	set(c, "hikyaku_recipients_bounced", "", "Recipients given up", false, s->bounced);
+	set(c, "hikyaku_recipients_removed", "", "Recipients removed by an operator", false, s->removed);
+	set(c, "hikyaku_dsns", "", "Delivery status notifications made", false, s->dsns);
+}
+
+static void update_spool(struct counters *c)
+{
+	const struct spool_thread *t = &c->relay->spool;
+	set(c, "hikyaku_spool_segments", "", "Segments of the spool", true, t->stats.segments);
+	set(c, "hikyaku_spool_bytes", "", "Bytes of the spool's segments", true, t->stats.bytes);
+	set(c, "hikyaku_spool_mails", "", "Mails in the spool", true, t->stats.mails_live);
+	set(c, "hikyaku_spool_syncs", "", "fdatasync calls", false, t->stats.syncs);
+	set(c, "hikyaku_spool_sync_errors", "", "Failed writes and syncs", false, t->stats.sync_errors);
+	set(c, "hikyaku_spool_appended_bytes", "", "Bytes appended to the spool", false, t->stats.appended_bytes);
+	set(c, "hikyaku_spool_segments_freed", "", "Segments whose room was given back", false, t->stats.segments_freed);
+	set(c, "hikyaku_spool_commits", "", "Mails made durable", false, atomic_load(&t->commits));
+	set(c, "hikyaku_spool_batches", "", "Batches of mails made durable", false, atomic_load(&t->batches));
+}
+
+struct counters *counters_create(struct relay *relay, struct stats_region *region)
+{
+	struct counters *c = calloc(1, sizeof *c);
+	if (c != NULL)
+		*c = (struct counters){.relay = relay, .region = region};
+	return c;
+}
+
+void counters_update(struct counters *c)
+{
+	struct rusage usage;
+	for (unsigned i = 0; i < c->relay->cores; i++) {
+		char label[STATS_LABEL_MAX];
+		snprintf(label, sizeof label, "core=\"%u\"", i);
+		update_worker(c, c->relay->workers[i], label);
+		update_dataplane(c, c->relay->workers[i], label);
+		update_tcp(c, c->relay->workers[i], label);
+	}
+	update_queue(c);
+	update_spool(c);
+	getrusage(RUSAGE_SELF, &usage);
+	set(c, "hikyaku_process_cpu_microseconds", "", "Processor time of all the relay's threads", false,
+		(uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * USEC_PER_SEC +
+			(uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec));
+	set(c, "hikyaku_generation", "", "Policy generation in force", true, atomic_load(&c->relay->generation));
+	atomic_store(&c->region->updated_us, time_wall_us());
+}
+
+void counters_destroy(struct counters *c)
+{
+	free(c);
+}

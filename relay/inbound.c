@@ -1,0 +1,520 @@
+// SPDX-License-Identifier: Apache-2.0
+/* relay/inbound.c: a client's connection: its rule, its TLS, its session, its mails' way into the spool. */
+#include "relay/worker.h"
+#include "smtp/envelope.h"
+
+#include <stdio.h>
+
+static struct client_count *client_find(struct worker *w, const struct addr *addr)
+{
+	uint64_t hash = 0xcbf29ce484222325ull;
+	for (int i = 0; i < 16; i++)
+		hash = (hash ^ addr->b[i]) * 0x100000001b3ull;
+	for (uint32_t i = (uint32_t)(hash >> 32);; i++) {
+		struct client_count *slot = &w->clients[i & w->client_mask];
+		if (slot->count == 0 || addr_equal(&slot->addr, addr))
+			return slot;
+	}
+}
+
+/* Takes a client out of the open-addressed table; the ones behind it move up so that no gap hides them. */
+static void client_forget(struct worker *w, struct client_count *slot)
+{
+	uint32_t hole = (uint32_t)(slot - w->clients);
+	slot->count = 0;
+	for (uint32_t i = (hole + 1) & w->client_mask; w->clients[i].count != 0; i = (i + 1) & w->client_mask) {
+		struct client_count moved = w->clients[i];
+		w->clients[i].count = 0;
+		*client_find(w, &moved.addr) = moved;
+	}
+}
+
+static struct policy_client policy_client_of(const struct worker *w, const struct inbound *in)
+{
+	return (struct policy_client){
+		.listener = bytes_of_string(w->config->listeners[in->listener].name), .addr = in->client};
+}
+
+static void resolve(struct worker *w, struct inbound *in)
+{
+	struct policy_in rule;
+	struct policy_client client = policy_client_of(w, in);
+	const struct view *view = w->views.current;
+	policy_resolve_connect(view->policy, &client, &rule);
+	in->policy_number = view->number;
+	memcpy(in->rule_id, rule.rule_id, sizeof in->rule_id);
+	memcpy(in->profile_id, rule.profile.id, sizeof in->profile_id);
+	in->profile_index = rule.profile.index;
+	in->action = (uint8_t)rule.action;
+	in->level = rule.profile.level;
+	in->on_failure = rule.profile.on_failure;
+	in->normalises = rule.normalises_bare_lf;
+}
+
+/* What all records of an inbound session have in common. */
+static struct record *record_begin(struct worker *w, struct conn *c, enum record_disposition disposition,
+	const char *stage)
+{
+	struct inbound *in = &c->inbound;
+	struct record *r = record_get(&w->records);
+	if (r == NULL)
+		return NULL;
+	struct tls_verdict v = {0};
+	if (c->tls_state == CONN_TLS)
+		tls_get_verdict(c->tls, &v);
+	r->time_us = w->wall_us;
+	r->session_id = in->session_id;
+	r->disposition = (uint8_t)disposition;
+	r->client_addr = in->client;
+	r->generation = in->policy_number;
+	snprintf(r->listener, sizeof r->listener, "%s", w->config->listeners[in->listener].name);
+	snprintf(r->helo, sizeof r->helo, "%s", in->helo);
+	snprintf(r->stage, sizeof r->stage, "%s", stage);
+	memcpy(r->rule_id, in->rule_id, sizeof r->rule_id);
+	memcpy(r->profile, in->profile_id, sizeof r->profile);
+	snprintf(r->tls_level, sizeof r->tls_level, "%s", tls_level_name(in->level));
+	if (v.is_tls) {
+		snprintf(r->tls_version, sizeof r->tls_version, "%s", tls_protocol_name(v.protocol));
+		snprintf(r->cipher, sizeof r->cipher, "%s", v.cipher);
+		snprintf(r->group, sizeof r->group, "%s", v.group);
+		snprintf(r->verify, sizeof r->verify, "%s", tls_verify_name(v.verify));
+		snprintf(r->verify_message, sizeof r->verify_message, "%s", v.verify_message);
+		snprintf(r->cert_subject, sizeof r->cert_subject, "%s", v.cert_subject);
+		snprintf(r->cert_issuer, sizeof r->cert_issuer, "%s", v.cert_issuer);
+		r->bits = v.bits;
+		r->bits_total = v.bits_total;
+		r->is_resumed = v.is_resumed;
+	}
+	return r;
+}
+
+static void record_refusal(struct worker *w, struct conn *c, const char *stage, const char *reply, const char *reason)
+{
+	struct record *r = record_begin(w, c, RECORD_REJECTED, stage);
+	if (r == NULL)
+		return;
+	snprintf(r->from, sizeof r->from, "%s", c->inbound.from);
+	snprintf(r->reply, sizeof r->reply, "%.*s", (int)strcspn(reply, "\r\n"), reply);
+	snprintf(r->reason, sizeof r->reason, "%s", reason);
+	record_push(&w->records, r);
+}
+
+static void record_accepted(struct worker *w, struct conn *c)
+{
+	struct inbound *in = &c->inbound;
+	struct record *r = record_begin(w, c, RECORD_ACCEPTED, "content");
+	if (r == NULL)
+		return;
+	r->queue_id = in->mail_id;
+	r->size = in->mail_size;
+	snprintf(r->proto, sizeof r->proto, "%s", smtp_server_proto(in->session));
+	memcpy(r->from, in->from, sizeof r->from);
+	memcpy(r->to, in->to, sizeof r->to);
+	snprintf(r->reply, sizeof r->reply, "250 2.0.0 Ok, %u recipients", in->recipients);
+	record_push(&w->records, r);
+}
+
+/* ---- opening ---- */
+
+static void open_session(struct worker *w, struct conn *c)
+{
+	struct inbound *in = &c->inbound;
+	const struct smtp_server_policy policy = {
+		.is_tls = c->tls_state == CONN_TLS,
+		.offers_starttls = in->level != TLS_LEVEL_NONE && w->views.current->server != NULL,
+		.requires_tls = in->level >= TLS_LEVEL_ENCRYPT,
+		.normalises_bare_lf = in->normalises,
+	};
+	smtp_server_open(in->session, &w->server_config, &policy, &c->out);
+	conn_set_deadline(w, c, DEADLINE_SERVER_COMMAND);
+}
+
+static void start_handshake(struct worker *w, struct conn *c)
+{
+	struct inbound *in = &c->inbound;
+	if (in->policy_number != w->views.current->number)
+		resolve(w, in); /* a profile's place holds only within its generation */
+	c->tls = tls_open_server(w->views.current->server, in->profile_index, conn_tls_io(c));
+	if (c->tls == NULL) {
+		conn_abort(w, c);
+		return;
+	}
+	c->tls_state = CONN_HANDSHAKE;
+	conn_set_deadline(w, c, DEADLINE_HANDSHAKE);
+}
+
+/* Says why and closes, before any session. In clear also where TLS would be implicit: there the peer sees a
+ * failed handshake, which is all that can be said to it. */
+static void refuse(struct worker *w, struct conn *c, const char *reply, const char *reason)
+{
+	COUNT(w, refused_connections);
+	record_refusal(w, c, "connect", reply, reason);
+	if (!w->config->listeners[c->inbound.listener].implicit_tls)
+		stream_write(&c->out, bytes_of_string(reply));
+	conn_close(w, c);
+}
+
+static void greet(struct worker *w, struct conn *c, uint32_t connections)
+{
+	struct inbound *in = &c->inbound;
+	char reply[256], client[ADDR_TEXT_MAX];
+	addr_format(&in->client, client);
+	if (connections > w->config->limits.connections_per_client) {
+		snprintf(reply, sizeof reply, "421 4.7.0 %s Error: too many connections from %s\r\n",
+			w->config->node.hostname, client);
+		refuse(w, c, reply, "connections per client");
+	} else if (w->views.current == NULL) {
+		snprintf(reply, sizeof reply, "421 4.3.2 %s Service not available, starting up\r\n",
+			w->config->node.hostname);
+		refuse(w, c, reply, "no policy yet");
+	} else {
+		resolve(w, in);
+		if (in->action == POLICY_REJECT) {
+			snprintf(reply, sizeof reply, "554 5.7.1 <%s>: Client host rejected: Access denied\r\n",
+				client);
+			refuse(w, c, reply, "rule");
+		} else if (!w->config->listeners[in->listener].implicit_tls) {
+			open_session(w, c);
+		} else if (in->level == TLS_LEVEL_NONE || w->views.current->server == NULL) {
+			refuse(w, c, "421 4.7.0 Must not use TLS\r\n", "TLS level none on an implicit TLS listener");
+		} else {
+			start_handshake(w, c);
+		}
+	}
+}
+
+void inbound_accept(struct worker *w, struct tcp_conn *tcp)
+{
+	struct conn *c = conn_get(w, CONN_INBOUND, tcp);
+	if (c == NULL) {
+		COUNT(w, refused_connections);
+		tcp_abort(tcp);
+		return;
+	}
+	uint16_t local_port, remote_port;
+	struct addr local;
+	struct inbound *in = &c->inbound;
+	COUNT(w, accepted_connections);
+	tcp_set_user(tcp, c);
+	tcp_endpoints(tcp, &local, &local_port, &in->client, &remote_port);
+	in->listener = tcp_tag(tcp);
+	in->session_id = mail_id_next(&w->last_session_id, w->wall_us, w->index);
+	struct client_count *count = client_find(w, &in->client);
+	count->addr = in->client;
+	greet(w, c, ++count->count);
+	conn_run(w, c);
+}
+
+void inbound_ended(struct worker *w, struct conn *c)
+{
+	struct client_count *count = client_find(w, &c->inbound.client);
+	if (--count->count == 0)
+		client_forget(w, count);
+	submit_abort(w, c);
+	conn_free(w, c);
+}
+
+void inbound_handshake_done(struct worker *w, struct conn *c)
+{
+	struct tls_verdict v;
+	tls_get_verdict(c->tls, &v);
+	COUNT(w, server_handshakes);
+	if (v.is_resumed)
+		COUNT(w, resumed_handshakes);
+	if (w->config->listeners[c->inbound.listener].implicit_tls) {
+		open_session(w, c);
+		return;
+	}
+	smtp_server_tls_started(c->inbound.session);
+	c->inbound.helo[0] = '\0';
+	conn_set_deadline(w, c, DEADLINE_SERVER_COMMAND);
+}
+
+void inbound_handshake_failed(struct worker *w, struct conn *c, const char *why)
+{
+	COUNT(w, server_handshake_failures);
+	record_refusal(w, c, "tls", "", why);
+	c->tls_state = CONN_CLEAR; /* so that nothing more is asked of the session; the alert is out */
+	conn_close(w, c);
+}
+
+/* ---- the mail stage ---- */
+
+/* Does the handshake that was done satisfy what a mail-stage rule asks? NULL, or our words for what lacks. */
+static const char *profile_lacks(const struct conn *c, const struct tls_profile *profile)
+{
+	struct tls_verdict v = {0};
+	if (c->tls_state == CONN_TLS)
+		tls_get_verdict(c->tls, &v);
+	if (profile->level == TLS_LEVEL_NONE)
+		return v.is_tls ? "Must not use TLS" : NULL;
+	if (profile->level < TLS_LEVEL_ENCRYPT)
+		return NULL;
+	if (!v.is_tls)
+		return "Must use TLS";
+	if (v.protocol < profile->protocol_lowest)
+		return "TLS version too low";
+	if (v.bits < profile->bits_least)
+		return "TLS cipher too weak";
+	if (profile->grade == TLS_GRADE_MODERN && strstr(v.cipher, "_CBC_") != NULL)
+		return "TLS cipher too weak";
+	if (profile->grade == TLS_GRADE_HIGH && v.bits < 128)
+		return "TLS cipher too weak";
+	if (profile->client_cert == TLS_CLIENT_CERT_REQUIRE && v.verify != TLS_VERIFY_OK)
+		return "Unverified client certificate";
+	return NULL;
+}
+
+/* The refusal of a mail-stage rule for this sender (and recipient, once there is one), or NULL. */
+static const char *mail_stage_refusal(
+	struct worker *w, struct conn *c, struct bytes sender, struct bytes recipient, char reply[512])
+{
+	struct inbound *in = &c->inbound;
+	struct policy_client client = policy_client_of(w, in);
+	struct policy_in rule;
+	char address[256];
+	if (!policy_resolve_mail(w->views.current->policy, &client, sender, recipient, &rule))
+		return NULL;
+	bytes_to_string(recipient.n != 0 ? recipient : sender, address, sizeof address);
+	const char *whose = recipient.n != 0 ? "Recipient" : "Sender";
+	if (rule.action == POLICY_REJECT) {
+		snprintf(reply, 512, "550 5.7.1 <%s>: %s address rejected: Access denied\r\n", address, whose);
+		return reply;
+	}
+	if (rule.action == POLICY_RELAY)
+		in->action = POLICY_RELAY;
+	const char *lacks = profile_lacks(c, &rule.profile);
+	if (lacks == NULL)
+		return NULL;
+	const char *code = strcmp(lacks, "Must use TLS") == 0	   ? "530 5.7.0"
+		: rule.profile.on_failure == TLS_FAIL_PERMANENT	   ? "554 5.7.1"
+		: strcmp(lacks, "Must not use TLS") == 0	   ? "421 4.7.0"
+								   : "421 4.7.1";
+	snprintf(reply, 512, "%s <%s>: %s address rejected: %s\r\n", code, address, whose, lacks);
+	return reply;
+}
+
+static void on_mail(struct worker *w, struct conn *c, const struct smtp_event *event)
+{
+	char text[512];
+	struct inbound *in = &c->inbound;
+	bytes_to_string(event->text, in->from, sizeof in->from);
+	const char *refusal = mail_stage_refusal(w, c, event->text, BYTES_NONE, text);
+	if (refusal == NULL && (!atomic_load(&w->relay->queue.has_room) || atomic_load(&w->relay->spool.is_full)))
+		refusal = "452 4.3.1 Insufficient system storage\r\n";
+	if (refusal == NULL && !submit_begin(w, c, event->text, event->body_flags)) {
+		COUNT(w, memory_refusals);
+		refusal = "452 4.3.1 Insufficient system storage\r\n";
+	}
+	smtp_server_answer(in->session, refusal, NULL, &c->out);
+	if (refusal != NULL)
+		record_refusal(w, c, "mail", refusal, "");
+}
+
+/* The route decides whether we can take it at all, the action and the route whether from this client. */
+static const char *recipient_refusal(struct worker *w, struct conn *c, const struct smtp_event *event, char reply[512])
+{
+	struct policy_route route;
+	struct bytes domain = event->domain;
+	char address[256];
+	bytes_to_string(event->text, address, sizeof address);
+	if (domain.n == 0) /* <postmaster>, RFC 5321 4.5.1: ours */
+		domain = bytes_of_string(w->config->node.hostname);
+	bool has_route = policy_find_route(w->views.current->policy, domain, &route);
+	if (c->inbound.action != POLICY_RELAY && !(has_route && route.is_inbound)) {
+		snprintf(reply, 512, "554 5.7.1 <%s>: Relay access denied\r\n", address);
+		return reply;
+	}
+	if (!has_route) {
+		snprintf(reply, 512, "550 5.1.2 <%s>: Recipient address rejected: no route to its domain\r\n", address);
+		return reply;
+	}
+	return mail_stage_refusal(w, c, bytes_of_string(c->inbound.from), event->text, reply);
+}
+
+static void on_recipient(struct worker *w, struct conn *c, const struct smtp_event *event)
+{
+	char text[512];
+	const char *refusal = recipient_refusal(w, c, event, text);
+	if (refusal == NULL && !submit_recipient(c, event->text))
+		refusal = "452 4.3.1 Insufficient system storage\r\n";
+	smtp_server_answer(c->inbound.session, refusal, NULL, &c->out);
+	if (refusal != NULL)
+		record_refusal(w, c, "rcpt", refusal, "");
+}
+
+static void on_content_begins(struct worker *w, struct conn *c)
+{
+	struct inbound *in = &c->inbound;
+	const char *refusal = NULL;
+	if (!submit_content_begins(w, c)) {
+		COUNT(w, memory_refusals);
+		refusal = "452 4.3.1 Insufficient system storage\r\n";
+		submit_abort(w, c);
+	}
+	smtp_server_answer(in->session, refusal, NULL, &c->out);
+	conn_set_deadline(w, c, DEADLINE_SERVER_CONTENT);
+}
+
+/* Content with no room for it is swallowed, so that the answer comes where the client expects it. */
+static void on_content(struct worker *w, struct conn *c, struct bytes content)
+{
+	struct inbound *in = &c->inbound;
+	if (in->refusal == NULL && in->mail != NULL && !submit_content(w, c, content)) {
+		COUNT(w, memory_refusals);
+		in->refusal = "452 4.3.1 Insufficient system storage\r\n";
+		submit_abort(w, c);
+	}
+	/* A client slower than the least rate, averaged over a deadline, does not move it (slow senders). */
+	uint64_t wanted = (uint64_t)w->config->limits.min_bytes_per_second * w->config->timeouts.server_content;
+	if (in->content_bytes - in->rate_mark >= wanted) {
+		in->rate_mark = in->content_bytes;
+		conn_set_deadline(w, c, DEADLINE_SERVER_CONTENT);
+	}
+}
+
+static void on_end(struct worker *w, struct conn *c)
+{
+	struct inbound *in = &c->inbound;
+	conn_set_deadline(w, c, DEADLINE_NONE);
+	if (in->refusal != NULL || in->mail == NULL) {
+		const char *refusal = in->refusal != NULL ? in->refusal : "452 4.3.1 Insufficient system storage\r\n";
+		COUNT(w, mails_refused);
+		record_refusal(w, c, "content", refusal, "");
+		smtp_server_answer(in->session, refusal, NULL, &c->out);
+		in->refusal = NULL;
+		return;
+	}
+	in->is_submitting = true;
+}
+
+/* ---- the loop ---- */
+
+static bool on_event(struct worker *w, struct conn *c, const struct smtp_event *event)
+{
+	struct inbound *in = &c->inbound;
+	char command[128];
+	if (event->kind != SMTP_EVENT_NONE && event->kind != SMTP_EVENT_BODY)
+		conn_set_deadline(w, c, DEADLINE_SERVER_COMMAND);
+	switch (event->kind) {
+	case SMTP_EVENT_NONE: return false;
+	case SMTP_EVENT_HELO: bytes_to_string(event->text, in->helo, sizeof in->helo); break;
+	case SMTP_EVENT_STARTTLS: break; /* seen to by the caller, which knows what input is left */
+	case SMTP_EVENT_MAIL: on_mail(w, c, event); break;
+	case SMTP_EVENT_RCPT: on_recipient(w, c, event); break;
+	case SMTP_EVENT_DATA: on_content_begins(w, c); break;
+	case SMTP_EVENT_BODY: on_content(w, c, event->text); break;
+	case SMTP_EVENT_END: on_end(w, c); break;
+	case SMTP_EVENT_ABORT:
+		submit_abort(w, c);
+		in->refusal = NULL;
+		break;
+	case SMTP_EVENT_REFUSED:
+		COUNT(w, commands_refused);
+		bytes_to_string(event->text, command, sizeof command);
+		char reply[512];
+		bytes_to_string(event->reply, reply, sizeof reply);
+		record_refusal(w, c, "command", reply, command);
+		break;
+	case SMTP_EVENT_CLOSE: conn_close(w, c); break;
+	}
+	return true;
+}
+
+/* 220 is written. Whatever came in clear behind the command would be taken for part of the secured session
+ * (CVE-2011-0411): such a client gets nothing more from us. */
+static void on_starttls(struct worker *w, struct conn *c)
+{
+	if (conn_has_unread(w, c)) {
+		record_refusal(w, c, "tls", "", "bytes in clear after STARTTLS");
+		conn_abort(w, c);
+		return;
+	}
+	while (conn_flush(w, c))
+		;
+	if (stream_length(&c->out) != 0)
+		conn_abort(w, c); /* a client that does not take 200 bytes is not going to shake hands */
+	else
+		start_handshake(w, c);
+}
+
+bool inbound_step(struct worker *w, struct conn *c)
+{
+	struct inbound *in = &c->inbound;
+	struct smtp_event event = {0};
+	if (in->is_submitting) {
+		if (!submit_commit(w, c)) {
+			conn_wake(w, c);
+			return false;
+		}
+		in->is_submitting = false;
+		in->is_waiting = true;
+	}
+	if (in->is_waiting)
+		return false;
+	struct bytes input = conn_input(w, c);
+	if (c->is_closing)
+		return false;
+	size_t used = smtp_server_feed(in->session, input, &event, &c->out);
+	bool moved = on_event(w, c, &event);
+	moved |= conn_used(w, c, input, used, event.kind == SMTP_EVENT_NONE);
+	if (event.kind == SMTP_EVENT_STARTTLS)
+		on_starttls(w, c);
+	if (!moved && c->has_fin && !conn_has_unread(w, c))
+		conn_close(w, c);
+	return moved;
+}
+
+void inbound_verdict(struct worker *w, struct verdict_word verdict)
+{
+	struct conn *c = verdict.slot < w->conn_max ? conn_at(w, verdict.slot) : NULL;
+	if (c == NULL || c->kind != CONN_INBOUND || c->generation != verdict.generation ||
+		!c->inbound.is_waiting) {
+		COUNT(w, stale_answers);
+		return;
+	}
+	struct inbound *in = &c->inbound;
+	in->is_waiting = false;
+	if (verdict.is_durable) {
+		char note[64], id[MAIL_ID_TEXT_MAX];
+		snprintf(note, sizeof note, "queued as %s", mail_id_format(in->mail_id, id));
+		COUNT(w, mails_accepted);
+		COUNT_BY(w, bytes_accepted, in->mail_size);
+		record_accepted(w, c);
+		smtp_server_answer(in->session, NULL, note, &c->out);
+	} else {
+		COUNT(w, mails_refused);
+		record_refusal(w, c, "content", "452 4.3.1 Insufficient system storage", "spool");
+		smtp_server_answer(in->session, "452 4.3.1 Insufficient system storage\r\n", NULL, &c->out);
+	}
+	conn_set_deadline(w, c, DEADLINE_SERVER_COMMAND);
+	conn_wake(w, c);
+}
+
+void inbound_deadline(struct worker *w, struct conn *c)
+{
+	char reply[256];
+	COUNT(w, timeouts);
+	if (c->tls_state == CONN_HANDSHAKE || c->is_closing) {
+		if (c->tls_state == CONN_HANDSHAKE)
+			record_refusal(w, c, "tls", "", "handshake timed out");
+		conn_abort(w, c);
+		return;
+	}
+	snprintf(reply, sizeof reply, "421 4.4.2 %s Error: timeout exceeded\r\n", w->config->node.hostname);
+	record_refusal(w, c, "session", reply, "timeout");
+	/* In the middle of content no reply is allowed; there the connection just ends. */
+	if (smtp_server_phase(c->inbound.session) == SMTP_PHASE_COMMAND)
+		stream_write(&c->out, bytes_of_string(reply));
+	conn_close(w, c);
+}
+
+void inbound_drain(struct worker *w, struct conn *c)
+{
+	char reply[256];
+	if (c->is_closing || c->tls_state == CONN_HANDSHAKE)
+		return;
+	snprintf(reply, sizeof reply, "421 4.3.2 %s Service shutting down\r\n", w->config->node.hostname);
+	smtp_server_end(c->inbound.session, reply, &c->out);
+	conn_wake(w, c);
+}

@@ -1,0 +1,529 @@
+// SPDX-License-Identifier: Apache-2.0
+/* relay/outbound.c: a delivery: its targets one after the other, their TLS, the session, the verdict.
+ *
+ * A job's targets are tried in order on one slot: connect -> (handshake) -> greeting -> (STARTTLS, handshake)
+ * -> ready. Whatever fails before READY moves on to the next target; after READY the session's own outcomes
+ * are the job's. The profile is resolved again for each target, and the stricter of it and the route's holds. */
+#include "relay/worker.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+static const struct queue_target *target_of(const struct outbound *o)
+{
+	return &o->job->route->targets[o->target];
+}
+
+/* The recipients of a job are of one domain; a quoted local part may have an @ of its own. */
+static struct bytes domain_of(const struct queue_job *job)
+{
+	struct bytes rest = job->recipients[0];
+	for (size_t at = bytes_find(rest, '@'); at < rest.n; at = bytes_find(rest, '@'))
+		rest = bytes_skip(rest, at + 1);
+	return rest;
+}
+
+/* ---- hosts whose TLS is broken ---- */
+
+static struct broken_tls *broken_slot(struct worker *w, const struct addr *addr)
+{
+	uint32_t hash = 2166136261u;
+	for (int i = 0; i < 16; i++)
+		hash = (hash ^ addr->b[i]) * 16777619u;
+	return &w->broken[hash % BROKEN_TLS_SLOTS];
+}
+
+static bool is_broken(struct worker *w, const struct addr *addr)
+{
+	const struct broken_tls *slot = broken_slot(w, addr);
+	return addr_equal(&slot->addr, addr) && slot->until_us > w->now_us;
+}
+
+/* ---- the end of a job ---- */
+
+__attribute__((format(printf, 5, 6))) static void set_reply(
+	struct smtp_reply *reply, uint16_t code, uint8_t subject, uint16_t detail, const char *format, ...)
+{
+	va_list args;
+	*reply = (struct smtp_reply){.code = code, .is_ours = true};
+	reply->enhanced[0] = (uint8_t)(code / 100);
+	reply->enhanced[1] = subject;
+	reply->detail = detail;
+	va_start(args, format);
+	vsnprintf(reply->text, sizeof reply->text, format, args);
+	va_end(args);
+}
+
+static void push_finished(struct worker *w, struct queue_job *job)
+{
+	/* There is room: jobs are taken only while there is room for all that are open (worker.c). */
+	ring_push_spsc(&w->finished_jobs, job);
+}
+
+static void fail_job(struct worker *w, struct queue_job *job, const struct smtp_reply *reply)
+{
+	for (uint32_t i = 0; i < job->recipient_count; i++)
+		job->outcomes[i] = *reply;
+	job->kept_generation = 0;
+	push_finished(w, job);
+}
+
+/* The session has given every recipient its outcome. */
+static void finish_job(struct worker *w, struct conn *c, bool is_kept)
+{
+	struct outbound *o = &c->outbound;
+	struct queue_job *job = o->job;
+	job->evidence = o->evidence;
+	job->kept_slot = conn_slot(w, c);
+	job->kept_generation = is_kept ? c->generation : 0;
+	o->job = NULL;
+	o->has_begun = false;
+	push_finished(w, job);
+}
+
+/* ---- targets ---- */
+
+static enum smtp_client_tls tls_mode(struct worker *w, struct outbound *o)
+{
+	const struct tls_profile *profile = &o->policy.profile;
+	const struct queue_target *target = target_of(o);
+	if (target->implicit_tls)
+		return SMTP_CLIENT_TLS_IMPLICIT;
+	if (profile->level == TLS_LEVEL_NONE)
+		return SMTP_CLIENT_TLS_NEVER;
+	if (profile->level > TLS_LEVEL_MAY)
+		return SMTP_CLIENT_TLS_MUST;
+	if (o->is_retry_in_clear || (profile->fallback == TLS_FALLBACK_CLEAR && is_broken(w, &target->addr)))
+		return SMTP_CLIENT_TLS_NEVER;
+	return SMTP_CLIENT_TLS_MAY;
+}
+
+/* The route's policy was resolved by the queue thread from sender and domain; this one knows the host too. */
+static void resolve_target(struct worker *w, struct outbound *o)
+{
+	const struct queue_target *target = target_of(o);
+	const struct queue_job *job = o->job;
+	struct policy_out at_route, at_target;
+	snprintf(at_route.rule_id, sizeof at_route.rule_id, "%s", job->route->rule_id);
+	at_route.profile = job->route->profile;
+	policy_resolve_out(w->views.current->policy, job->sender, domain_of(job),
+		bytes_of_string(target->host), &target->addr, &at_target);
+	/* A profile's index is of its generation: where the route is older, the newer resolution stands in. */
+	if (job->route->generation != w->views.current->number)
+		o->policy = at_target;
+	else
+		o->policy = *policy_stricter(&at_route, &at_target);
+}
+
+static bool connect_target(struct worker *w, struct conn *c)
+{
+	struct outbound *o = &c->outbound;
+	const struct queue_target *target = target_of(o);
+	char address[ADDR_TEXT_MAX];
+	struct addr local;
+	int error = 0;
+	addr_format(&target->addr, address);
+	snprintf(o->peer, sizeof o->peer, "%s[%s]:%u", target->host, address, target->port);
+	resolve_target(w, o);
+	o->evidence = (struct queue_evidence){.addr = target->addr, .port = target->port,
+		.generation = w->views.current->number};
+	memcpy(o->evidence.host, target->host, sizeof o->evidence.host);
+	memcpy(o->evidence.profile, o->policy.profile.id, sizeof o->evidence.profile);
+	memcpy(o->evidence.rule_id, o->policy.rule_id, sizeof o->evidence.rule_id);
+	snprintf(o->evidence.tls_level, sizeof o->evidence.tls_level, "%s",
+		tls_level_name(o->policy.profile.level));
+	if (!dp_source_for(w->core, &target->addr, &local)) {
+		set_reply(&o->failure, 451, 4, 4, "connect to %s: no route to host", o->peer);
+		return false;
+	}
+	c->tcp = tcp_connect(w->tcp, &local, &target->addr, target->port, c, &error, w->now_us);
+	if (c->tcp == NULL) {
+		set_reply(&o->failure, 451, 4, 1, "connect to %s: %s", o->peer,
+			error == -EADDRNOTAVAIL ? "no local port is free" : "too many connections");
+		return false;
+	}
+	COUNT(w, outbound_connections);
+	o->client_config = (struct smtp_client_config){
+		.helo = w->config->node.hostname, .tls = tls_mode(w, o), .peer = o->peer};
+	o->is_greeted = o->has_begun = false;
+	smtp_client_open(o->session, &o->client_config);
+	conn_set_deadline(w, c, DEADLINE_CONNECT);
+	return true;
+}
+
+/* Forgets the connection to the last target, keeping the slot. */
+static void leave_target(struct worker *w, struct conn *c)
+{
+	if (c->tls != NULL)
+		tls_close(c->tls);
+	c->tls = NULL;
+	c->tls_state = CONN_CLEAR;
+	stream_reset(&c->in);
+	stream_reset(&c->out);
+	if (c->tcp != NULL) {
+		tcp_set_user(c->tcp, NULL);
+		if (!c->is_ended)
+			tcp_abort(c->tcp);
+	}
+	c->tcp = NULL;
+	c->is_ended = c->is_closing = c->has_closed = c->has_fin = false;
+	conn_set_deadline(w, c, DEADLINE_NONE);
+}
+
+/* No target is left: the last one's failure is the job's. */
+static void give_up(struct worker *w, struct conn *c)
+{
+	struct outbound *o = &c->outbound;
+	struct queue_job *job = o->job;
+	if (o->is_tls_reason && o->policy.profile.on_failure == TLS_FAIL_PERMANENT && o->failure.code < 500) {
+		o->failure.code = (uint16_t)(o->failure.code + 100);
+		o->failure.enhanced[0] = 5;
+	}
+	job->evidence = o->evidence;
+	job->is_tls_failure = o->is_tls_reason;
+	job->is_connect_failure = !o->is_tls_reason;
+	o->job = NULL;
+	fail_job(w, job, &o->failure);
+	conn_free(w, c);
+}
+
+static void try_targets(struct worker *w, struct conn *c)
+{
+	struct outbound *o = &c->outbound;
+	for (; o->target < o->job->route->target_count; o->target++) {
+		o->is_retry_in_clear = false;
+		if (connect_target(w, c))
+			return;
+	}
+	give_up(w, c);
+}
+
+/* The present target will not do (o->failure says why). */
+static void next_target(struct worker *w, struct conn *c)
+{
+	leave_target(w, c);
+	if (c->outbound.job == NULL) {
+		conn_free(w, c);
+		return;
+	}
+	c->outbound.target++;
+	try_targets(w, c);
+}
+
+/* ---- TLS ---- */
+
+static void start_handshake(struct worker *w, struct conn *c)
+{
+	struct outbound *o = &c->outbound;
+	const struct queue_target *target = target_of(o);
+	if (w->views.current->number != o->evidence.generation) {
+		resolve_target(w, o);
+		o->evidence.generation = w->views.current->number;
+	}
+	char domain[256];
+	bytes_to_string(domain_of(o->job), domain, sizeof domain);
+	c->tls = tls_open_client(
+		w->views.current->client, o->policy.profile.index, conn_tls_io(c), target->host, domain);
+	if (c->tls == NULL) {
+		set_reply(&o->failure, 451, 3, 0, "TLS could not be started towards %s: out of memory", o->peer);
+		next_target(w, c);
+		return;
+	}
+	c->tls_state = CONN_HANDSHAKE;
+	conn_set_deadline(w, c, DEADLINE_HANDSHAKE);
+}
+
+void outbound_handshake_done(struct worker *w, struct conn *c)
+{
+	struct outbound *o = &c->outbound;
+	struct tls_verdict v;
+	tls_get_verdict(c->tls, &v);
+	COUNT(w, client_handshakes);
+	if (v.is_resumed)
+		COUNT(w, resumed_handshakes);
+	struct queue_evidence *e = &o->evidence;
+	snprintf(e->tls_version, sizeof e->tls_version, "%s", tls_protocol_name(v.protocol));
+	snprintf(e->cipher, sizeof e->cipher, "%s", v.cipher);
+	snprintf(e->group, sizeof e->group, "%s", v.group);
+	snprintf(e->verify, sizeof e->verify, "%s", tls_verify_name(v.verify));
+	snprintf(e->verify_message, sizeof e->verify_message, "%s", v.verify_message);
+	snprintf(e->cert_subject, sizeof e->cert_subject, "%s", v.cert_subject);
+	snprintf(e->cert_issuer, sizeof e->cert_issuer, "%s", v.cert_issuer);
+	e->bits = v.bits;
+	e->bits_total = v.bits_total;
+	e->is_resumed = v.is_resumed;
+	if (o->client_config.tls != SMTP_CLIENT_TLS_IMPLICIT)
+		smtp_client_tls_started(o->session);
+	conn_set_deadline(w, c, DEADLINE_GREETING);
+}
+
+void outbound_handshake_failed(struct worker *w, struct conn *c, bool is_timeout)
+{
+	struct outbound *o = &c->outbound;
+	const char *why = "the peer closed the connection";
+	enum tls_failure_kind kind = tls_failure(c->tls, &why);
+	const struct tls_profile *profile = &o->policy.profile;
+	COUNT(w, client_handshake_failures);
+	if (is_timeout)
+		why = "timed out";
+	struct tls_verdict v;
+	tls_get_verdict(c->tls, &v);
+	snprintf(o->evidence.verify, sizeof o->evidence.verify, "%s", tls_verify_name(v.verify));
+	snprintf(o->evidence.verify_message, sizeof o->evidence.verify_message, "%s", v.verify_message);
+	const char *what = kind == TLS_FAILURE_UNTRUSTED ? "Server certificate not trusted"
+		: kind == TLS_FAILURE_NAME		 ? "Server certificate name mismatch"
+							 : "Cannot start TLS: handshake failure";
+	set_reply(&o->failure, 454, 7, 5, "%s: host %s: %s", what, o->peer, why);
+	o->is_tls_reason = true;
+	bool is_opportunistic = profile->level <= TLS_LEVEL_MAY && !target_of(o)->implicit_tls;
+	if (is_opportunistic && profile->fallback == TLS_FALLBACK_CLEAR && !o->is_retry_in_clear) {
+		struct broken_tls *slot = broken_slot(w, &target_of(o)->addr);
+		slot->addr = target_of(o)->addr;
+		slot->until_us = w->now_us + profile->remember_seconds * 1000000ull;
+		COUNT(w, clear_fallbacks);
+		leave_target(w, c);
+		o->is_retry_in_clear = true;
+		if (connect_target(w, c)) {
+			o->evidence.is_downgraded = true;
+			return;
+		}
+	} else if (is_opportunistic && profile->fallback == TLS_FALLBACK_DEFER) {
+		leave_target(w, c);
+		give_up(w, c);
+		return;
+	}
+	next_target(w, c);
+}
+
+/* ---- jobs ---- */
+
+/* A connection serves the next mail only under the policy it was opened under, and only if this mail's own
+ * sender and domain resolve to the same profile. */
+static bool may_reuse(struct worker *w, const struct conn *c, const struct queue_job *job)
+{
+	const struct outbound *o = &c->outbound;
+	struct policy_out out;
+	if (c->kind != CONN_OUTBOUND || c->generation != job->connection_generation || o->job != NULL ||
+		c->is_closing || c->has_fin || c->deadline == DEADLINE_LINGER ||
+		o->evidence.generation != w->views.current->number)
+		return false;
+	policy_resolve_out(w->views.current->policy, job->sender, domain_of(job),
+		bytes_of_string(o->evidence.host), &o->evidence.addr, &out);
+	return strcmp(out.profile.id, o->policy.profile.id) == 0 ||
+		strcmp(job->route->profile.id, o->policy.profile.id) == 0;
+}
+
+void outbound_job(struct worker *w, struct queue_job *job)
+{
+	struct conn *c = job->connection_generation != 0 && job->connection_slot < w->conn_max
+		? conn_at(w, job->connection_slot)
+		: NULL;
+	COUNT(w, jobs);
+	if (c != NULL && may_reuse(w, c, job)) {
+		COUNT(w, reused_connections);
+		c->outbound.job = job;
+		c->outbound.mails_left = job->mails_left;
+		conn_wake(w, c);
+		return;
+	}
+	struct smtp_reply busy;
+	if (w->views.current == NULL || w->views.current->client == NULL ||
+		(c = conn_get(w, CONN_OUTBOUND, NULL)) == NULL) {
+		set_reply(&busy, 451, 3, 2, "no connection slot is free on this core");
+		fail_job(w, job, &busy);
+		return;
+	}
+	struct outbound *o = &c->outbound;
+	o->job = job;
+	o->mails_left = job->mails_left;
+	set_reply(&o->failure, 451, 4, 4, "the route has no address");
+	try_targets(w, c);
+}
+
+static void begin_job(struct worker *w, struct conn *c)
+{
+	struct outbound *o = &c->outbound;
+	struct smtp_reply reply;
+	const struct queue_job *job = o->job;
+	o->client_job = (struct smtp_client_job){.mail = job->mail, .sender = job->sender,
+		.recipients = job->recipients, .recipient_count = job->recipient_count,
+		.body_flags = job->body_flags};
+	o->has_begun = true;
+	if (smtp_client_begin(o->session, &o->client_job, &reply))
+		return;
+	for (uint32_t i = 0; i < job->recipient_count; i++)
+		o->job->outcomes[i] = reply;
+	finish_job(w, c, true);
+}
+
+static enum deadline deadline_of_phase(enum smtp_client_phase phase)
+{
+	switch (phase) {
+	case SMTP_CLIENT_PHASE_GREETING: return DEADLINE_GREETING;
+	case SMTP_CLIENT_PHASE_COMMAND: return DEADLINE_COMMAND;
+	case SMTP_CLIENT_PHASE_MAIL: return DEADLINE_MAIL;
+	case SMTP_CLIENT_PHASE_RCPT: return DEADLINE_RCPT;
+	case SMTP_CLIENT_PHASE_DATA: return DEADLINE_DATA;
+	case SMTP_CLIENT_PHASE_BLOCK: return DEADLINE_BLOCK;
+	case SMTP_CLIENT_PHASE_END: return DEADLINE_END;
+	case SMTP_CLIENT_PHASE_READY: return DEADLINE_IDLE;
+	}
+	return DEADLINE_COMMAND;
+}
+
+/* Events of the session; false: the connection has moved on (to another target) or is gone. */
+static bool on_event(struct worker *w, struct conn *c, const struct smtp_client_event *event)
+{
+	struct outbound *o = &c->outbound;
+	switch (event->kind) {
+	case SMTP_CLIENT_NONE: break;
+	case SMTP_CLIENT_STARTTLS: break; /* seen to by the caller */
+	case SMTP_CLIENT_READY: o->is_greeted = true; break;
+	case SMTP_CLIENT_RECIPIENT:
+		if (o->job != NULL && event->index < o->job->recipient_count)
+			o->job->outcomes[event->index] = event->reply;
+		break;
+	case SMTP_CLIENT_DONE:
+		if (o->job != NULL)
+			finish_job(w, c, o->mails_left > 0 && !c->has_fin && !c->is_ended);
+		break;
+	case SMTP_CLIENT_FAILED:
+		if (o->job == NULL) {
+			conn_close(w, c);
+			return false;
+		}
+		o->failure = event->reply;
+		o->is_tls_reason = event->reply.is_ours && event->reply.enhanced[1] == 7;
+		next_target(w, c);
+		return false;
+	case SMTP_CLIENT_CLOSED: conn_close(w, c); return false;
+	}
+	return true;
+}
+
+/* 220 to STARTTLS has come. What came in clear behind it would be taken for the secured session's. */
+static void on_starttls(struct worker *w, struct conn *c)
+{
+	struct outbound *o = &c->outbound;
+	if (conn_has_unread(w, c)) {
+		set_reply(&o->failure, 454, 7, 5, "Cannot start TLS: host %s sent bytes in clear after its 220", o->peer);
+		o->is_tls_reason = true;
+		next_target(w, c);
+		return;
+	}
+	start_handshake(w, c);
+}
+
+bool outbound_step(struct worker *w, struct conn *c)
+{
+	struct outbound *o = &c->outbound;
+	struct smtp_client_event event = {0};
+	if (c->deadline == DEADLINE_CONNECT)
+		return false;
+	if (o->is_greeted && o->job != NULL && !o->has_begun &&
+		smtp_client_phase(o->session) == SMTP_CLIENT_PHASE_READY)
+		begin_job(w, c);
+	else if (o->is_greeted && o->job == NULL && o->mails_left == 0 &&
+		smtp_client_phase(o->session) == SMTP_CLIENT_PHASE_READY)
+		smtp_client_quit(o->session);
+	size_t queued = stream_length(&c->out);
+	struct bytes input = conn_input(w, c);
+	if (c->is_closing)
+		return false;
+	size_t used = smtp_client_feed(o->session, input, &event, &c->out);
+	bool moved = conn_used(w, c, input, used, event.kind == SMTP_CLIENT_NONE) ||
+		event.kind != SMTP_CLIENT_NONE || stream_length(&c->out) != queued;
+	if (!on_event(w, c, &event))
+		return true;
+	if (event.kind == SMTP_CLIENT_STARTTLS) {
+		on_starttls(w, c);
+		return true;
+	}
+	if (moved || c->deadline == DEADLINE_NONE)
+		conn_set_deadline(w, c, deadline_of_phase(smtp_client_phase(o->session)));
+	if (!moved && c->has_fin && !conn_has_unread(w, c)) {
+		c->has_fin = false;
+		smtp_client_lost(o->session, "the peer closed the connection");
+		return true;
+	}
+	return moved;
+}
+
+void outbound_connected(struct worker *w, struct conn *c)
+{
+	if (c->outbound.client_config.tls == SMTP_CLIENT_TLS_IMPLICIT)
+		start_handshake(w, c);
+	else
+		conn_set_deadline(w, c, DEADLINE_GREETING);
+	conn_wake(w, c);
+}
+
+/* The session hears that its connection is gone, and its last events are performed. */
+static void lose_session(struct worker *w, struct conn *c, const char *why)
+{
+	struct outbound *o = &c->outbound;
+	struct smtp_client_event event = {.kind = SMTP_CLIENT_DONE};
+	uint32_t generation = c->generation;
+	smtp_client_lost(o->session, why);
+	while (event.kind != SMTP_CLIENT_NONE) {
+		event.kind = SMTP_CLIENT_NONE;
+		smtp_client_feed(o->session, BYTES_NONE, &event, &c->out);
+		if (!on_event(w, c, &event))
+			return;
+		if (c->generation != generation)
+			return;
+	}
+	conn_close(w, c);
+}
+
+void outbound_ended(struct worker *w, struct conn *c, enum tcp_end why)
+{
+	struct outbound *o = &c->outbound;
+	c->is_ended = true;
+	uint32_t generation = c->generation;
+	if (c->deadline == DEADLINE_CONNECT) {
+		set_reply(&o->failure, 451, 4, 1, "connect to %s: %s", o->peer,
+			why == TCP_END_REFUSED		 ? "Connection refused"
+				: why == TCP_END_TIMEOUT ? "Connection timed out"
+							 : tcp_end_name(why));
+		next_target(w, c);
+		return;
+	}
+	if (c->tls_state == CONN_HANDSHAKE) {
+		outbound_handshake_failed(w, c, false);
+		return;
+	}
+	if (!c->is_closing) {
+		while (c->kind == CONN_OUTBOUND && outbound_step(w, c) && c->is_ended && !c->is_closing)
+			; /* what came before the end still counts */
+		if (c->generation == generation && c->is_ended && !c->is_closing)
+			lose_session(w, c, "the connection was lost");
+	}
+	/* Still the connection that ended, not one to the next target? */
+	if (c->generation == generation && c->kind == CONN_OUTBOUND && c->is_ended)
+		conn_free(w, c);
+}
+
+void outbound_deadline(struct worker *w, struct conn *c)
+{
+	struct outbound *o = &c->outbound;
+	if (c->is_closing) {
+		conn_abort(w, c);
+		return;
+	}
+	if (c->deadline == DEADLINE_IDLE && o->job == NULL) {
+		smtp_client_quit(o->session);
+		conn_set_deadline(w, c, DEADLINE_LINGER);
+		conn_wake(w, c);
+		return;
+	}
+	COUNT(w, timeouts);
+	if (c->deadline == DEADLINE_CONNECT) {
+		set_reply(&o->failure, 451, 4, 1, "connect to %s: Connection timed out", o->peer);
+		next_target(w, c);
+	} else if (c->tls_state == CONN_HANDSHAKE) {
+		outbound_handshake_failed(w, c, true);
+	} else {
+		lose_session(w, c, "timed out waiting for the server");
+	}
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+/* relay/queue_ops.c: operators' requests about the queue, as control passes them on (control/link.h). */
+#include "relay/relay.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <yyjson.h>
+
+#define LIST_LIMIT_MOST 200   /* items a response: it has to fit one message */
+#define RECIPIENTS_SHOWN 10   /* of an item; the count tells of the rest */
+
+/* ---- JSON of peers' bytes ---- */
+
+/* Strings are copied with what is no UTF-8 replaced by '?', since JSON has no other bytes. */
+static yyjson_mut_val *text_of(yyjson_mut_doc *doc, struct bytes b)
+{
+	char clean[1024];
+	size_t n = b.n < sizeof clean ? b.n : sizeof clean;
+	memcpy(clean, b.at == NULL ? (const uint8_t *)"" : b.at, n);
+	yyjson_mut_val *text = yyjson_mut_strncpy(doc, clean, n);
+	yyjson_mut_doc *probe = yyjson_mut_doc_new(NULL);
+	yyjson_mut_doc_set_root(probe, yyjson_mut_strn(probe, clean, n));
+	char *written = yyjson_mut_write(probe, 0, NULL);
+	if (written == NULL) {
+		for (size_t i = 0; i < n; i++)
+			if ((unsigned char)clean[i] >= 0x80)
+				clean[i] = '?';
+		text = yyjson_mut_strncpy(doc, clean, n);
+	}
+	free(written);
+	yyjson_mut_doc_free(probe);
+	return text;
+}
+
+static void add_bytes(yyjson_mut_doc *doc, yyjson_mut_val *object, const char *key, struct bytes b)
+{
+	yyjson_mut_obj_add(object, yyjson_mut_strcpy(doc, key), text_of(doc, b));
+}
+
+static void add_time(yyjson_mut_doc *doc, yyjson_mut_val *object, const char *key, uint64_t us)
+{
+	if (us != 0 && us != UINT64_MAX)
+		yyjson_mut_obj_add_real(doc, object, key, (double)us / 1e6);
+}
+
+/* ---- requests ---- */
+
+static struct note *finish(yyjson_mut_doc *doc)
+{
+	size_t n;
+	char *json = yyjson_mut_write(doc, 0, &n);
+	struct note *note = json == NULL ? NULL : note_new(NOTE_RESPONSE, json, n);
+	free(json);
+	yyjson_mut_doc_free(doc);
+	return note;
+}
+
+static yyjson_mut_doc *response_new(uint64_t token, bool ok)
+{
+	yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+	yyjson_mut_val *root = yyjson_mut_obj(doc);
+	yyjson_mut_doc_set_root(doc, root);
+	yyjson_mut_obj_add_str(doc, root, "type", "response");
+	yyjson_mut_obj_add_uint(doc, root, "token", token);
+	yyjson_mut_obj_add_bool(doc, root, "ok", ok);
+	return doc;
+}
+
+static struct note *refuse(uint64_t token, const char *error)
+{
+	yyjson_mut_doc *doc = response_new(token, false);
+	yyjson_mut_obj_add_strcpy(doc, yyjson_mut_doc_get_root(doc), "error", error);
+	return finish(doc);
+}
+
+static struct bytes member(yyjson_val *root, const char *key)
+{
+	yyjson_val *v = yyjson_obj_get(root, key);
+	const char *text = yyjson_get_str(v);
+	return text == NULL ? BYTES_NONE : bytes_of(text, yyjson_get_len(v));
+}
+
+static int state_of(struct bytes name)
+{
+	for (int s = QUEUE_ITEM_ROUTING; s <= QUEUE_ITEM_HELD; s++)
+		if (bytes_equal(name, bytes_of_string(queue_item_state_name(s))))
+			return s;
+	return name.n == 0 ? -1 : -2;
+}
+
+/* NULL, or what is wrong with the request. */
+static const char *read_selection(yyjson_val *root, struct queue_selection *selection)
+{
+	struct bytes id = member(root, "queue_id");
+	*selection = (struct queue_selection){.domain = member(root, "domain"),
+		.reason = member(root, "reason"),
+		.sender = member(root, "sender"),
+		.state = state_of(member(root, "state"))};
+	if (selection->state == -2)
+		return "state: expected routing, ready, loading, active, waiting or held";
+	if (id.n != 0 && !mail_id_parse(id, &selection->mail_id))
+		return "queue_id: not a queue id";
+	return NULL;
+}
+
+struct listing {
+	yyjson_mut_doc *doc;
+	yyjson_mut_val *items;
+	uint64_t count, limit;
+	bool more;
+};
+
+static void add_reason(struct listing *l, yyjson_mut_val *item, const struct smtp_reply *reply)
+{
+	char text[SMTP_REPLY_TEXT_MAX + 32];
+	if (reply == NULL || reply->code == 0)
+		return;
+	snprintf(text, sizeof text, "%u %u.%u.%u %s", reply->code, reply->enhanced[0], reply->enhanced[1],
+		reply->detail, reply->text);
+	add_bytes(l->doc, item, "reason", bytes_of_string(text));
+}
+
+static bool list_one(void *user, const struct queue_item_info *info)
+{
+	struct listing *l = user;
+	char id[MAIL_ID_TEXT_MAX];
+	if (l->count == l->limit) {
+		l->more = true;
+		return false;
+	}
+	l->count++;
+	yyjson_mut_val *item = yyjson_mut_arr_add_obj(l->doc, l->items);
+	yyjson_mut_obj_add_strcpy(l->doc, item, "queue_id", mail_id_format(info->mail_id, id));
+	yyjson_mut_obj_add_str(l->doc, item, "state", queue_item_state_name(info->state));
+	yyjson_mut_obj_add_uint(l->doc, item, "size", info->size);
+	add_time(l->doc, item, "received", info->received_us);
+	add_bytes(l->doc, item, "sender", info->sender);
+	add_bytes(l->doc, item, "domain", info->domain);
+	yyjson_mut_val *recipients = yyjson_mut_obj_add_arr(l->doc, item, "recipients");
+	for (uint32_t i = 0; i < info->recipient_count && i < RECIPIENTS_SHOWN; i++)
+		yyjson_mut_arr_append(recipients, text_of(l->doc, info->recipients[i]));
+	yyjson_mut_obj_add_uint(l->doc, item, "recipient_count", info->recipient_count);
+	add_bytes(l->doc, item, "site", info->site);
+	add_bytes(l->doc, item, "profile", info->profile);
+	yyjson_mut_obj_add_uint(l->doc, item, "tries", info->tries);
+	add_time(l->doc, item, "next_try", info->next_try_us);
+	add_time(l->doc, item, "last_try", info->last_try_us);
+	add_time(l->doc, item, "expires", info->expires_us);
+	add_reason(l, item, info->reason);
+	yyjson_mut_obj_add_bool(l->doc, item, "resident", info->is_resident);
+	return true;
+}
+
+static struct note *list(struct queue_thread *q, uint64_t token, yyjson_val *root,
+	const struct queue_selection *selection)
+{
+	uint64_t after = 0;
+	yyjson_val *limit = yyjson_obj_get(root, "limit");
+	struct bytes after_text = member(root, "after");
+	struct listing l = {.limit = limit == NULL ? LIST_LIMIT_MOST : yyjson_get_uint(limit)};
+	if (l.limit == 0 || l.limit > LIST_LIMIT_MOST)
+		l.limit = LIST_LIMIT_MOST;
+	if (after_text.n != 0 && !mail_id_parse(after_text, &after))
+		return refuse(token, "after: not a queue id");
+	l.doc = response_new(token, true);
+	l.items = yyjson_mut_obj_add_arr(l.doc, yyjson_mut_doc_get_root(l.doc), "items");
+	queue_list(q->queue, selection, after, list_one, &l);
+	yyjson_mut_obj_add_bool(l.doc, yyjson_mut_doc_get_root(l.doc), "more", l.more);
+	return finish(l.doc);
+}
+
+static struct note *changed(uint64_t token, uint64_t n)
+{
+	yyjson_mut_doc *doc = response_new(token, true);
+	yyjson_mut_obj_add_uint(doc, yyjson_mut_doc_get_root(doc), "changed", n);
+	return finish(doc);
+}
+
+/* The spool thread reads it; the response follows when it has. */
+static struct note *ask_content(struct queue_thread *q, uint64_t token, yyjson_val *root, uint64_t id)
+{
+	struct spool_request *r = calloc(1, sizeof *r);
+	if (id == 0 || r == NULL) {
+		free(r);
+		return refuse(token, "queue_id: expected the id of a queued mail");
+	}
+	r->kind = SPOOL_REQUEST_CONTENT;
+	r->id = id;
+	r->token = token;
+	r->offset = yyjson_get_uint(yyjson_obj_get(root, "offset"));
+	queue_send_to_spool(q, r);
+	return NULL;
+}
+
+static struct note *perform(struct queue_thread *q, yyjson_val *root, uint64_t now_us)
+{
+	struct queue_selection selection;
+	uint64_t token = yyjson_get_uint(yyjson_obj_get(root, "token"));
+	struct bytes op = member(root, "op");
+	const char *wrong = read_selection(root, &selection);
+	if (wrong != NULL)
+		return refuse(token, wrong);
+	if (bytes_equal(op, BYTES_LITERAL("queue.list")))
+		return list(q, token, root, &selection);
+	if (bytes_equal(op, BYTES_LITERAL("queue.content")))
+		return ask_content(q, token, root, selection.mail_id);
+	if (bytes_equal(op, BYTES_LITERAL("queue.retry")))
+		return changed(token, queue_retry(q->queue, &selection, now_us));
+	if (bytes_equal(op, BYTES_LITERAL("queue.hold")))
+		return changed(token, queue_hold(q->queue, &selection));
+	if (bytes_equal(op, BYTES_LITERAL("queue.release")))
+		return changed(token, queue_release(q->queue, &selection, now_us));
+	if (bytes_equal(op, BYTES_LITERAL("queue.remove")))
+		return changed(token, queue_remove(q->queue, &selection, now_us));
+	return refuse(token, "op: unknown");
+}
+
+struct note *queue_ops_perform(struct queue_thread *q, const char *json, size_t n, uint64_t now_us)
+{
+	yyjson_doc *doc = yyjson_read(json, n, 0);
+	struct note *response = doc == NULL ? NULL : perform(q, yyjson_doc_get_root(doc), now_us);
+	yyjson_doc_free(doc);
+	return response;
+}
+
+static size_t base64(const uint8_t *from, size_t n, char *to)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	size_t out = 0;
+	for (size_t i = 0; i < n; i += 3) {
+		uint32_t v = (uint32_t)from[i] << 16 | (i + 1 < n ? (uint32_t)from[i + 1] << 8 : 0) |
+			(i + 2 < n ? from[i + 2] : 0);
+		to[out++] = digits[v >> 18];
+		to[out++] = digits[v >> 12 & 63];
+		to[out++] = i + 1 < n ? digits[v >> 6 & 63] : '=';
+		to[out++] = i + 2 < n ? digits[v & 63] : '=';
+	}
+	return out;
+}
+
+struct note *queue_ops_content(const struct spool_report *report)
+{
+	char *text = malloc(report->n / 3 * 4 + 8);
+	if (text == NULL)
+		return NULL;
+	yyjson_mut_doc *doc = response_new(report->token, report->envelope_size != 0);
+	yyjson_mut_val *root = yyjson_mut_doc_get_root(doc);
+	if (report->envelope_size == 0)
+		yyjson_mut_obj_add_str(doc, root, "error", "the mail is not in the spool any more");
+	yyjson_mut_obj_add_strn(doc, root, "data", text, base64(report->bytes, report->n, text));
+	yyjson_mut_obj_add_uint(doc, root, "offset", report->offset);
+	yyjson_mut_obj_add_uint(doc, root, "size", report->n);
+	struct note *note = finish(doc);
+	free(text);
+	return note;
+}

@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: Apache-2.0
+/* relay/routes.c: from a recipient's domain to the hosts to try, on the queue thread.
+ *
+ * The policy's routes are looked up here; names are resolved by control, and its answers kept by their TTL. A
+ * route that needs an answer waits at it and is simply worked out again when it has come. While control is
+ * away known answers serve for STALE_SECONDS longer; what is not known is deferred, never bounced. */
+#include "relay/relay.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <yyjson.h>
+
+#define BUCKETS		16384
+#define ASKED_MAX	1024 /* questions under way; more wait their turn */
+#define ANSWER_SECONDS	30   /* how long control may take (its resolver has a shorter limit of its own) */
+#define FAILURE_SECONDS 10   /* a failed look-up is believed so long, so that it is not asked in a storm */
+#define TTL_LEAST	30
+#define TTL_MOST	3600
+#define STALE_SECONDS	86400
+#define SECOND		1000000ull
+
+struct waiting {
+	struct waiting *next;
+	uint64_t token;
+	size_t domain_n, sender_n;
+	uint8_t bytes[]; /* domain, then sender */
+};
+
+struct answer {
+	struct answer *next;	  /* in its bucket */
+	struct answer *queue_next; /* among those to be asked */
+	bool is_queued, is_known;  /* is_known: targets hold an answer, maybe stale */
+	uint32_t asked_slot;	   /* index in asked + 1; 0: not asked */
+	uint64_t fresh_until_us, stale_until_us, failed_until_us;
+	enum queue_route_outcome outcome;
+	struct smtp_reply reply;
+	struct queue_target *targets;
+	uint32_t target_count;
+	struct waiting *waiting;
+	uint16_t port;
+	bool is_mx;
+	char name[]; /* lower case */
+};
+
+struct dns_cache {
+	struct queue_thread *q;
+	struct answer *buckets[BUCKETS];
+	struct answer *asked[ASKED_MAX];
+	uint64_t asked_token[ASKED_MAX], asked_until_us[ASKED_MAX];
+	uint32_t asked_count, sweep;
+	struct answer *queue_first, *queue_last;
+	uint64_t next_token;
+	uint64_t now_us;
+	struct queue_route route; /* what is being worked out; too large for a stack frame a level */
+};
+
+struct dns_cache *dns_cache_create(struct queue_thread *q)
+{
+	struct dns_cache *d = calloc(1, sizeof *d);
+	if (d != NULL)
+		d->q = q;
+	return d;
+}
+
+/* ---- asking control ---- */
+
+static void send_question(struct dns_cache *d, struct answer *a, uint32_t slot)
+{
+	char json[512];
+	a->asked_slot = slot + 1;
+	d->asked[slot] = a;
+	d->asked_token[slot] = ++d->next_token * ASKED_MAX + slot;
+	d->asked_until_us[slot] = d->now_us + ANSWER_SECONDS * SECOND;
+	d->asked_count++;
+	/* Names here have passed the address grammar or the policy compiler: no quote, no backslash, no control. */
+	int n = snprintf(json, sizeof json, "{\"type\":\"resolve\",\"token\":%llu,\"%s\":\"%s\",\"port\":%u}",
+		(unsigned long long)d->asked_token[slot], a->is_mx ? "domain" : "host", a->name, a->port);
+	struct note *note = note_new(NOTE_RESOLVE, json, (size_t)n);
+	if (note == NULL || !ring_push_spsc(&d->q->to_main, note))
+		free(note); /* its deadline answers it */
+}
+
+static void ask_queued(struct dns_cache *d)
+{
+	for (uint32_t slot = 0; slot < ASKED_MAX && d->queue_first != NULL; slot++) {
+		if (d->asked[slot] != NULL)
+			continue;
+		struct answer *a = d->queue_first;
+		d->queue_first = a->queue_next;
+		a->is_queued = false;
+		send_question(d, a, slot);
+	}
+}
+
+static void ask(struct dns_cache *d, struct answer *a)
+{
+	if (a->asked_slot != 0 || a->is_queued)
+		return;
+	a->is_queued = true;
+	a->queue_next = NULL;
+	if (d->queue_first == NULL)
+		d->queue_first = a;
+	else
+		d->queue_last->queue_next = a;
+	d->queue_last = a;
+	if (d->asked_count < ASKED_MAX)
+		ask_queued(d);
+}
+
+static struct answer *find_answer(struct dns_cache *d, const char *name, uint16_t port, bool is_mx)
+{
+	uint32_t hash = 2166136261u ^ port ^ (is_mx ? 0x10000u : 0);
+	for (const char *p = name; *p != '\0'; p++)
+		hash = (hash ^ (uint8_t)*p) * 16777619u;
+	struct answer **bucket = &d->buckets[hash % BUCKETS];
+	for (struct answer *a = *bucket; a != NULL; a = a->next)
+		if (a->port == port && a->is_mx == is_mx && strcmp(a->name, name) == 0)
+			return a;
+	struct answer *a = calloc(1, sizeof *a + strlen(name) + 1);
+	if (a == NULL)
+		return NULL;
+	memcpy(a->name, name, strlen(name) + 1);
+	a->port = port;
+	a->is_mx = is_mx;
+	a->next = *bucket;
+	*bucket = a;
+	return a;
+}
+
+/* Can the answer be used now? Else it is being asked for. */
+static bool is_usable(struct dns_cache *d, struct answer *a)
+{
+	if (a->is_known && d->now_us < a->fresh_until_us)
+		return true;
+	if (d->now_us < a->failed_until_us)
+		return true;
+	ask(d, a);
+	return false;
+}
+
+/* ---- working out a route ---- */
+
+enum progress { ROUTE_READY, ROUTE_WAITS };
+
+static void set_outcome(struct queue_route *r, enum queue_route_outcome outcome, uint16_t code, uint8_t subject,
+	uint16_t detail, const char *text)
+{
+	r->outcome = outcome;
+	r->reply = (struct smtp_reply){.code = code, .is_ours = true};
+	r->reply.enhanced[0] = (uint8_t)(code / 100);
+	r->reply.enhanced[1] = subject;
+	r->reply.detail = detail;
+	snprintf(r->reply.text, sizeof r->reply.text, "%s", text);
+}
+
+static void add_target(struct queue_route *r, const struct queue_target *target)
+{
+	if (r->target_count < QUEUE_TARGETS_MAX)
+		r->targets[r->target_count++] = *target;
+}
+
+/* Adds the targets of one name; ROUTE_WAITS: not known yet, `*wait` says which. */
+static enum progress add_resolved(struct dns_cache *d, const char *name, uint16_t port, bool is_mx,
+	bool implicit_tls, struct queue_route *r, struct answer **wait)
+{
+	struct answer *a = find_answer(d, name, port, is_mx);
+	if (a == NULL) {
+		set_outcome(r, QUEUE_ROUTE_DEFER, 451, 3, 0, "out of memory while routing");
+		return ROUTE_READY;
+	}
+	if (!is_usable(d, a)) {
+		*wait = a;
+		return ROUTE_WAITS;
+	}
+	if (!a->is_known) {
+		r->outcome = a->outcome;
+		r->reply = a->reply;
+		return ROUTE_READY;
+	}
+	for (uint32_t i = 0; i < a->target_count; i++) {
+		struct queue_target target = a->targets[i];
+		target.implicit_tls = implicit_tls;
+		add_target(r, &target);
+	}
+	if (a->outcome != QUEUE_ROUTE_OK) {
+		r->outcome = a->outcome;
+		r->reply = a->reply;
+	}
+	return ROUTE_READY;
+}
+
+static enum progress add_host(struct dns_cache *d, const struct policy_host *host, struct queue_route *r,
+	struct answer **wait)
+{
+	struct queue_target target = {.port = host->port, .implicit_tls = host->implicit_tls};
+	if (!addr_parse(host->host, &target.addr))
+		return add_resolved(d, host->host, host->port, false, host->implicit_tls, r, wait);
+	snprintf(target.host, sizeof target.host, "%s", host->host);
+	add_target(r, &target);
+	return ROUTE_READY;
+}
+
+/* An address literal (RFC 5321 4.1.3) routed by MX is its own target. */
+static bool add_literal(const char *domain, uint16_t port, struct queue_route *r)
+{
+	char text[256];
+	struct queue_target target = {.port = port};
+	const char *at = strncasecmp(domain, "[IPv6:", 6) == 0 ? domain + 6 : domain + 1;
+	if (domain[0] != '[')
+		return false;
+	snprintf(text, sizeof text, "%.*s", (int)strcspn(at, "]"), at);
+	if (!addr_parse(text, &target.addr)) {
+		set_outcome(r, QUEUE_ROUTE_FAIL, 550, 1, 2, "the address literal is not an address");
+		return true;
+	}
+	snprintf(target.host, sizeof target.host, "%s", text);
+	add_target(r, &target);
+	return true;
+}
+
+static enum progress work_out(struct dns_cache *d, const char *domain, struct bytes sender, struct answer **wait)
+{
+	struct queue_route *r = &d->route;
+	struct policy_route route;
+	struct policy_out out;
+	const struct view *view = d->q->views.current;
+	memset(r, 0, offsetof(struct queue_route, targets));
+	if (view == NULL) {
+		set_outcome(r, QUEUE_ROUTE_DEFER, 451, 3, 5, "no policy has come from the control plane yet");
+		return ROUTE_READY;
+	}
+	r->generation = view->number;
+	if (!policy_find_route(view->policy, bytes_of_string(domain), &route)) {
+		set_outcome(r, QUEUE_ROUTE_FAIL, 550, 4, 4, "no route to this domain");
+		return ROUTE_READY;
+	}
+	policy_resolve_out(view->policy, sender, bytes_of_string(domain), BYTES_NONE, NULL, &out);
+	r->profile = out.profile;
+	memcpy(r->rule_id, out.rule_id, sizeof r->rule_id);
+	snprintf(r->site, sizeof r->site, "%s:%s", route.is_mx ? "mx" : "route", route.is_mx ? domain : route.id);
+	if (route.is_mx) {
+		if (!add_literal(domain, route.mx_port, r) &&
+			add_resolved(d, domain, route.mx_port, true, false, r, wait) == ROUTE_WAITS)
+			return ROUTE_WAITS;
+	}
+	for (uint32_t i = 0; !route.is_mx && i < route.host_count; i++)
+		if (add_host(d, &route.hosts[i], r, wait) == ROUTE_WAITS)
+			return ROUTE_WAITS;
+	if (r->target_count != 0)
+		r->outcome = QUEUE_ROUTE_OK; /* one host that resolves is enough */
+	else if (r->outcome == QUEUE_ROUTE_OK)
+		set_outcome(r, QUEUE_ROUTE_DEFER, 451, 4, 4, "the route has no host");
+	return ROUTE_READY;
+}
+
+
+static void route_or_wait(struct dns_cache *d, struct waiting *w)
+{
+	struct answer *wait = NULL;
+	char domain[256];
+	struct bytes name = bytes_of(w->bytes, w->domain_n);
+	bytes_to_string(name, domain, sizeof domain);
+	for (char *p = domain; *p != '\0'; p++)
+		*p = (char)byte_lower((uint8_t)*p);
+	if (work_out(d, domain, bytes_of(w->bytes + w->domain_n, w->sender_n), &wait) == ROUTE_WAITS) {
+		w->next = wait->waiting;
+		wait->waiting = w;
+		return;
+	}
+	queue_route_answer(d->q->queue, w->token, &d->route, d->now_us);
+	free(w);
+}
+
+void dns_route(struct dns_cache *d, uint64_t token, struct bytes domain, struct bytes sender, uint64_t now_us)
+{
+	d->now_us = now_us;
+	struct waiting *w = malloc(sizeof *w + domain.n + sender.n);
+	if (w == NULL) {
+		set_outcome(&d->route, QUEUE_ROUTE_DEFER, 451, 3, 0, "out of memory while routing");
+		d->route.target_count = 0;
+		queue_route_answer(d->q->queue, token, &d->route, now_us);
+		return;
+	}
+	*w = (struct waiting){.token = token, .domain_n = domain.n, .sender_n = sender.n};
+	memcpy(w->bytes, domain.at, domain.n);
+	if (sender.n != 0)
+		memcpy(w->bytes + domain.n, sender.at, sender.n);
+	route_or_wait(d, w);
+}
+
+/* ---- answers ---- */
+
+static void wake_waiting(struct dns_cache *d, struct answer *a)
+{
+	struct waiting *w = a->waiting;
+	a->waiting = NULL;
+	for (struct waiting *next; w != NULL; w = next) {
+		next = w->next;
+		route_or_wait(d, w);
+	}
+}
+
+static struct answer *take_asked(struct dns_cache *d, uint32_t slot)
+{
+	struct answer *a = d->asked[slot];
+	d->asked[slot] = NULL;
+	d->asked_count--;
+	a->asked_slot = 0;
+	return a;
+}
+
+/* No answer: what is known goes on serving, what is not is deferred. */
+static void answer_failed(struct dns_cache *d, struct answer *a, const char *why)
+{
+	if (a->is_known && d->now_us < a->stale_until_us) {
+		a->fresh_until_us = d->now_us + FAILURE_SECONDS * SECOND;
+	} else {
+		struct queue_route failed;
+		a->is_known = false;
+		set_outcome(&failed, QUEUE_ROUTE_DEFER, 451, 4, 3, why);
+		a->outcome = failed.outcome;
+		a->reply = failed.reply;
+		a->failed_until_us = d->now_us + FAILURE_SECONDS * SECOND;
+	}
+	wake_waiting(d, a);
+}
+
+static void parse_targets(struct answer *a, yyjson_val *list)
+{
+	size_t i, n;
+	yyjson_val *item;
+	free(a->targets);
+	a->target_count = 0;
+	a->targets = calloc(yyjson_arr_size(list) + 1, sizeof *a->targets);
+	if (a->targets == NULL)
+		return;
+	yyjson_arr_foreach(list, i, n, item)
+	{
+		struct queue_target *t = &a->targets[a->target_count];
+		const char *host = yyjson_get_str(yyjson_obj_get(item, "host"));
+		const char *address = yyjson_get_str(yyjson_obj_get(item, "address"));
+		if (host == NULL || address == NULL || a->target_count == QUEUE_TARGETS_MAX ||
+			!addr_parse(address, &t->addr))
+			continue;
+		snprintf(t->host, sizeof t->host, "%s", host);
+		t->port = a->port;
+		a->target_count++;
+	}
+}
+
+static void set_answer(struct dns_cache *d, struct answer *a, yyjson_val *root)
+{
+	const char *outcome = yyjson_get_str(yyjson_obj_get(root, "outcome"));
+	const char *text = yyjson_get_str(yyjson_obj_get(root, "text"));
+	const char *enhanced = yyjson_get_str(yyjson_obj_get(root, "enhanced"));
+	uint64_t ttl = yyjson_get_uint(yyjson_obj_get(root, "ttl"));
+	unsigned class = 4, subject = 4, detail = 3;
+	ttl = ttl < TTL_LEAST ? TTL_LEAST : ttl > TTL_MOST ? TTL_MOST : ttl;
+	if (outcome == NULL || strcmp(outcome, "defer") == 0) {
+		answer_failed(d, a, text != NULL ? text : "name service error");
+		return;
+	}
+	a->is_known = true;
+	a->failed_until_us = 0;
+	a->fresh_until_us = d->now_us + ttl * SECOND;
+	a->stale_until_us = a->fresh_until_us + STALE_SECONDS * SECOND;
+	parse_targets(a, yyjson_obj_get(root, "targets"));
+	a->outcome = QUEUE_ROUTE_OK;
+	if (strcmp(outcome, "ok") != 0 || a->target_count == 0) {
+		struct queue_route failed;
+		if (enhanced != NULL)
+			sscanf(enhanced, "%u.%u.%u", &class, &subject, &detail);
+		uint64_t code = yyjson_get_uint(yyjson_obj_get(root, "code"));
+		set_outcome(&failed, QUEUE_ROUTE_FAIL, code >= 500 && code < 600 ? (uint16_t)code : 550,
+			(uint8_t)subject, (uint16_t)detail, text != NULL ? text : "the domain has no mail host");
+		a->outcome = failed.outcome;
+		a->reply = failed.reply;
+	}
+	wake_waiting(d, a);
+}
+
+void dns_resolved(struct dns_cache *d, const char *json, size_t n, uint64_t now_us)
+{
+	d->now_us = now_us;
+	yyjson_doc *doc = yyjson_read(json, n, 0);
+	yyjson_val *root = yyjson_doc_get_root(doc);
+	uint64_t token = yyjson_get_uint(yyjson_obj_get(root, "token"));
+	uint32_t slot = (uint32_t)(token % ASKED_MAX);
+	if (doc != NULL && d->asked[slot] != NULL && d->asked_token[slot] == token) {
+		set_answer(d, take_asked(d, slot), root);
+		ask_queued(d);
+	}
+	yyjson_doc_free(doc);
+}
+
+void dns_unlinked(struct dns_cache *d, uint64_t now_us)
+{
+	d->now_us = now_us;
+	for (uint32_t slot = 0; slot < ASKED_MAX; slot++)
+		if (d->asked[slot] != NULL)
+			answer_failed(d, take_asked(d, slot), "the control plane, which resolves names, is away");
+	ask_queued(d);
+}
+
+/* Answers too old to serve are forgotten, a few buckets at a time. */
+static void sweep(struct dns_cache *d)
+{
+	for (int i = 0; i < 64; i++) {
+		struct answer **link = &d->buckets[d->sweep++ % BUCKETS];
+		while (*link != NULL) {
+			struct answer *a = *link;
+			if (a->asked_slot != 0 || a->is_queued || a->waiting != NULL ||
+				d->now_us < a->failed_until_us || (a->is_known && d->now_us < a->stale_until_us)) {
+				link = &a->next;
+				continue;
+			}
+			*link = a->next;
+			free(a->targets);
+			free(a);
+		}
+	}
+}
+
+void dns_tick(struct dns_cache *d, uint64_t now_us)
+{
+	d->now_us = now_us;
+	for (uint32_t slot = 0; d->asked_count != 0 && slot < ASKED_MAX; slot++)
+		if (d->asked[slot] != NULL && d->asked_until_us[slot] <= now_us)
+			answer_failed(d, take_asked(d, slot), "the control plane did not answer in time");
+	ask_queued(d);
+	sweep(d);
+}

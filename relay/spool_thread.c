@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: Apache-2.0
+/* relay/spool_thread.c: the thread that owns the spool.
+ *
+ * A round: take what the workers' rings hold, then what the queue asks, then one fdatasync for all of it, then
+ * say what became of it: first to the queue, then to the worker, so that a mail is listed before its 250 is
+ * sent. The batch is whatever came in while the last sync ran; nothing waits for a batch to fill. */
+#include "relay/relay.h"
+#include "relay/worker.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "smtp/envelope.h"
+
+#define ROUND_OPS	4096	/* operations of one worker in a round, so that none waits long for the sync */
+#define NAP_US_LEAST	20	/* between looks while something may come soon … */
+#define NAP_US_MOST	500	/* … and while idle (2,000 looks a second cost about 1 % of a core) */
+#define FULL_RETRY_US	1000000 /* how long new mails are refused after the disk was full or failed */
+#define READ_BYTES	65536
+#define TO_QUEUE_RING	65536
+#define REQUEST_RING	65536
+
+/* What waits for this round's sync. */
+struct batch {
+	struct mail **mails;
+	size_t mail_count, mail_room;
+	struct spool_request *requests, **requests_end; /* to be done again if the sync fails */
+};
+
+struct spooler {
+	struct spool_thread *t;
+	struct batch batch;
+	struct spool_request *redo; /* requests of a round that failed, in order */
+	uint64_t full_until_us;
+	uint8_t buffer[READ_BYTES];
+};
+
+static void tell_queue(struct spooler *s, void *word)
+{
+	while (!ring_push_spsc(&s->t->to_queue, word))
+		usleep(NAP_US_LEAST); /* the queue thread never waits for us, so this ends */
+}
+
+static void report(struct spooler *s, const struct spool_report *head, const uint8_t *bytes, size_t n)
+{
+	struct spool_report *r = malloc(sizeof *r + n);
+	if (r == NULL)
+		return; /* the queue asks again after its own deadline */
+	*r = *head;
+	r->n = n;
+	if (n != 0)
+		memcpy(r->bytes, bytes, n);
+	tell_queue(s, r);
+}
+
+static void note_failure(struct spooler *s, int rc, const char *what)
+{
+	bool was_full = atomic_exchange(&s->t->is_full, true);
+	s->full_until_us = time_monotonic_us() + FULL_RETRY_US;
+	atomic_fetch_add_explicit(&s->t->failures, 1, memory_order_relaxed);
+	if (!was_full)
+		log_error("spool", "cannot write; new mails are refused with 452 4.3.1 meanwhile", "what=%s error=\"%s\"",
+			what, strerror(-rc));
+}
+
+static void tell_worker(struct spooler *s, const struct mail *mail, bool is_durable)
+{
+	unsigned core = mail_pool_core(mail->home);
+	if (core >= s->t->relay->cores)
+		return; /* the queue's own mail */
+	struct ring *ring = &s->t->relay->workers[core]->from_spool;
+	void *word = verdict_pack(mail->waiter_slot, mail->waiter_generation, is_durable);
+	while (!ring_push_spsc(ring, word))
+		usleep(NAP_US_LEAST);
+}
+
+static void batch_add(struct batch *b, struct mail *mail)
+{
+	if (b->mail_count == b->mail_room) {
+		b->mail_room = b->mail_room == 0 ? 1024 : 2 * b->mail_room;
+		b->mails = realloc(b->mails, b->mail_room * sizeof *b->mails);
+		if (b->mails == NULL)
+			abort(); /* the batch is bounded by the pools; without 8 bytes a mail nothing works */
+	}
+	b->mails[b->mail_count++] = mail;
+}
+
+static void on_op(struct spooler *s, uintptr_t word, struct mail_chunk *chunk)
+{
+	struct mail *mail = (struct mail *)(word & ~SPOOL_OP_MASK);
+	int rc;
+	switch ((enum spool_op)(word & SPOOL_OP_MASK)) {
+	case SPOOL_OP_APPEND:
+		rc = spool_append(s->t->spool, mail->id, chunk->offset, bytes_of(chunk->data, chunk->used));
+		if (rc < 0)
+			note_failure(s, rc, "append");
+		break;
+	case SPOOL_OP_COMMIT:
+		rc = spool_commit(s->t->spool, mail);
+		if (rc == 0) {
+			batch_add(&s->batch, mail);
+			break;
+		}
+		note_failure(s, rc, "commit");
+		tell_worker(s, mail, false);
+		mail_return(mail, MAIL_RETURN_SPOOL);
+		break;
+	case SPOOL_OP_ABORT:
+		spool_abort(s->t->spool, mail->id);
+		mail_return(mail, MAIL_RETURN_SPOOL);
+		break;
+	}
+}
+
+static bool take_from_worker(struct spooler *s, struct worker *w)
+{
+	unsigned n = 0;
+	for (; n < ROUND_OPS; n++) {
+		void *word = ring_pop_spsc(&w->to_spool);
+		if (word == NULL)
+			break;
+		void *chunk;
+		while ((chunk = ring_pop_spsc(&w->to_spool)) == NULL)
+			; /* its second word is being pushed right now */
+		on_op(s, (uintptr_t)word, chunk);
+	}
+	return n != 0;
+}
+
+/* ---- what the queue asks ---- */
+
+static int submit(struct spooler *s, struct mail *mail)
+{
+	for (struct mail_chunk *c = mail->first; c != NULL; c = c->next) {
+		int rc = spool_append(s->t->spool, mail->id, c->offset, bytes_of(c->data, c->used));
+		if (rc < 0)
+			return rc;
+	}
+	return spool_commit(s->t->spool, mail);
+}
+
+/* The whole mail, back into memory; NULL: not there, damaged, or no memory now. */
+static struct mail *load(struct spooler *s, uint64_t id)
+{
+	struct mail *mail = mail_get(s->t->reload_pool, id);
+	uint64_t offset = 0;
+	int64_t n = 0;
+	while (mail != NULL && (n = spool_read(s->t->spool, id, offset, s->buffer, sizeof s->buffer)) > 0) {
+		if (!mail_append(mail, bytes_of(s->buffer, (size_t)n)))
+			break;
+		offset += (uint64_t)n;
+	}
+	if (mail == NULL || n != 0 || offset < 4) {
+		if (mail != NULL)
+			mail_put(mail);
+		if (n < 0)
+			log_error("spool", "a mail could not be read back", "id=%llu error=\"%s\"",
+				(unsigned long long)id, strerror((int)-n));
+		return NULL;
+	}
+	const uint8_t *head = mail->first->data;
+	mail->envelope_size = (uint32_t)head[0] | (uint32_t)head[1] << 8 | (uint32_t)head[2] << 16 |
+		(uint32_t)head[3] << 24;
+	return mail;
+}
+
+static void answer_content(struct spooler *s, const struct spool_request *r)
+{
+	struct spool_report head = {.kind = SPOOL_REPORT_CONTENT, .id = r->id, .token = r->token, .offset = r->offset};
+	int64_t n = spool_read(s->t->spool, r->id, 0, s->buffer, 4);
+	if (n == 4)
+		head.envelope_size = (uint32_t)s->buffer[0] | (uint32_t)s->buffer[1] << 8 |
+			(uint32_t)s->buffer[2] << 16 | (uint32_t)s->buffer[3] << 24;
+	if (n >= 0)
+		n = spool_read(s->t->spool, r->id, head.envelope_size + r->offset, s->buffer, sizeof s->buffer);
+	head.size = n < 0 ? 0 : (uint64_t)n;
+	report(s, &head, s->buffer, n < 0 ? 0 : (size_t)n);
+}
+
+/* 0, or -errno: the disk did not take it; it and all behind it are done again later, in the same order. */
+static int on_request(struct spooler *s, struct spool_request *r)
+{
+	struct spool_report loaded = {.kind = SPOOL_REPORT_LOADED, .id = r->id};
+	switch (r->kind) {
+	case SPOOL_REQUEST_STATE:
+		return spool_put_state(s->t->spool, r->id, bytes_of(r->bytes, r->n));
+	case SPOOL_REQUEST_DONE: return spool_done(s->t->spool, r->id);
+	case SPOOL_REQUEST_SUBMIT: return submit(s, r->mail);
+	case SPOOL_REQUEST_LOAD:
+		loaded.mail = load(s, r->id);
+		report(s, &loaded, NULL, 0);
+		return 0;
+	case SPOOL_REQUEST_CONTENT: answer_content(s, r); return 0;
+	}
+	return 0;
+}
+
+static void keep_request(struct batch *b, struct spool_request *r)
+{
+	r->next = NULL;
+	*b->requests_end = r;
+	b->requests_end = &r->next;
+}
+
+static struct spool_request *next_request(struct spooler *s)
+{
+	struct spool_request *r = s->redo;
+	if (r == NULL)
+		return ring_pop_spsc(&s->t->from_queue);
+	s->redo = r->next;
+	return r;
+}
+
+static bool take_from_queue(struct spooler *s)
+{
+	bool any = false;
+	struct spool_request *r;
+	for (unsigned n = 0; n < ROUND_OPS && (r = next_request(s)) != NULL; n++) {
+		int rc = on_request(s, r);
+		if (rc < 0 && rc != -ENOENT) {
+			note_failure(s, rc, "queue state");
+			r->next = s->redo;
+			s->redo = r;
+			break;
+		}
+		any = true;
+		if (r->kind == SPOOL_REQUEST_LOAD || r->kind == SPOOL_REQUEST_CONTENT)
+			free(r);
+		else
+			keep_request(&s->batch, r);
+	}
+	return any;
+}
+
+/* ---- the end of a round ---- */
+
+static void report_mail(struct spooler *s, struct mail *mail, bool is_durable)
+{
+	if (is_durable) {
+		/* The worker's words are read before the mail is the queue's. */
+		struct mail waiter = *mail;
+		tell_queue(s, (void *)((uintptr_t)mail | 1));
+		tell_worker(s, &waiter, true);
+		return;
+	}
+	tell_worker(s, mail, false);
+	mail_return(mail, MAIL_RETURN_SPOOL);
+}
+
+static void finish_requests(struct spooler *s, bool is_durable)
+{
+	struct spool_request *r = s->batch.requests;
+	*s->batch.requests_end = NULL;
+	if (!is_durable) {
+		/* None of it may be relied on: all of it again, before anything newer. */
+		*s->batch.requests_end = s->redo;
+		s->redo = r;
+	} else {
+		for (struct spool_request *next; r != NULL; r = next) {
+			next = r->next;
+			if (r->kind == SPOOL_REQUEST_SUBMIT)
+				tell_queue(s, (void *)((uintptr_t)r->mail | 1));
+			free(r);
+		}
+	}
+	s->batch.requests = NULL;
+	s->batch.requests_end = &s->batch.requests;
+}
+
+static void sync_round(struct spooler *s)
+{
+	int rc = spool_has_batch(s->t->spool) ? spool_sync(s->t->spool) : 0;
+	if (rc < 0)
+		note_failure(s, rc, "sync");
+	else if (s->batch.mail_count != 0)
+		atomic_fetch_add_explicit(&s->t->batches, 1, memory_order_relaxed);
+	for (size_t i = 0; i < s->batch.mail_count; i++)
+		report_mail(s, s->batch.mails[i], rc == 0);
+	atomic_fetch_add_explicit(&s->t->commits, rc == 0 ? s->batch.mail_count : 0, memory_order_relaxed);
+	s->batch.mail_count = 0;
+	finish_requests(s, rc == 0);
+}
+
+static bool round_of(struct spooler *s)
+{
+	bool any = false;
+	struct relay *relay = s->t->relay;
+	mail_pool_collect(s->t->reload_pool);
+	for (unsigned i = 0; i < relay->cores; i++)
+		any |= take_from_worker(s, relay->workers[i]);
+	uint64_t now = time_monotonic_us();
+	if (s->redo == NULL || now >= s->full_until_us)
+		any |= take_from_queue(s);
+	if (any)
+		sync_round(s);
+	if (atomic_load_explicit(&s->t->is_full, memory_order_relaxed) && now >= s->full_until_us) {
+		atomic_store(&s->t->is_full, false);
+		log_info("spool", "taking mails again", "");
+	}
+	return any;
+}
+
+static void *run(void *arg)
+{
+	struct spool_thread *t = arg;
+	struct spooler *s = calloc(1, sizeof *s);
+	if (s == NULL)
+		abort();
+	s->t = t;
+	s->batch.requests_end = &s->batch.requests;
+	pthread_setname_np(pthread_self(), "spool");
+	useconds_t nap = NAP_US_LEAST;
+	uint64_t stats_due_us = 0;
+	while (!atomic_load_explicit(&t->relay->is_stopping, memory_order_relaxed) || ring_count(&t->from_queue) != 0) {
+		if (round_of(s)) {
+			nap = NAP_US_LEAST;
+		} else {
+			usleep(nap);
+			nap = 2 * nap > NAP_US_MOST ? NAP_US_MOST : 2 * nap;
+		}
+		uint64_t now = time_monotonic_us();
+		if (now >= stats_due_us) {
+			spool_get_stats(t->spool, &t->stats);
+			stats_due_us = now + 250000;
+		}
+	}
+	free(s->batch.mails);
+	free(s);
+	return NULL;
+}
+
+int spool_thread_open(struct relay *relay, spool_found_fn *found, void *user, char error[256])
+{
+	struct spool_thread *t = &relay->spool;
+	const struct config *config = relay->config;
+	size_t chunks = (size_t)config->spool.reload_memory_mb * 1024 * 1024 / MAIL_CHUNK_BYTES;
+	t->relay = relay;
+	t->reload_pool = mail_pool_create(chunks, chunks, 62);
+	if (t->reload_pool == NULL || !ring_init(&t->from_queue, REQUEST_RING) ||
+		!ring_init(&t->to_queue, TO_QUEUE_RING)) {
+		snprintf(error, 256, "spool: out of memory; lower spool.reload_memory_mb");
+		return -ENOMEM;
+	}
+	int rc = disk_open_folder(&t->disk, config->paths.spool, error);
+	if (rc < 0)
+		return rc;
+	const struct spool_config spool = {
+		.disk = t->disk,
+		.segment_bytes = (uint64_t)config->spool.segment_mb * 1024 * 1024,
+		.disk_bytes_max = (uint64_t)config->spool.disk_mb * 1024 * 1024,
+	};
+	return spool_open(&t->spool, &spool, found, user, error);
+}
+
+int spool_thread_start(struct relay *relay)
+{
+	return -pthread_create(&relay->spool.thread, NULL, run, &relay->spool);
+}

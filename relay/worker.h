@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+/* relay/worker.h: one worker core: its connections, from segment to mail and from mail to segment.
+ *
+ * Private to relay/. All of it is used on the worker's own thread, but worker_create() and what is said to be
+ * otherwise. */
+#pragma once
+
+#include "base/stream.h"
+#include "relay/relay.h"
+#include "smtp/client/session.h"
+#include "smtp/server/session.h"
+
+/* Each wait has a deadline of its class. All deadlines of a class have the same length, so a class is a FIFO:
+ * arming is O(1), and the first is the next due. */
+#define DEADLINES(_)                                                                                 \
+	_(SERVER_COMMAND, server_command)                                                            \
+	_(SERVER_CONTENT, server_content)                                                            \
+	_(HANDSHAKE, handshake)                                                                      \
+	_(CONNECT, connect)                                                                          \
+	_(GREETING, greeting)                                                                        \
+	_(COMMAND, command)                                                                          \
+	_(MAIL, mail)                                                                                \
+	_(RCPT, rcpt)                                                                                \
+	_(DATA, data)                                                                                \
+	_(BLOCK, block)                                                                              \
+	_(END, end)                                                                                  \
+	_(IDLE, idle)                                                                                \
+	_(LINGER, handshake) /* after our close: what the peer has not taken by then is cut */
+
+enum deadline {
+#define _(id, setting) DEADLINE_##id,
+	DEADLINES(_)
+#undef _
+	DEADLINE_CLASSES,
+	DEADLINE_NONE = DEADLINE_CLASSES
+};
+
+enum conn_kind { CONN_FREE, CONN_INBOUND, CONN_OUTBOUND };
+enum conn_tls { CONN_CLEAR, CONN_HANDSHAKE, CONN_TLS };
+
+struct inbound {
+	struct smtp_server *session; /* behind the connection in the slab */
+	uint32_t listener;
+	uint64_t session_id;
+	struct addr client;
+	char helo[128];
+	/* The connect-stage rule, as resolved for this connection: */
+	uint64_t policy_number;
+	char rule_id[64], profile_id[64];
+	uint32_t profile_index;
+	uint8_t action, level, on_failure;
+	bool normalises;
+	/* The mail in progress: */
+	struct mail *mail;
+	struct mail_chunk *unspooled; /* first chunk the spool has not been given */
+	bool is_submitting;  /* the commit waits for room in the ring */
+	bool is_waiting;     /* the spool's verdict is out */
+	const char *refusal; /* content is swallowed, this is the answer */
+	uint64_t content_bytes; /* of this mail */
+	uint64_t rate_mark;  /* content_bytes when the deadline was armed */
+	uint64_t mail_id;    /* of the mail whose verdict is out, for its record */
+	uint64_t mail_size;
+	char from[320];	     /* for records */
+	char to[320];	     /* the first recipient */
+	uint32_t recipients;
+};
+
+struct outbound {
+	struct smtp_client *session;
+	struct queue_job *job; /* NULL: idle, kept for the next */
+	struct smtp_client_job client_job; /* the same, as the session wants it */
+	struct smtp_client_config client_config;
+	uint32_t target;       /* index of the one being tried */
+	bool is_retry_in_clear; /* the second connection to this target, after a failed handshake */
+	bool is_greeted;       /* READY was reached: the target can be talked to */
+	bool has_begun;	       /* the open job's MAIL was given to the session */
+	bool is_tls_reason;    /* the last failure had to do with TLS */
+	struct policy_out policy; /* the stricter of the route's and the target's */
+	struct smtp_reply failure; /* the last target's, if none works */
+	char peer[QUEUE_HOST_MAX + ADDR_TEXT_MAX + 8]; /* "host[address]:port" */
+	uint32_t mails_left;
+	struct queue_evidence evidence;
+};
+
+struct conn {
+	uint32_t generation; /* 0 is never used */
+	uint8_t kind;	     /* enum conn_kind */
+	uint8_t tls_state;   /* enum conn_tls */
+	bool is_ended;	     /* TCP has ended; free at the next chance */
+	bool is_closing;     /* close when `out` is empty */
+	bool has_closed;     /* tcp_close() was called */
+	bool is_awake;	     /* on the run list */
+	bool has_fin;	     /* the peer sends no more */
+	uint8_t deadline;    /* enum deadline */
+	uint64_t deadline_us;
+	uint32_t deadline_prev, deadline_next;
+	uint32_t next; /* free list or run list */
+	struct tcp_conn *tcp;
+	struct tls *tls;
+	struct stream in;  /* plaintext not used yet */
+	struct stream out; /* plaintext to be sent */
+	union {
+		struct inbound inbound;
+		struct outbound outbound;
+	};
+};
+
+#define CONN_NONE UINT32_MAX
+#define SCRATCH_BYTES 16384 /* the most one TLS record brings; also the size of a stream's block */
+
+struct deadline_list {
+	uint32_t first, last;
+	uint64_t length_us;
+};
+struct client_count {
+	struct addr addr;
+	uint32_t count; /* 0: free */
+};
+struct broken_tls { /* a host whose TLS failed: clear text until then, where the profile allows it */
+	struct addr addr;
+	uint64_t until_us;
+};
+#define BROKEN_TLS_SLOTS 1024 /* per core; an unlucky neighbour is forgotten early, which costs one handshake */
+
+#define WORKER_COUNTERS(_)                                                                           \
+	_(accepted_connections, "Inbound connections accepted")                                      \
+	_(refused_connections, "Inbound connections refused (limits, rules)")                        \
+	_(outbound_connections, "Outbound connections opened")                                       \
+	_(server_handshakes, "TLS handshakes completed as server")                                   \
+	_(server_handshake_failures, "TLS handshakes failed as server")                              \
+	_(client_handshakes, "TLS handshakes completed as client")                                   \
+	_(client_handshake_failures, "TLS handshakes failed as client")                              \
+	_(resumed_handshakes, "TLS handshakes that resumed a session")                               \
+	_(clear_fallbacks, "Deliveries in clear text after a failed handshake")                      \
+	_(mails_accepted, "Mails answered with 250 after the spool had them")                        \
+	_(mails_refused, "Mails refused after their content")                                        \
+	_(bytes_accepted, "Bytes of accepted mails")                                                 \
+	_(commands_refused, "Commands refused")                                                      \
+	_(jobs, "Deliveries begun")                                                                  \
+	_(reused_connections, "Deliveries on a connection that was open")                            \
+	_(timeouts, "Connections ended by a deadline")                                               \
+	_(stale_answers, "Answers for a connection that had gone")                                   \
+	_(memory_refusals, "Mails refused because the core's mail memory was full")
+
+struct worker_counters {
+#define _(name, help) _Atomic uint64_t name;
+	WORKER_COUNTERS(_)
+#undef _
+};
+/* One writer, so a plain add; relaxed, since readers only want a recent value. */
+#define COUNT(w, name) COUNT_BY(w, name, 1)
+#define COUNT_BY(w, name, n)                                                                         \
+	atomic_store_explicit(&(w)->counters.name,                                                   \
+		atomic_load_explicit(&(w)->counters.name, memory_order_relaxed) + (n),               \
+		memory_order_relaxed)
+
+struct worker {
+	struct relay *relay;
+	const struct config *config;
+	unsigned index;
+	pthread_t thread;
+	struct dp_core *core;
+	struct tcp_stack *tcp;
+	struct tls_lib *tls_lib;
+	struct mail_pool *mails;
+	struct stream_pool *streams;
+	struct view_box views;
+	struct record_lane records;
+	struct ring to_spool, from_spool; /* enum spool_op words; verdict words */
+	struct ring jobs, finished_jobs;  /* struct queue_job, from and to the queue thread */
+	struct smtp_server_config server_config;
+	uint8_t *slab;
+	size_t stride;
+	uint32_t conn_max;
+	uint32_t free_first;
+	uint32_t run_first, run_last;
+	uint32_t conn_count;
+	struct deadline_list deadlines[DEADLINE_CLASSES];
+	struct client_count *clients;
+	uint32_t client_mask;
+	struct broken_tls broken[BROKEN_TLS_SLOTS];
+	struct mail **aborts; /* mails whose ABORT did not fit into the ring yet */
+	uint32_t abort_count;
+	uint64_t last_mail_id, last_session_id;
+	uint64_t now_us, wall_us; /* of this turn */
+	uint64_t housekeeping_us;
+	bool is_draining;
+	_Atomic uint32_t connections; /* for status */
+	struct worker_counters counters;
+	uint8_t scratch[SCRATCH_BYTES];
+};
+
+struct worker *worker_create(struct relay *relay, unsigned index, char error[256]);
+int worker_start(struct worker *w);
+
+/* ---- relay/conn.c: what both kinds of connection share ---- */
+struct conn *conn_at(const struct worker *w, uint32_t slot);
+uint32_t conn_slot(const struct worker *w, const struct conn *c);
+/* NULL: all are in use. */
+struct conn *conn_get(struct worker *w, enum conn_kind kind, struct tcp_conn *tcp);
+/* Forgets the connection; its TCP must have ended or been told to close or abort. */
+void conn_free(struct worker *w, struct conn *c);
+void conn_wake(struct worker *w, struct conn *c);
+void conn_set_deadline(struct worker *w, struct conn *c, enum deadline class);
+/* Moves plaintext from `out` towards the peer; true if something moved. */
+bool conn_flush(struct worker *w, struct conn *c);
+/* Plaintext to be used next. The range is valid until conn_used(), which must follow. */
+struct bytes conn_input(struct worker *w, struct conn *c);
+/* `n` of `in` were used; `wants_more`: the rest is an incomplete line, so gather more behind it. True if
+ * there was progress. */
+bool conn_used(struct worker *w, struct conn *c, struct bytes in, size_t n, bool wants_more);
+/* Is anything there that has not been looked at? (After STARTTLS it must not be.) */
+bool conn_has_unread(struct worker *w, struct conn *c);
+/* Drops input that nobody will read. */
+void conn_drop_input(struct conn *c);
+struct tls_io conn_tls_io(struct conn *c);
+/* Closes in order once `out` is sent. */
+void conn_close(struct worker *w, struct conn *c);
+/* Closes at once with RST. */
+void conn_abort(struct worker *w, struct conn *c);
+/* Runs the connection until it waits for something; called for events, answers and time. */
+void conn_run(struct worker *w, struct conn *c);
+
+/* ---- relay/inbound.c ---- */
+void inbound_accept(struct worker *w, struct tcp_conn *tcp);
+/* A step; true if there was progress. */
+bool inbound_step(struct worker *w, struct conn *c);
+void inbound_handshake_done(struct worker *w, struct conn *c);
+void inbound_handshake_failed(struct worker *w, struct conn *c, const char *why);
+void inbound_verdict(struct worker *w, struct verdict_word verdict);
+void inbound_deadline(struct worker *w, struct conn *c);
+/* The peer or we have gone: the mail in progress is forgotten. */
+void inbound_ended(struct worker *w, struct conn *c);
+void inbound_drain(struct worker *w, struct conn *c);
+
+/* ---- relay/submit.c: the way of a mail from a worker into the spool ---- */
+/* Begins the mail: the envelope's fields about the session and the sender. false: no memory. */
+bool submit_begin(struct worker *w, struct conn *c, struct bytes sender, uint8_t body_flags);
+bool submit_recipient(struct conn *c, struct bytes recipient);
+/* The envelope is complete: closes it and writes the Received field. */
+bool submit_content_begins(struct worker *w, struct conn *c);
+bool submit_content(struct worker *w, struct conn *c, struct bytes content);
+/* Gives the rest and the commit to the spool; false: no room now, call again next turn. */
+bool submit_commit(struct worker *w, struct conn *c);
+/* Forgets the mail in progress. */
+void submit_abort(struct worker *w, struct conn *c);
+void submit_flush_aborts(struct worker *w);
+
+/* ---- relay/outbound.c ---- */
+void outbound_job(struct worker *w, struct queue_job *job);
+bool outbound_step(struct worker *w, struct conn *c);
+void outbound_connected(struct worker *w, struct conn *c);
+void outbound_handshake_done(struct worker *w, struct conn *c);
+void outbound_handshake_failed(struct worker *w, struct conn *c, bool is_timeout);
+void outbound_deadline(struct worker *w, struct conn *c);
+/* TCP has ended under it. Frees or re-uses the connection for the next target. */
+void outbound_ended(struct worker *w, struct conn *c, enum tcp_end why);
