@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static _Atomic int level_max = LOG_INFO;
+static _Atomic int level_max = LOG_LEVEL_INFO;
 
 void log_set_level(enum log_level level)
 {

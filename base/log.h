@@ -6,9 +6,9 @@
  * Thread-safe: one write a line. */
 #pragma once
 
-enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
+enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
-/* Lines above `level` are not written; LOG_INFO at first. */
+/* Lines above `level` are not written; LOG_LEVEL_INFO at first. */
 void log_set_level(enum log_level level);
 
 /* `part` and `event` are ours; `format` gives the key=value pairs ("" for none). Control bytes in what
@@ -17,7 +17,7 @@ void log_set_level(enum log_level level);
 void log_write(enum log_level level, const char *part, const char *event, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 
-#define log_error(part, event, ...) log_write(LOG_ERROR, part, event, __VA_ARGS__)
-#define log_warn(part, event, ...)  log_write(LOG_WARN, part, event, __VA_ARGS__)
-#define log_info(part, event, ...)  log_write(LOG_INFO, part, event, __VA_ARGS__)
-#define log_debug(part, event, ...) log_write(LOG_DEBUG, part, event, __VA_ARGS__)
+#define log_error(part, event, ...) log_write(LOG_LEVEL_ERROR, part, event, __VA_ARGS__)
+#define log_warn(part, event, ...)  log_write(LOG_LEVEL_WARN, part, event, __VA_ARGS__)
+#define log_info(part, event, ...)  log_write(LOG_LEVEL_INFO, part, event, __VA_ARGS__)
+#define log_debug(part, event, ...) log_write(LOG_LEVEL_DEBUG, part, event, __VA_ARGS__)
