@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "control/link.h"
+#include "relay/worker.h"
 
 #define CONNECT_US 1000000 /* between tries to reach control */
 #define STATS_US   250000
