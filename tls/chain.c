@@ -18,16 +18,10 @@ static void leaf_label(X509 *leaf, size_t index, char *to, size_t size)
 	snprintf(to, size, "certificate %zu%s%s%s", index + 1, name[0] ? " (" : "", name, name[0] ? ")" : "");
 }
 
-/* Never asks a terminal: a key that needs a password is refused. */
-static int no_password(char *to, int room, int is_writing, void *user)
-{
-	return -1;
-}
-
 static X509 *read_certificate(BIO *from, OSSL_LIB_CTX *openssl)
 {
 	X509 *x = X509_new_ex(openssl, NULL);
-	if (x != NULL && PEM_read_bio_X509(from, &x, no_password, NULL) != NULL)
+	if (x != NULL && PEM_read_bio_X509(from, &x, tls_no_password, NULL) != NULL)
 		return x;
 	X509_free(x);
 	return NULL;
@@ -52,15 +46,6 @@ static bool read_chain(BIO *from, OSSL_LIB_CTX *openssl, struct tls_chain *chain
 	return is_at_end;
 }
 
-static const char *unusable_key(EVP_PKEY *key)
-{
-	if (!EVP_PKEY_is_a(key, "EC") && !EVP_PKEY_is_a(key, "RSA"))
-		return "its key is neither ECDSA nor RSA";
-	if (EVP_PKEY_get_security_bits(key) < 112)
-		return "its key is too small: RSA needs 2048 bits, ECDSA 224";
-	return NULL;
-}
-
 static const char *load(struct tls_lib *lib, SSL_CTX *judge, const struct tls_key_pair *pair,
 	struct tls_chain *chain)
 {
@@ -72,9 +57,9 @@ static const char *load(struct tls_lib *lib, SSL_CTX *judge, const struct tls_ke
 	else if (!read_chain(certificates, lib->openssl, chain))
 		what = "its chain is not PEM certificates";
 	else if ((chain->key = PEM_read_bio_PrivateKey_ex(
-			  key, NULL, no_password, NULL, lib->openssl, NULL)) == NULL)
+			  key, NULL, tls_no_password, NULL, lib->openssl, NULL)) == NULL)
 		what = "its private key cannot be read (it must be PEM and not encrypted)";
-	else if ((what = unusable_key(chain->key)) != NULL)
+	else if ((what = tls_key_unusable(chain->key)) != NULL)
 		chain->is_rsa = false;
 	else if (X509_check_private_key(chain->leaf, chain->key) != 1)
 		what = "the private key does not belong to its leaf";

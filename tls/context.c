@@ -3,28 +3,9 @@
 
 #include <openssl/err.h>
 #include <openssl/rand.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <threads.h>
-
-/* ---- words ---- */
-
-void tls_error_set(struct tls_error *error, const char *format, ...)
-{
-	va_list args;
-	va_start(args, format);
-	vsnprintf(error->text, sizeof error->text, format, args);
-	va_end(args);
-}
-
-const char *tls_openssl_reason(const char *otherwise)
-{
-	unsigned long code = ERR_peek_error();
-	const char *reason = code == 0 ? NULL : ERR_reason_error_string(code);
-	ERR_clear_error();
-	return reason != NULL ? reason : otherwise;
-}
 
 /* ---- what a grade means ---- */
 

@@ -153,3 +153,9 @@ enum tls_name_state tls_name_check(
 void tls_error_set(struct tls_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The reason of the oldest error in OpenSSL's queue, which is then cleared; `otherwise` if there is none. */
 const char *tls_openssl_reason(const char *otherwise);
+/* "CN=mx.example.test,O=Example"; cut where it does not fit. */
+void tls_name_text(const X509_NAME *name, char *to, size_t size);
+/* Why a key is not one for a server; NULL: it is. */
+const char *tls_key_unusable(EVP_PKEY *key);
+/* A pem_password_cb that never asks a terminal: a text that needs a password is refused. */
+int tls_no_password(char *to, int room, int is_writing, void *user);

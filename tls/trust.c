@@ -10,11 +10,6 @@
 
 /* ---- the roots ---- */
 
-static int no_password(char *to, int room, int is_writing, void *user)
-{
-	return -1;
-}
-
 /* Adds every certificate of `from`; returns how many, or -1 if a block is damaged. */
 static int store_add_all(X509_STORE *store, BIO *from, OSSL_LIB_CTX *openssl)
 {
@@ -22,7 +17,7 @@ static int store_add_all(X509_STORE *store, BIO *from, OSSL_LIB_CTX *openssl)
 		X509 *x = X509_new_ex(openssl, NULL);
 		if (x == NULL)
 			return -1;
-		if (PEM_read_bio_X509(from, &x, no_password, NULL) == NULL) {
+		if (PEM_read_bio_X509(from, &x, tls_no_password, NULL) == NULL) {
 			bool is_at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
 			X509_free(x);
 			ERR_clear_error();

@@ -50,26 +50,11 @@ static struct finding find(const struct tls *tls, const struct tls_profile *prof
 	return found;
 }
 
-static void name_to_text(const X509_NAME *name, char *to, size_t size)
-{
-	BIO *memory = BIO_new(BIO_s_mem());
-	to[0] = '\0';
-	if (memory == NULL)
-		return;
-	/* RFC 2253 escapes what is not ASCII, and control bytes, so that a record shows them harmless. */
-	if (X509_NAME_print_ex(memory, name, 0, XN_FLAG_RFC2253) >= 0) {
-		char *text;
-		long n = BIO_get_mem_data(memory, &text);
-		bytes_to_string(bytes_of(text, n > 0 ? (size_t)n : 0), to, size);
-	}
-	BIO_free(memory);
-}
-
 static void describe_certificate(
 	const struct tls *tls, const struct finding *found, struct tls_verdict *verdict)
 {
-	name_to_text(X509_get_subject_name(found->leaf), verdict->cert_subject, sizeof verdict->cert_subject);
-	name_to_text(X509_get_issuer_name(found->leaf), verdict->cert_issuer, sizeof verdict->cert_issuer);
+	tls_name_text(X509_get_subject_name(found->leaf), verdict->cert_subject, sizeof verdict->cert_subject);
+	tls_name_text(X509_get_issuer_name(found->leaf), verdict->cert_issuer, sizeof verdict->cert_issuer);
 	bool is_other = found->name_state == TLS_NAME_DIFFERS;
 	bool is_good = found->trust_error == X509_V_OK &&
 		       !(is_other && tls_profile_enforces_name(tls->profile, tls->set->is_server));
