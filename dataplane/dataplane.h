@@ -23,7 +23,8 @@ struct dp_local_addr {
 struct dp_port_config {
 	char name[32];	 /* ours: "lan0" */
 	char device[256]; /* EAL device: "net_tap0,iface=hktap0", "net_memif0,role=client,…" or a PCI address */
-	uint16_t mtu;
+	uint16_t mtu;	  /* 0: 1500 */
+	uint16_t queues;  /* pairs wanted; 0: one a core, but for net_memif one (its peer must have as many) */
 	struct dp_local_addr addrs[DP_ADDRS_MAX];
 	unsigned addr_count;
 };

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+/* IPv4 (RFC 791, RFC 1122 3.2.1): in, checked in the order in which fields can be trusted; and out, for both
+ * families. We are a host: nothing is forwarded. */
+#include "dataplane/neighbour.h"
+#include "dataplane/packet.h"
+
+#include <rte_cksum.h>
+
+#define IP4_HEADER 20
+#define IP6_HEADER 40
+#define TTL	   64 /* RFC 1122 3.2.1.7, as IANA has it */
+
+#define OPTION_END	    0
+#define OPTION_NOP	    1
+#define OPTION_LOOSE_ROUTE  131
+#define OPTION_STRICT_ROUTE 137
+
+/* Options are skipped, but source routes are refused (RFC 7126 4.3, 4.4), and so is a list whose lengths
+ * lead out of the header. */
+static bool are_options_fine(const uint8_t *at, size_t n)
+{
+	for (size_t i = 0; i < n;) {
+		if (at[i] == OPTION_END)
+			return true;
+		if (at[i] == OPTION_NOP) {
+			i++;
+			continue;
+		}
+		if (at[i] == OPTION_LOOSE_ROUTE || at[i] == OPTION_STRICT_ROUTE)
+			return false;
+		if (i + 1 >= n || at[i + 1] < 2 || at[i + 1] > n - i)
+			return false;
+		i += at[i + 1];
+	}
+	return true;
+}
+
+/* Can another host have this address (RFC 1122 3.2.1.3)? */
+static bool is_host_address(const uint8_t a[4])
+{
+	return a[0] != 0 && a[0] != 127 && a[0] < 224;
+}
+
+/* The all-ones and all-zeros host of a prefix on the link, and 255.255.255.255. */
+static bool is_broadcast(const struct dp_port *port, const struct addr *a)
+{
+	uint32_t host = get_be32(addr_ipv4(a));
+	if (host == UINT32_MAX)
+		return true;
+	for (unsigned i = 0; i < port->addr_count; i++) {
+		const struct local_addr *local = &port->addrs[i];
+		if (!addr_is_ipv4(&local->addr) || local->prefix_bits > 96 + 30)
+			continue;
+		uint32_t mask = UINT32_MAX >> (local->prefix_bits - 96);
+		uint32_t net = get_be32(addr_ipv4(&local->addr)) & ~mask;
+		if (host == (net | mask) || host == net)
+			return true;
+	}
+	return false;
+}
+
+/* Checks lengths and checksum and cuts the link's padding. */
+static enum dp_counter check_header(struct packet *p)
+{
+	const uint8_t *ip = p->network.at;
+	if (p->network.n < IP4_HEADER)
+		return COUNT_drop_ip4_short;
+	size_t header = (ip[0] & 15) * 4u, total = get_be16(ip + 2);
+	if (ip[0] >> 4 != 4 || header < IP4_HEADER || total < header)
+		return COUNT_drop_ip4_header;
+	if (total > p->network.n)
+		return COUNT_drop_ip4_short;
+	uint64_t checked = p->m->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK;
+	if (checked != RTE_MBUF_F_RX_IP_CKSUM_GOOD && rte_raw_cksum(ip, header) != 0xffff)
+		return COUNT_drop_ip4_checksum;
+	p->network.n = total;
+	p->body = bytes_skip(p->network, header);
+	p->local = addr_from_ipv4(ip + 16);
+	p->remote = addr_from_ipv4(ip + 12);
+	p->ecn = ip[1] & 3;
+	p->hop_limit = ip[8];
+	return COUNT_END;
+}
+
+static enum dp_counter check_addresses(struct dp_core *core, struct packet *p)
+{
+	const uint8_t *ip = p->network.at;
+	unsigned port;
+	if (addr_is_multicast(&p->local) || is_broadcast(&core->dp->ports[p->port], &p->local))
+		return COUNT_drop_ip4_broadcast;
+	if (local_find(core->dp, &p->local, &port) == NULL)
+		return COUNT_drop_ip4_not_ours;
+	if (p->is_link_multicast) /* RFC 1122 3.3.6: by link broadcast, though not to an IP broadcast */
+		return COUNT_drop_ip4_broadcast;
+	if (!is_host_address(ip + 12) || is_broadcast(&core->dp->ports[p->port], &p->remote) ||
+		local_find(core->dp, &p->remote, &port) != NULL)
+		return COUNT_drop_ip4_source;
+	if (!are_options_fine(ip + IP4_HEADER, (ip[0] & 15) * 4u - IP4_HEADER))
+		return COUNT_drop_ip4_option;
+	if ((get_be16(ip + 6) & 0x3fff) != 0) /* more fragments, or an offset */
+		return COUNT_drop_ip4_fragment;
+	return COUNT_END;
+}
+
+void ip4_input(struct dp_core *core, struct packet *p)
+{
+	enum dp_counter reason = check_header(p);
+	if (reason == COUNT_END)
+		reason = check_addresses(core, p);
+	if (reason != COUNT_END) {
+		packet_drop(core, p, reason);
+		return;
+	}
+	switch (p->network.at[9]) {
+	case IP_PROTOCOL_TCP: tcp_deliver(core, p); break;
+	case IP_PROTOCOL_ICMP: icmp4_input(core, p); break;
+	case IP_PROTOCOL_UDP: icmp4_unreachable(core, p, 3, COUNT_drop_udp); break;
+	default: icmp4_unreachable(core, p, 2, COUNT_drop_protocol); break;
+	}
+}
+
+/* ---- out ---- */
+
+static void put_ip4(uint8_t *ip, uint16_t total, const struct addr *local, const struct addr *remote,
+	uint8_t protocol)
+{
+	memset(ip, 0, IP4_HEADER);
+	ip[0] = 4 << 4 | IP4_HEADER / 4;
+	put_be16(ip + 2, total);
+	put_be16(ip + 6, 0x4000); /* DF; then the identification may be 0 (RFC 6864 4.1) */
+	ip[8] = TTL;
+	ip[9] = protocol;
+	memcpy(ip + 12, addr_ipv4(local), 4);
+	memcpy(ip + 16, addr_ipv4(remote), 4);
+	uint16_t sum = (uint16_t)~rte_raw_cksum(ip, IP4_HEADER);
+	memcpy(ip + 10, &sum, 2);
+}
+
+static void put_ip6(uint8_t *ip, uint16_t payload, const struct addr *local, const struct addr *remote,
+	uint8_t protocol, uint8_t hop_limit)
+{
+	put_be32(ip, 6u << 28);
+	put_be16(ip + 4, payload);
+	ip[6] = protocol;
+	ip[7] = hop_limit;
+	memcpy(ip + 8, local->b, 16);
+	memcpy(ip + 24, remote->b, 16);
+}
+
+/* Prepends the header, if the packet then fits the port. */
+static bool put_header(struct dp_core *core, unsigned port, struct rte_mbuf *m, const struct addr *local,
+	const struct addr *remote, uint8_t protocol, uint8_t hop_limit)
+{
+	size_t header = addr_is_ipv4(remote) ? IP4_HEADER : IP6_HEADER;
+	uint32_t total = m->pkt_len + header;
+	uint8_t *ip = total > core->dp->ports[port].mtu
+		? NULL
+		: (uint8_t *)rte_pktmbuf_prepend(m, (uint16_t)header);
+	if (ip == NULL) {
+		count(core, COUNT_drop_tx_too_long);
+		rte_pktmbuf_free(m);
+		return false;
+	}
+	if (header == IP4_HEADER)
+		put_ip4(ip, (uint16_t)total, local, remote, protocol);
+	else
+		put_ip6(ip, (uint16_t)(total - header), local, remote, protocol, hop_limit);
+	return true;
+}
+
+void ip_output(struct dp_core *core, struct rte_mbuf *m, const struct addr *local,
+	const struct addr *remote, uint8_t protocol, uint64_t now_us)
+{
+	unsigned port, own;
+	struct addr next_hop;
+	bool is_ours = local_find(core->dp, remote, &own) != NULL;
+	if (is_ours || addr_is_multicast(remote) ||
+		!route_next_hop(core->dp, local, remote, &port, &next_hop)) {
+		count(core, is_ours ? COUNT_drop_to_ourselves : COUNT_drop_no_route);
+		rte_pktmbuf_free(m);
+		return;
+	}
+	if (put_header(core, port, m, local, remote, protocol, TTL))
+		neighbour_output(core, port, &next_hop, m, now_us);
+}
+
+void ip6_output_link(struct dp_core *core, unsigned port, struct rte_mbuf *m, const struct addr *local,
+	const struct addr *remote, const uint8_t mac[6])
+{
+	if (put_header(core, port, m, local, remote, IP_PROTOCOL_ICMPV6, 255))
+		ethernet_output(core, port, m, mac, 0x86dd);
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+/* dataplane/packet.h: a packet on its way in, from Ethernet to TCP, and on its way out.
+ *
+ * Each *_input() owns the packet's mbuf: it passes it on, hands it over, or drops it with a reason. The mbuf
+ * stays as it came until TCP or a reply takes it, so that it can go to another core as it is. */
+#pragma once
+
+#include "dataplane/private.h"
+
+struct packet {
+	struct rte_mbuf *m;
+	unsigned port;
+	uint64_t now_us;
+	bool is_handed_over;	/* from another core: it is ours, whatever the hash says */
+	bool is_link_multicast; /* the frame was not to us alone */
+	bool is_multicast;	/* neither is the IP packet */
+	bool is_for_ndp_only;	/* from :: or from an address of ours: duplicate detection, or a forgery */
+	uint8_t source_mac[6];
+	struct bytes network;	  /* from the ARP or IP header to the packet's own end (padding cut) */
+	struct bytes body;	  /* behind the IP header and its extensions */
+	struct addr local, remote; /* destination and source */
+	uint8_t hop_limit, ecn;
+};
+
+static inline uint16_t get_be16(const uint8_t *p)
+{
+	return (uint16_t)(p[0] << 8 | p[1]);
+}
+static inline uint32_t get_be32(const uint8_t *p)
+{
+	return (uint32_t)get_be16(p) << 16 | get_be16(p + 2);
+}
+static inline void put_be16(uint8_t *p, uint16_t v)
+{
+	p[0] = (uint8_t)(v >> 8);
+	p[1] = (uint8_t)v;
+}
+static inline void put_be32(uint8_t *p, uint32_t v)
+{
+	put_be16(p, (uint16_t)(v >> 16));
+	put_be16(p + 2, (uint16_t)v);
+}
+
+static inline void packet_drop(struct dp_core *core, struct packet *p, enum dp_counter reason)
+{
+	count(core, reason);
+	rte_pktmbuf_free(p->m);
+}
+
+/* ---- ethernet.c ---- */
+void ethernet_input(struct dp_core *core, struct rte_mbuf *m, bool is_handed_over, uint64_t now_us);
+/* Prepends the header to `m` and sends it; takes it. */
+void ethernet_output(struct dp_core *core, unsigned port, struct rte_mbuf *m, const uint8_t mac[6],
+	uint16_t ether_type);
+
+/* ---- arp.c ---- */
+void arp_input(struct dp_core *core, struct packet *p);
+/* Asks who has `target`: everybody, or one neighbour if `mac` is given. */
+void arp_ask(struct dp_core *core, unsigned port, const struct addr *target, const uint8_t *mac);
+/* Tells everybody that `addr` is ours (RFC 5227 2.3). */
+void arp_announce(struct dp_core *core, unsigned port, const struct addr *addr);
+
+/* ---- ip4.c, ip6.c ---- */
+void ip4_input(struct dp_core *core, struct packet *p);
+void ip6_input(struct dp_core *core, struct packet *p);
+/* Prepends the IP header and sends `m`, which starts at its transport header; takes it. */
+void ip_output(struct dp_core *core, struct rte_mbuf *m, const struct addr *local,
+	const struct addr *remote, uint8_t protocol, uint64_t now_us);
+/* The same, but within the link: to a given link-layer address and with a hop limit of 255 (NDP). */
+void ip6_output_link(struct dp_core *core, unsigned port, struct rte_mbuf *m, const struct addr *local,
+	const struct addr *remote, const uint8_t mac[6]);
+/* Walks IPv6 extension headers from `next` at `*body` to the transport header; `*body` is moved behind them.
+ * Returns the transport protocol, or -1: `*why` says. `fault` (may be NULL) is set to the ICMPv6 parameter
+ * problem to report, pointer included; its code is -1 if none is. */
+struct ip6_fault {
+	int code;
+	uint32_t pointer;
+};
+int ip6_walk(struct bytes packet, uint8_t next, struct bytes *body, bool is_multicast,
+	enum dp_counter *why, struct ip6_fault *fault);
+
+/* ---- transport.c: what is the same above both ---- */
+void tcp_deliver(struct dp_core *core, struct packet *p);
+/* Tells TCP (on the owner's core) about an error; `tcp` are the quoted bytes from its header on. */
+void tcp_deliver_error(struct dp_core *core, struct packet *p, const struct addr *local,
+	const struct addr *remote, struct bytes tcp, enum tcp_icmp kind, uint32_t mtu);
+/* Takes `n` bytes at `at`, inside of the mbuf's data, as its whole data. */
+void mbuf_narrow(struct rte_mbuf *m, struct bytes part);
+/* May one more ICMP error be sent (RFC 1812 4.3.2.8, RFC 4443 2.4 f)? */
+bool icmp_error_allowed(struct dp_core *core, uint64_t now_us);
+
+/* ---- icmp4.c ---- */
+void icmp4_input(struct dp_core *core, struct packet *p);
+/* Answers `p` with "destination unreachable" and drops it for `reason`. */
+void icmp4_unreachable(struct dp_core *core, struct packet *p, uint8_t code, enum dp_counter reason);
+
+/* ---- icmp6.c ---- */
+void icmp6_input(struct dp_core *core, struct packet *p);
+/* Answers `p` with an ICMPv6 error and drops it for `reason`. */
+void icmp6_error(struct dp_core *core, struct packet *p, uint8_t type, uint8_t code, uint32_t parameter,
+	enum dp_counter reason);
+/* The checksum over pseudo-header and message, to be put in or (over a whole message) 0 if right. */
+uint16_t icmp6_checksum(const struct addr *local, const struct addr *remote, struct bytes message);
+
+/* ---- ndp.c ---- */
+void ndp_input(struct dp_core *core, struct packet *p);
+/* Solicits `target`: by multicast, or one neighbour if `mac` is given. */
+void ndp_ask(struct dp_core *core, unsigned port, const struct addr *target, const uint8_t *mac);
+/* Asks whether anybody else has `target` (RFC 4862 5.4.2). */
+void ndp_ask_duplicate(struct dp_core *core, unsigned port, const struct addr *target);
+/* Tells everybody that `addr` is ours (RFC 4861 7.2.6). */
+void ndp_announce(struct dp_core *core, unsigned port, const struct addr *addr);
