@@ -2,7 +2,8 @@
 /* smtp/queue/queue.h: every mail between our 250 and the next hop's (or its DSN).
  *
  * Belongs to one thread, the queue thread; takes the time as an argument and does no I/O: it is told what
- * happened and says, as effects, what to do. A mail's recipients are grouped by destination; each group is
+ * happened and says, as effects, what to do. `now_us` is wall-clock time, since next tries outlive a restart. After
+ * each call take effects until there are none: part of the work is done as they are taken. A mail's recipients are grouped by destination; each group is
  * an *item*; items wait under a *site* (queue key: route, source, TLS profile), which bounds connections.
  * An item is: ROUTING (waits for a route) -> READY -> LOADING (its body is read back from the spool) ->
  * ACTIVE (on a core) -> gone, or WAITING (till its next try) or HELD (by an operator), then ROUTING again.
@@ -31,6 +32,8 @@ struct queue_config {
 	uint32_t mails_per_connection_max;
 	uint32_t idle_connection_seconds; /* how long a connection is kept for the next mail */
 	uint32_t cores;			  /* jobs go to cores 0..cores-1 */
+	uint32_t jobs_max;	     /* jobs at once, all cores; 0: 20,000 */
+	uint64_t resident_bytes_max; /* above it, bodies that wait for a full site go home; 0: never */
 	struct mail_pool *dsn_pool;	  /* DSNs are built in it; the queue thread's own */
 };
 
@@ -67,6 +70,9 @@ struct queue_route {
 /* Answers QUEUE_EFFECT_ROUTE; `token` as given there; an unknown token is ignored. */
 void queue_route_answer(
 	struct queue *q, uint64_t token, const struct queue_route *route, uint64_t now_us);
+/* The DSN of a QUEUE_EFFECT_SUBMIT could not be made durable (its memory went home): it is made anew later.
+ * If neither this nor its queue_admit() comes within five minutes, too. */
+void queue_submit_failed(struct queue *q, uint64_t mail_id, uint64_t now_us);
 /* Answers QUEUE_EFFECT_LOAD: the mail read back, now resident (the queue owns it); NULL: not now. */
 void queue_loaded(struct queue *q, uint64_t mail_id, struct mail *mail, uint64_t now_us);
 
@@ -120,9 +126,9 @@ enum queue_effect_kind {
 	QUEUE_EFFECT_START,  /* run `job` on job->core */
 	QUEUE_EFFECT_STATE,  /* spool_put_state(mail_id, state) */
 	QUEUE_EFFECT_DONE,   /* spool_done(mail_id) */
-	QUEUE_EFFECT_RETURN, /* send `mail` home (mail_return, or mail_evict if it is kept in the queue) */
+	QUEUE_EFFECT_RETURN, /* send `mail` home: mail_return(), since the queue forgets it */
 	QUEUE_EFFECT_SUBMIT, /* `mail` (a DSN in dsn_pool) is to be appended, committed and, once durable,
-				admitted; effects after this one must reach the spool after it */
+				admitted; the mail it is about is not done before that */
 	QUEUE_EFFECT_RECORD, /* write `record` */
 };
 struct queue_effect {
@@ -132,7 +138,7 @@ struct queue_effect {
 	struct bytes domain, sender; /* ROUTE */
 	struct bytes state;	     /* STATE */
 	struct mail *mail;
-	bool is_evict; /* RETURN: mail_evict() instead of mail_return() */
+	bool is_evict; /* RETURN: mail_evict() instead of mail_return(); never so at present */
 	struct queue_job *job;
 	const struct record *record;
 };
