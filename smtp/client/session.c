@@ -358,6 +358,8 @@ static bool tell(struct smtp_client *c, struct smtp_client_event *event)
 			continue;
 		if (index < SMTP_CLIENT_RECIPIENTS_MAX)
 			c->told[index / 64] |= 1ull << index % 64;
+		else
+			c->told_past_max = index + 1;
 		event->kind = SMTP_CLIENT_RECIPIENT;
 		event->index = index;
 		event->reply = c->reply;

@@ -65,7 +65,8 @@ struct smtp_client {
 	struct content content;
 	uint32_t tell_next, tell_end; /* RECIPIENT events due, with `reply`, for those not told yet */
 	struct smtp_reply reply;      /* the last that says something of the mail */
-	uint64_t told[SMTP_CLIENT_RECIPIENTS_MAX / 64]; /* recipients whose outcome is final */
+	uint64_t told[SMTP_CLIENT_RECIPIENTS_MAX / 64]; /* recipients whose outcome is final … */
+	uint32_t told_past_max; /* … and those past the limit: below this number */
 
 	struct reply_parser parser;
 };
@@ -92,5 +93,7 @@ void transaction_settle(struct smtp_client *c);
 
 static inline bool is_told(const struct smtp_client *c, uint32_t index)
 {
-	return index < SMTP_CLIENT_RECIPIENTS_MAX && (c->told[index / 64] >> index % 64 & 1) != 0;
+	if (index >= SMTP_CLIENT_RECIPIENTS_MAX)
+		return index < c->told_past_max;
+	return (c->told[index / 64] >> index % 64 & 1) != 0;
 }

@@ -108,6 +108,7 @@ bool smtp_client_begin(
 	c->send_rcpt = c->recv_rcpt = c->accepted = 0;
 	c->rcpt_end = job->recipient_count;
 	memset(c->told, 0, sizeof c->told);
+	c->told_past_max = 0;
 	content_open(&c->content, job->mail);
 	client_enter(c, CLIENT_MAIL);
 	if (c->rcpt_end > SMTP_CLIENT_RECIPIENTS_MAX) {
