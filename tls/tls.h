@@ -13,6 +13,7 @@
 /* ---- library context: one a core ---- */
 struct tls_lib;
 struct tls_lib *tls_lib_create(void); /* NULL: no memory */
+/* Sets hold on to it: freed with the last of them. Not while another thread still has sessions on it. */
 void tls_lib_destroy(struct tls_lib *lib);
 
 /* ---- certificates ---- */
@@ -28,8 +29,14 @@ struct tls_error {
 
 /* ---- server contexts: a set for all profiles and names of a generation, for one core ---- */
 struct tls_server_set;
+/* What profiles mean for a server: client_cert ASK records what a client shows; REQUIRE, and the levels VERIFY
+ * and SECURE, end the handshake unless it shows a certificate that client_ca_pem trusts; those two levels also
+ * ask for one of `names`, if there are any. A session is resumed by its ticket (for two hours, on any core, also
+ * after the set was replaced) only under a profile of the same id, level, client_cert and names. */
 struct tls_server_set_config {
-	const struct tls_key_pair *pairs; /* the first is the default, for clients without SNI */
+	/* The first is the default, for clients without SNI or with a name of no pair; with it the first pair
+	 * of the other key type that shares a name with it. RSA from 2048 bits, ECDSA from 224. */
+	const struct tls_key_pair *pairs;
 	size_t pair_count;
 	const struct tls_profile *profiles; /* sessions name a profile by its place here */
 	size_t profile_count;
@@ -88,12 +95,14 @@ enum tls_result {
 enum tls_result tls_handshake(struct tls *tls);
 /* Up to `room` bytes of plaintext; `*n` is 0 unless TLS_OK. */
 enum tls_result tls_read(struct tls *tls, uint8_t *to, size_t room, size_t *n);
-/* Takes as much of `from` as goes (`*n`). After TLS_AGAIN the same call need not be repeated with the same
- * address, but with the same leading bytes. */
+/* Takes as much of `from` as goes (`*n`); after TLS_AGAIN nothing was taken, and any bytes may come next. It
+ * takes a record (16 KiB) even if the io has no room: what does not fit waits in the session. */
 enum tls_result tls_write(struct tls *tls, struct bytes from, size_t *n);
-/* Sends close_notify, as far as there is room. */
+/* Sends close_notify; what has no room waits (tls_has_output). Nothing before the handshake is done or after
+ * a failure. Reading goes on until TLS_EOF. */
 void tls_shutdown(struct tls *tls);
-/* Has the session ciphertext that the io would not take yet? Then call tls_write or tls_flush again. */
+/* Has the session ciphertext that the io would not take yet? Then call tls_write or tls_flush again; also
+ * after tls_handshake gave TLS_OK, and after TLS_FAIL, where it is the alert that tells the peer why. */
 bool tls_has_output(const struct tls *tls);
 enum tls_result tls_flush(struct tls *tls);
 
@@ -108,17 +117,20 @@ enum tls_verify {
 
 /* What was agreed and found, for records, the Received field and rules of the mail stage. Valid as a copy. */
 struct tls_verdict {
-	bool is_tls;		/* false: the leg was in clear; all else is then empty */
+	bool is_tls;		/* false: the leg was in clear or the handshake failed; all else is then empty,
+				   but for what was found of a refused peer: verify …, cert_…, sni */
 	uint16_t protocol;	/* TLS_1_x */
 	char cipher[48];	/* IANA name: TLS_AES_256_GCM_SHA384 */
 	uint16_t bits, bits_total; /* used / of the algorithm */
 	char group[32];		/* of the key exchange: X25519MLKEM768 */
 	bool is_resumed;
 	uint8_t verify;		/* enum tls_verify; kept also where nobody enforced it */
-	char verify_message[96];
+	char verify_message[96]; /* "" if all is well; also "certificate is for another name …" where verify is
+				    OK because the level does not ask for a name */
 	char cert_subject[128], cert_issuer[128]; /* of the peer; "" if it sent none */
 	char sni[128];		/* server: the name the client asked for */
 };
+/* `tls` may be NULL: a leg in clear. */
 void tls_get_verdict(const struct tls *tls, struct tls_verdict *verdict);
 /* "TLSv1.3" */
 const char *tls_protocol_name(uint16_t protocol);
