@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The reply parser, given the same bytes at once and one by one: never past its limits, and both agree. */
-#include "smtp/client/reply.h"
+#include "smtp/client/reply_parse.h"
 
 #include <stdlib.h>
 
@@ -34,7 +34,7 @@ static void check_reply(const struct reply_parser *p)
 	check(p->reply.code >= 200 && p->reply.code <= 599);
 	check(p->reply.enhanced[0] == 0 || p->reply.enhanced[0] == p->reply.code / 100);
 	check(p->reply.detail <= 999);
-	check(p->bytes <= REPLY_BYTES_MAX && p->lines <= REPLY_LINES_MAX);
+	check(p->bytes <= REPLY_PARSE_BYTES_MAX && p->lines <= REPLY_PARSE_LINES_MAX);
 	size_t n = strnlen(p->reply.text, sizeof p->reply.text);
 	check(n == p->text_length && n < sizeof p->reply.text);
 	for (size_t i = 0; i < n; i++)

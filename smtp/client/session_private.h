@@ -3,8 +3,8 @@
 #pragma once
 
 #include "smtp/client/capabilities.h"
-#include "smtp/client/content.h"
-#include "smtp/client/reply.h"
+#include "smtp/client/stuffing.h"
+#include "smtp/client/reply_parse.h"
 
 /* Where the session stands, for sending (what is written next) and for receiving (what the next reply
  * answers). The text completes "lost connection while …". */
@@ -62,7 +62,7 @@ struct smtp_client {
 	uint32_t send_rcpt, recv_rcpt; /* positions within RCPT */
 	uint32_t rcpt_end;	       /* no recipient from this one on is sent */
 	uint32_t accepted;	       /* recipients */
-	struct content content;
+	struct stuffing content;
 	uint32_t tell_next, tell_end; /* RECIPIENT events due, with `reply`, for those not told yet */
 	struct smtp_reply reply;      /* the last that says something of the mail */
 	uint64_t told[SMTP_CLIENT_RECIPIENTS_MAX / 64]; /* recipients whose outcome is final … */

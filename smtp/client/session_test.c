@@ -6,7 +6,7 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
-#include "smtp/client/reply.h"
+#include "smtp/client/reply_parse.h"
 #include "smtp/client/test_mail.h"
 #include "smtp/client/test_watch.h"
 #include "smtp/envelope.h"

@@ -109,7 +109,7 @@ bool smtp_client_begin(
 	c->rcpt_end = job->recipient_count;
 	memset(c->told, 0, sizeof c->told);
 	c->told_past_max = 0;
-	content_open(&c->content, job->mail);
+	stuffing_open(&c->content, job->mail);
 	client_enter(c, CLIENT_MAIL);
 	if (c->rcpt_end > SMTP_CLIENT_RECIPIENTS_MAX) {
 		c->rcpt_end = SMTP_CLIENT_RECIPIENTS_MAX;
@@ -216,16 +216,16 @@ static void fail_content(struct smtp_client *c, unsigned code, unsigned subject,
 
 static bool send_content(struct smtp_client *c, struct stream *out)
 {
-	switch (content_write(&c->content, out)) {
-	case CONTENT_ROOM: return false;
-	case CONTENT_ENDED:
+	switch (stuffing_write(&c->content, out)) {
+	case STUFFING_ROOM: return false;
+	case STUFFING_ENDED:
 		c->has_sent_all = true;
 		written_to_the_end(c);
 		break;
-	case CONTENT_BARE:
+	case STUFFING_BARE:
 		fail_content(c, 554, 6, "the content has a CR or LF that does not end a line");
 		break;
-	case CONTENT_GONE: fail_content(c, 451, 3, "the content is not in memory"); break;
+	case STUFFING_GONE: fail_content(c, 451, 3, "the content is not in memory"); break;
 	}
 	return true;
 }

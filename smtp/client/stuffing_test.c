@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "smtp/client/content.h"
+#include "smtp/client/stuffing.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,19 +14,19 @@ static uint8_t sent[400000];
 static size_t sent_n;
 
 /* Writes all of it through an `out` of `block` bytes, of which `drain` are taken each time. */
-static enum content_result write_all(const struct mail *mail, size_t block, size_t drain)
+static enum stuffing_result write_all(const struct mail *mail, size_t block, size_t drain)
 {
 	struct stream_pool *pool = stream_pool_create(block, 1);
 	struct stream out;
-	struct content c;
-	enum content_result result;
+	struct stuffing c;
+	enum stuffing_result result;
 	stream_init(&out, pool);
-	content_open(&c, mail);
+	stuffing_open(&c, mail);
 	sent_n = 0;
 	do {
-		result = content_write(&c, &out);
+		result = stuffing_write(&c, &out);
 		struct bytes b = stream_peek(&out);
-		if (result == CONTENT_ROOM) {
+		if (result == STUFFING_ROOM) {
 			assert_true(b.n != 0); /* else it waits for ever */
 			b = bytes_first(b, drain);
 		}
@@ -35,7 +35,7 @@ static enum content_result write_all(const struct mail *mail, size_t block, size
 			memcpy(sent + sent_n, b.at, b.n);
 		sent_n += b.n;
 		stream_consume(&out, b.n);
-	} while (result == CONTENT_ROOM);
+	} while (result == STUFFING_ROOM);
 	assert_int_equal(stream_pool_free_count(pool), 1);
 	stream_pool_destroy(pool);
 	return result;
@@ -49,7 +49,7 @@ static void assert_content_becomes(struct mail_pool *pool, struct bytes content,
 {
 	struct mail *mail = test_mail_make(pool, content);
 	for (size_t i = 0; i < LENGTH(rooms); i++) {
-		assert_int_equal(write_all(mail, rooms[i].block, rooms[i].drain), CONTENT_ENDED);
+		assert_int_equal(write_all(mail, rooms[i].block, rooms[i].drain), STUFFING_ENDED);
 		assert_int_equal(sent_n, want.n);
 		assert_memory_equal(sent, want.at, want.n);
 	}
@@ -151,8 +151,8 @@ static void short_contents_all_agree_with_the_model(void **state)
 				content[i] = alphabet[word >> 2 * i & 3];
 			long want_n = model(bytes_of(content, n), want);
 			struct mail *mail = test_mail_make(pool, bytes_of(content, n));
-			enum content_result result = write_all(mail, 5 + word % 3, 1 + word % 5);
-			assert_int_equal(result, want_n < 0 ? CONTENT_BARE : CONTENT_ENDED);
+			enum stuffing_result result = write_all(mail, 5 + word % 3, 1 + word % 5);
+			assert_int_equal(result, want_n < 0 ? STUFFING_BARE : STUFFING_ENDED);
 			if (want_n >= 0) {
 				assert_int_equal(sent_n, want_n);
 				assert_memory_equal(sent, want, sent_n);
@@ -181,7 +181,7 @@ static void smuggled_ends_do_not_come_out(void **state)
 		memcpy(content + head.n + vectors[i].n, "X", 1);
 		struct mail *mail = test_mail_make(pool, bytes_of(content, head.n + vectors[i].n + 1));
 		for (size_t r = 0; r < LENGTH(rooms); r++) {
-			assert_int_equal(write_all(mail, rooms[r].block, rooms[r].drain), CONTENT_BARE);
+			assert_int_equal(write_all(mail, rooms[r].block, rooms[r].drain), STUFFING_BARE);
 			for (size_t k = 0; k < sent_n; k++) {
 				assert_false(sent[k] == '\n' && (k == 0 || sent[k - 1] != '\r'));
 				assert_false(sent[k] == '\r' && (k + 1 == sent_n || sent[k + 1] != '\n'));
@@ -218,7 +218,7 @@ static void a_big_content_with_random_lines_agrees_with_the_model(void **state)
 static void a_mail_that_is_not_resident_is_gone(void **state)
 {
 	struct mail evicted = {.size = 500, .envelope_size = 100};
-	assert_int_equal(write_all(&evicted, 64, 64), CONTENT_GONE);
+	assert_int_equal(write_all(&evicted, 64, 64), STUFFING_GONE);
 }
 
 static void an_empty_pool_is_waited_for(void **state)
@@ -227,14 +227,14 @@ static void an_empty_pool_is_waited_for(void **state)
 	struct mail_pool *pool = mail_pool_create(2, 1, 0);
 	struct mail *mail = test_mail_make(pool, BYTES_LITERAL("a"));
 	struct stream holder, out;
-	struct content c;
+	struct stuffing c;
 	stream_init(&holder, blocks);
 	stream_init(&out, blocks);
 	stream_write(&holder, BYTES_LITERAL("x"));
-	content_open(&c, mail);
-	assert_int_equal(content_write(&c, &out), CONTENT_ROOM);
+	stuffing_open(&c, mail);
+	assert_int_equal(stuffing_write(&c, &out), STUFFING_ROOM);
 	stream_reset(&holder);
-	assert_int_equal(content_write(&c, &out), CONTENT_ENDED);
+	assert_int_equal(stuffing_write(&c, &out), STUFFING_ENDED);
 	assert_int_equal(stream_length(&out), 6);
 	stream_reset(&out);
 	mail_put(mail);

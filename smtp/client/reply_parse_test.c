@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "smtp/client/reply.h"
+#include "smtp/client/reply_parse.h"
 
 #include "smtp/client/capabilities.h"
 
@@ -229,15 +229,15 @@ static void endless_replies_are_bounded(void **state)
 	static struct reply_parser p;
 	static uint8_t much[100000];
 	memset(much, 'x', sizeof much);
-	assert_int_equal(feed_for_ever(&p, BYTES_LITERAL("x"), 10 * REPLY_BYTES_MAX), REPLY_BYTES_MAX + 1);
+	assert_int_equal(feed_for_ever(&p, BYTES_LITERAL("x"), 10 * REPLY_PARSE_BYTES_MAX), REPLY_PARSE_BYTES_MAX + 1);
 	assert_string_equal(p.why_bad, "a reply without an end");
-	feed_for_ever(&p, bytes_of(much, sizeof much), 10 * REPLY_BYTES_MAX);
-	assert_int_equal(feed_for_ever(&p, BYTES_LITERAL("250-\r\n"), 10 * REPLY_BYTES_MAX),
-		6 * REPLY_LINES_MAX);
+	feed_for_ever(&p, bytes_of(much, sizeof much), 10 * REPLY_PARSE_BYTES_MAX);
+	assert_int_equal(feed_for_ever(&p, BYTES_LITERAL("250-\r\n"), 10 * REPLY_PARSE_BYTES_MAX),
+		6 * REPLY_PARSE_LINES_MAX);
 	assert_string_equal(p.why_bad, "a reply without an end");
 	memcpy(much, "250-", 4);
 	memcpy(much + 1022, "\r\n", 2);
-	feed_for_ever(&p, bytes_of(much, 1024), 10 * REPLY_BYTES_MAX);
+	feed_for_ever(&p, bytes_of(much, 1024), 10 * REPLY_PARSE_BYTES_MAX);
 	assert_string_equal(p.why_bad, "a reply without an end");
 }
 
@@ -254,7 +254,7 @@ static void long_replies_are_cut_in_text_not_in_meaning(void **state)
 		assert_int_equal(used, n);
 		assert_int_equal(p.reply.code, 550);
 		assert_true(reply_has_enhanced(&p.reply, 5, 7, 1));
-		assert_int_equal(strlen(p.reply.text), REPLY_LINE_KEPT - 10);
+		assert_int_equal(strlen(p.reply.text), REPLY_PARSE_LINE_KEPT - 10);
 	}
 	reply_parser_reset(&p);
 	for (int i = 0; i < 100; i++)

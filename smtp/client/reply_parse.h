@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* smtp/client/reply.h: replies as values: reading a server's (RFC 5321 4.2), making one of ours.
+/* smtp/client/reply_parse.h: replies as values: reading a server's (RFC 5321 4.2), making one of ours.
  *
  * The parser is as exposed as the server's: it takes anything from anybody. It keeps its place between any
  * two bytes, keeps nothing of one reply for the next, and holds a bounded part of it. */
@@ -7,9 +7,9 @@
 
 #include "smtp/client/session.h"
 
-#define REPLY_LINE_KEPT 512   /* RFC 5321 4.5.3.1.5; what is longer is cut, not refused */
-#define REPLY_LINES_MAX 256   /* a reply with more never ends, or means harm */
-#define REPLY_BYTES_MAX 65536 /* of all its lines, also of one without an end */
+#define REPLY_PARSE_LINE_KEPT 512	/* RFC 5321 4.5.3.1.5; what is longer is cut, not refused */
+#define REPLY_PARSE_LINES_MAX 256	/* a reply with more never ends, or means harm */
+#define REPLY_PARSE_BYTES_MAX 65536	/* of all its lines, also of one without an end */
 
 struct reply_parser {
 	struct smtp_reply reply; /* whole after REPLY_DONE, until the next reset */
@@ -19,7 +19,7 @@ struct reply_parser {
 	uint16_t text_length;
 	uint16_t line_length; /* of `line`, the part that is kept */
 	bool is_line_over;    /* `line` is a line that has ended */
-	uint8_t line[REPLY_LINE_KEPT];
+	uint8_t line[REPLY_PARSE_LINE_KEPT];
 };
 
 enum reply_step {

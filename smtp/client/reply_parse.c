@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "smtp/client/reply.h"
+#include "smtp/client/reply_parse.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -110,7 +110,7 @@ static enum reply_step end_line(struct reply_parser *p)
 	p->reply.code = (uint16_t)code;
 	add_line(p, bytes_skip(line, 1));
 	p->lines++;
-	if (!is_last && p->lines >= REPLY_LINES_MAX)
+	if (!is_last && p->lines >= REPLY_PARSE_LINES_MAX)
 		return bad(p, "a reply without an end");
 	return is_last ? REPLY_DONE : REPLY_LINE;
 }
@@ -128,7 +128,7 @@ enum reply_step reply_parse(struct reply_parser *p, struct bytes in, size_t *use
 	size_t end = bytes_find(in, '\n');
 	bool is_whole = end < in.n;
 	*used = is_whole ? end + 1 : end;
-	if (*used > REPLY_BYTES_MAX - p->bytes)
+	if (*used > REPLY_PARSE_BYTES_MAX - p->bytes)
 		return bad(p, "a reply without an end");
 	p->bytes += (uint32_t)*used;
 	size_t kept = end < sizeof p->line - p->line_length ? end : sizeof p->line - p->line_length;

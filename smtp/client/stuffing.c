@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "smtp/client/content.h"
+#include "smtp/client/stuffing.h"
 
-void content_open(struct content *c, const struct mail *mail)
+void stuffing_open(struct stuffing *c, const struct mail *mail)
 {
-	*c = (struct content){.mail = mail, .offset = mail->envelope_size, .is_at_line_start = true};
+	*c = (struct stuffing){.mail = mail, .offset = mail->envelope_size, .is_at_line_start = true};
 }
 
 struct room {
@@ -34,7 +34,7 @@ static size_t put_span(struct room *room, struct bytes from)
 
 /* One step: a whole line end, a stuffed dot, a CR noted, or a span of text. The bytes of `from` taken; 0: no
  * room, or a bare CR or LF (`*is_bare`). */
-static size_t stuff(struct content *c, struct bytes from, struct room *room, bool *is_bare)
+static size_t stuff(struct stuffing *c, struct bytes from, struct room *room, bool *is_bare)
 {
 	if (c->has_cr || from.at[0] == '\n') {
 		*is_bare = !c->has_cr || from.at[0] != '\n';
@@ -56,12 +56,12 @@ static size_t stuff(struct content *c, struct bytes from, struct room *room, boo
 }
 
 /* RFC 5321 4.1.1.4: the CRLF of the last line is part of the end; it is added where it is missing. */
-static enum content_result write_end(struct content *c, struct stream *out)
+static enum stuffing_result write_end(struct stuffing *c, struct stream *out)
 {
 	if (c->has_cr)
-		return CONTENT_BARE;
+		return STUFFING_BARE;
 	struct bytes end = c->is_at_line_start ? BYTES_LITERAL(".\r\n") : BYTES_LITERAL("\r\n.\r\n");
-	return stream_write(out, end) ? CONTENT_ENDED : CONTENT_ROOM;
+	return stream_write(out, end) ? STUFFING_ENDED : STUFFING_ROOM;
 }
 
 /* A writable range; NULL: wait. Waits until a quarter of the block is free, so that a stream that drains
@@ -74,16 +74,16 @@ static uint8_t *reserve(struct stream *out, size_t *room)
 	return space < 2 ? NULL : stream_reserve(out, space, room);
 }
 
-enum content_result content_write(struct content *c, struct stream *out)
+enum stuffing_result stuffing_write(struct stuffing *c, struct stream *out)
 {
 	while (c->offset < c->mail->size) {
 		struct bytes from = mail_read(c->mail, c->offset, &c->cursor);
 		if (from.n == 0)
-			return CONTENT_GONE;
+			return STUFFING_GONE;
 		struct room room = {};
 		room.to = reserve(out, &room.n);
 		if (room.to == NULL)
-			return CONTENT_ROOM;
+			return STUFFING_ROOM;
 		bool is_bare = false;
 		size_t taken = 0, step;
 		while (taken < from.n && (step = stuff(c, bytes_skip(from, taken), &room, &is_bare)) != 0)
@@ -91,9 +91,9 @@ enum content_result content_write(struct content *c, struct stream *out)
 		stream_commit(out, room.used);
 		c->offset += taken;
 		if (is_bare)
-			return CONTENT_BARE;
+			return STUFFING_BARE;
 		if (taken == 0)
-			return CONTENT_ROOM;
+			return STUFFING_ROOM;
 	}
 	return write_end(c, out);
 }
