@@ -20,7 +20,7 @@ struct config_port {
 	unsigned addresses_count;
 };
 struct config_route {
-	char *to, *via, *port; /* "default", "0.0.0.0/0", "2001:db8:1::/48"; via "" on the link */
+	char *to, *via, *port; /* the port's name, always filled in; "default", "0.0.0.0/0", "2001:db8:1::/48"; via "" on the link */
 };
 struct config_listener {
 	char *name;
@@ -86,8 +86,13 @@ struct config {
  * was expected. The result is freed by config_free(). */
 int config_load(const char *path, struct config **config, char error[512]);
 void config_free(struct config *config);
-/* Writes the configuration in force as YAML; with `full` every setting with its default and its sentence as
- * a comment. */
+/* Takes "192.0.2.25/24" apart: the address, and the network it is in. false: not that. */
+bool config_parse_interface(const char *text, struct addr *addr, struct prefix *network);
+/* The prefix ("default" is 0 bits of the family of `via`) and the next router (unspecified: on the link) of a
+ * route. false: the families differ, or "default" without `via`. Of a loaded configuration it is true. */
+bool config_parse_route(const struct config_route *route, struct prefix *to, struct addr *via);
+/* Writes the configuration in force as YAML: what differs from the defaults; with `full` every setting, with
+ * its default and its sentence as a comment. */
 void config_print(const struct config *config, bool full, FILE *to);
 /* Writes the reference of settings (Markdown), from the same table. */
 void config_print_reference(FILE *to);
