@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: Apache-2.0
+/* dataplane/tcp/tcp_out.c: what to send now, and sending it.
+ *
+ * tcp_output() visits the connections that something happened to, once for however many segments or writes
+ * that were: so one ACK answers a burst, and rides on data where there is some. Nagle's algorithm is not
+ * used: the user writes whole replies, and small writes before an output share a segment anyway. */
+#include "dataplane/tcp/tcp_private.h"
+
+void tcp_depart(struct tcp_stack *s, struct rte_mbuf *m, const struct tcp_tuple *tuple)
+{
+	if (tcp_departures_room(s) == 0) {
+		tcp_drop_count_one(s, TCP_DROP_departures_full);
+		rte_pktmbuf_free_seg(m);
+		return;
+	}
+	s->departures[s->departures_tail++ % TCP_DEPARTURES] =
+		(struct tcp_departure){m, tuple->local, tuple->remote};
+	s->stats.segments_out++;
+}
+
+unsigned tcp_take(struct tcp_stack *s, struct tcp_departure *departures, unsigned count)
+{
+	unsigned n = 0;
+	while (n < count && s->departures_head != s->departures_tail)
+		departures[n++] = s->departures[s->departures_head++ % TCP_DEPARTURES];
+	return n;
+}
+
+bool tcp_send_control(struct tcp_stack *s, const struct tcp_header *h)
+{
+	if (tcp_departures_room(s) == 0) {
+		tcp_drop_count_one(s, TCP_DROP_departures_full);
+		return false;
+	}
+	struct rte_mbuf *m = rte_pktmbuf_alloc(s->config.control_pool);
+	if (m == NULL) {
+		tcp_drop_count_one(s, TCP_DROP_no_control_buffer);
+		return false;
+	}
+	m->data_off = TCP_PAYLOAD_OFFSET;
+	tcp_header_prepend(h, m);
+	tcp_depart(s, m, h->tuple);
+	return true;
+}
+
+void tcp_send_reset_to(struct tcp_stack *s, const struct tcp_segment *seg)
+{
+	struct tcp_header h = {.tuple = &seg->tuple, .flags = RTE_TCP_RST_FLAG};
+	if (seg->flags & RTE_TCP_ACK_FLAG) {
+		h.seq = seg->ack;
+	} else {
+		h.flags |= RTE_TCP_ACK_FLAG;
+		h.ack = seg->seq + tcp_segment_len(seg);
+	}
+	tcp_send_control(s, &h);
+}
+
+/* ---- the window we offer ---- */
+
+uint32_t tcp_receive_space(const struct tcp_conn *c)
+{
+	const uint32_t most = c->stack->config.receive_bytes_max;
+	return c->receive_bytes < most ? most - c->receive_bytes : 0;
+}
+
+/* The window, never less than was offered (RFC 9293 SHLD-14), and more only by a worthwhile step (3.8.6.2.2).
+ * While memory runs short no window grows: what was promised still fits. */
+static uint32_t window_to_offer(const struct tcp_conn *c)
+{
+	const struct tcp_stack *s = c->stack;
+	const uint32_t space = tcp_receive_space(c), offered = c->rcv_adv - c->rcv_nxt;
+	const uint32_t step = min_u32(s->config.receive_bytes_max / 2, c->mss);
+	if (space < offered + step || s->stats.buffered_bytes > s->config.buffer_bytes_max / 4 * 3)
+		return offered;
+	return space;
+}
+
+static uint16_t offer_window(struct tcp_conn *c)
+{
+	if (seq_lt(c->rcv_adv, c->rcv_nxt))
+		c->rcv_adv = c->rcv_nxt;
+	const uint32_t field = min_u32(window_to_offer(c) >> c->rcv_wscale, UINT16_MAX);
+	const uint32_t edge = c->rcv_nxt + (field << c->rcv_wscale);
+	if (seq_gt(edge, c->rcv_adv))
+		c->rcv_adv = edge;
+	return (uint16_t)field;
+}
+
+/* Has reading opened the window so far that the peer should hear of it without being asked? */
+bool tcp_window_update_is_due(const struct tcp_conn *c)
+{
+	if (c->fin_received || !tcp_is_synchronized(c))
+		return false;
+	const uint32_t most = c->stack->config.receive_bytes_max, offered = c->rcv_adv - c->rcv_nxt;
+	const uint32_t window = window_to_offer(c), grows = window - offered;
+	return grows >= most / 2 || (grows >= 2u * c->mss && offered < most / 4);
+}
+
+/* ---- segments of a connection ---- */
+
+static struct tcp_header header_of(struct tcp_conn *c, uint32_t seq, uint8_t flags)
+{
+	return (struct tcp_header){
+		.tuple = &c->tuple,
+		.seq = seq,
+		.ack = c->rcv_nxt,
+		.flags = flags,
+		.window = flags & RTE_TCP_RST_FLAG ? 0 : offer_window(c),
+		.has_ts = c->has_ts,
+		.tsval = tcp_ts_now(c->stack, c->ts_offset),
+		.tsecr = c->ts_recent,
+	};
+}
+
+static void ack_was_sent(struct tcp_conn *c)
+{
+	c->ack_now = false;
+	c->text_unacked = 0;
+	c->last_ack_sent = c->rcv_nxt;
+	tcp_timer_stop(c, TCP_TIMER_DELAYED_ACK);
+}
+
+bool tcp_send_ack(struct tcp_conn *c, uint32_t seq, uint8_t flags)
+{
+	const struct tcp_header h = header_of(c, seq, flags);
+	if (!tcp_send_control(c->stack, &h))
+		return false;
+	ack_was_sent(c);
+	return true;
+}
+
+bool tcp_send_syn(struct tcp_conn *c)
+{
+	const bool is_answer = c->state == TCP_SYN_RECEIVED;
+	struct tcp_stack *s = c->stack;
+	struct tcp_header h = {
+		.tuple = &c->tuple,
+		.seq = c->iss,
+		.ack = is_answer ? c->rcv_nxt : 0,
+		.flags = is_answer ? RTE_TCP_SYN_FLAG | RTE_TCP_ACK_FLAG : RTE_TCP_SYN_FLAG,
+		.window = (uint16_t)min_u32(s->config.receive_bytes_max, UINT16_MAX),
+		.has_ts = !is_answer || c->has_ts,
+		.has_wscale = !is_answer || c->has_wscale,
+		.wscale = s->rcv_wscale,
+		.mss = tcp_mss_to_announce(s, &c->tuple),
+		.tsval = tcp_ts_now(s, c->ts_offset),
+		.tsecr = is_answer ? c->ts_recent : 0,
+	};
+	if (!tcp_send_control(s, &h))
+		return false;
+	if (seq_lt(c->snd_max, c->iss + 1))
+		c->snd_max = c->snd_nxt = c->iss + 1;
+	return true;
+}
+
+/* A copy for the wire, where the driver has not let go of the one it sent before. */
+static struct rte_mbuf *copy_record(struct tcp_conn *c, struct rte_mbuf *m, const struct tcp_mark *mark)
+{
+	struct rte_mbuf *copy = rte_pktmbuf_alloc(c->stack->config.pool);
+	if (copy == NULL) {
+		tcp_drop_count_one(c->stack, TCP_DROP_no_data_buffer);
+		return NULL;
+	}
+	memcpy((uint8_t *)copy->buf_addr + TCP_PAYLOAD_OFFSET, tcp_marked_bytes(m, mark), mark->len);
+	copy->data_off = TCP_PAYLOAD_OFFSET;
+	return copy;
+}
+
+static struct rte_mbuf *reuse_record(struct rte_mbuf *m, const struct tcp_mark *mark)
+{
+	m->data_off = mark->offset;
+	m->next = NULL;
+	m->nb_segs = 1;
+	m->ol_flags = 0;
+	m->tx_offload = 0;
+	rte_mbuf_refcnt_update(m, 1);
+	return m;
+}
+
+/* Sends one record of the queue; false: no mbuf for it. */
+static bool send_record(struct tcp_conn *c, struct rte_mbuf *m)
+{
+	struct tcp_stack *s = c->stack;
+	struct tcp_mark *mark = tcp_mark(s, m);
+	if (mark->len > c->mss && !tcp_send_split(c, m, c->mss))
+		return false;
+	struct rte_mbuf *out =
+		rte_mbuf_refcnt_read(m) == 1 ? reuse_record(m, mark) : copy_record(c, m, mark);
+	if (out == NULL)
+		return false;
+	uint8_t flags = RTE_TCP_ACK_FLAG;
+	if (mark->next == NULL)
+		flags |= c->fin_queued ? RTE_TCP_PSH_FLAG | RTE_TCP_FIN_FLAG : RTE_TCP_PSH_FLAG;
+	const struct tcp_header h = header_of(c, mark->seq, flags);
+	const uint32_t end = mark->seq + mark->len + !!(flags & RTE_TCP_FIN_FLAG);
+	out->data_len = mark->len;
+	out->pkt_len = mark->len;
+	tcp_header_prepend(&h, out);
+	tcp_depart(s, out, &c->tuple);
+	if (seq_lt(mark->seq, c->snd_max)) {
+		mark->is_retransmitted = 1;
+		s->stats.retransmits++;
+		c->retransmits++;
+	}
+	mark->sent_us = s->now_us;
+	c->last_send_us = s->now_us;
+	if (seq_gt(end, c->snd_max))
+		c->snd_max = end;
+	ack_was_sent(c);
+	return true;
+}
+
+static bool send_fin(struct tcp_conn *c)
+{
+	if (!tcp_send_ack(c, c->send_end, RTE_TCP_ACK_FLAG | RTE_TCP_FIN_FLAG))
+		return false;
+	if (c->snd_max == c->send_end + 1) {
+		c->stack->stats.retransmits++;
+		c->retransmits++;
+	}
+	c->snd_max = c->send_end + 1;
+	return true;
+}
+
+static void starved(struct tcp_conn *c)
+{
+	tcp_timer_set(c, TCP_TIMER_STARVED, c->stack->now_us + TCP_STARVED_US);
+}
+
+void tcp_retransmit_first(struct tcp_conn *c)
+{
+	if (tcp_departures_room(c->stack) == 0)
+		return; /* the timer will see to it */
+	if (c->send.head != NULL) {
+		if (!send_record(c, c->send.head))
+			starved(c);
+	} else if (c->fin_queued) {
+		send_fin(c);
+	}
+}
+
+/* ---- how much may be sent ---- */
+
+enum sent { SENT_ONE, SENT_NOTHING, SENT_STARVED };
+
+/* RFC 9293 3.8.6.2.1, sender's silly window: less than a segment is sent only if it is all there is, or at
+ * least half of the largest window seen, or if the persist timer says so. `*len`: how much of the record. */
+static bool may_send(struct tcp_conn *c, const struct tcp_mark *mark, uint16_t *len)
+{
+	const uint32_t flight = c->snd_nxt - c->snd_una;
+	const uint32_t extra = !c->in_recovery && c->dupacks < 3 ? c->dupacks * (uint32_t)c->mss : 0; /* RFC 3042 */
+	const uint32_t wanted = min_u32(mark->len, c->mss);
+	*len = (uint16_t)wanted;
+	if (flight + wanted > c->cwnd + extra && flight != 0) {
+		c->cwnd_limited = true;
+		return false;
+	}
+	if (flight + wanted <= c->snd_wnd)
+		return true;
+	const uint32_t room = c->snd_wnd > flight ? c->snd_wnd - flight : 0;
+	*len = (uint16_t)room;
+	return room != 0 && (room >= c->max_snd_wnd / 2 || c->probe_due);
+}
+
+static enum sent send_fin_if_due(struct tcp_conn *c)
+{
+	if (!c->fin_queued || c->snd_nxt != c->send_end)
+		return SENT_NOTHING;
+	if (!send_fin(c))
+		return SENT_STARVED;
+	c->snd_nxt = c->send_end + 1;
+	return SENT_ONE;
+}
+
+static enum sent send_data_if_due(struct tcp_conn *c)
+{
+	struct rte_mbuf *m = c->send_next;
+	struct tcp_mark *mark = tcp_mark(c->stack, m);
+	uint16_t len;
+	if (!may_send(c, mark, &len))
+		return SENT_NOTHING;
+	if (len < mark->len && !tcp_send_split(c, m, len))
+		return SENT_STARVED;
+	if (!send_record(c, m))
+		return SENT_STARVED;
+	c->probe_due = false;
+	c->send_next = mark->next;
+	c->snd_nxt = mark->seq + mark->len;
+	if (c->send_next == NULL && c->fin_queued)
+		c->snd_nxt++; /* the FIN went with it */
+	return SENT_ONE;
+}
+
+static enum sent send_next(struct tcp_conn *c)
+{
+	const bool was_idle = c->snd_una == c->snd_max;
+	if (was_idle && c->send_next != NULL && c->stack->now_us - c->last_send_us > c->rto_us)
+		c->cc->idle(c);
+	c->cwnd_limited = false;
+	const enum sent sent = c->send_next != NULL ? send_data_if_due(c) : send_fin_if_due(c);
+	if (sent != SENT_ONE)
+		return sent;
+	if (was_idle)
+		c->progress_us = c->stack->now_us;
+	if (c->is_persisting) {
+		c->is_persisting = false;
+		tcp_rto_restart(c);
+	} else if (!tcp_timer_is_set(c, TCP_TIMER_RETRANSMIT)) {
+		tcp_rto_restart(c);
+	}
+	return sent;
+}
+
+/* ---- one connection ---- */
+
+static bool output_handshake(struct tcp_conn *c)
+{
+	if (c->syn_due && !tcp_send_syn(c))
+		return false;
+	c->syn_due = false;
+	return !c->ack_now || tcp_send_ack(c, c->snd_nxt, RTE_TCP_ACK_FLAG);
+}
+
+/* There is something to send and no window for it: the persist timer takes over (RFC 9293 3.8.6.1). The probe
+ * has an old sequence number and no text: it is never acceptable, so it is always answered. */
+static bool output_probe(struct tcp_conn *c)
+{
+	if (c->send_next == NULL || c->snd_nxt != c->snd_una) {
+		c->probe_due = false;
+		return true;
+	}
+	if (!c->is_persisting) {
+		c->is_persisting = true;
+		c->progress_us = c->stack->now_us;
+		c->backoff = 0;
+		tcp_rto_restart(c);
+	}
+	if (!c->probe_due)
+		return true;
+	c->probe_due = false;
+	return tcp_send_ack(c, c->snd_una - 1, RTE_TCP_ACK_FLAG);
+}
+
+static bool output_ack(struct tcp_conn *c)
+{
+	if (!c->ack_now && !tcp_window_update_is_due(c))
+		return true;
+	return tcp_send_ack(c, c->snd_max, RTE_TCP_ACK_FLAG);
+}
+
+/* false: it has more to send than it may at once, or there is no room. */
+static bool output_conn(struct tcp_conn *c)
+{
+	enum sent sent = SENT_NOTHING;
+	if (!tcp_is_synchronized(c)) {
+		sent = output_handshake(c) ? SENT_NOTHING : SENT_STARVED;
+	} else {
+		for (unsigned i = 0; i < TCP_BURST_SEGMENTS; i++) {
+			if (tcp_departures_room(c->stack) == 0)
+				return false;
+			if ((sent = send_next(c)) != SENT_ONE)
+				break;
+		}
+		if (sent == SENT_ONE)
+			return false;
+		if (sent == SENT_NOTHING && !(output_probe(c) && output_ack(c)))
+			sent = SENT_STARVED;
+	}
+	if (sent == SENT_STARVED)
+		starved(c);
+	return true;
+}
+
+void tcp_output(struct tcp_stack *s, uint64_t now_us)
+{
+	struct tcp_conn *c;
+	s->now_us = now_us;
+	while (tcp_departures_room(s) != 0 && (c = TAILQ_FIRST(&s->dirty)) != NULL) {
+		TAILQ_REMOVE(&s->dirty, c, dirty_link);
+		c->is_dirty = false;
+		if (!output_conn(c))
+			tcp_dirty(c);
+	}
+}

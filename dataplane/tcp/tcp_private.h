@@ -1,0 +1,478 @@
+// SPDX-License-Identifier: Apache-2.0
+/* dataplane/tcp/tcp_private.h: what the files of this folder share: the connection, in the names of RFC 9293.
+ *
+ * A 4-tuple is known to a stack as one of three things, found through one table: a connection (struct
+ * tcp_conn), a half-open passive one (struct tcp_half_open: small, so that SYNs cost little) or one in
+ * TIME-WAIT (struct tcp_time_wait: small, since most of a server's life is spent there). */
+#pragma once
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/queue.h>
+
+#include <rte_tcp.h>
+
+#include "dataplane/tcp/tcp.h"
+#include "dataplane/timer_wheel.h"
+
+/* ---- limits, each with its reason ---- */
+/* Ethernet with a VLAN tag, IPv6 and TCP with options (18 + 40 + 60) fit before the payload; aligned. */
+#define TCP_PAYLOAD_OFFSET 128
+#define TCP_MSS_MIN	   64	/* a smaller MSS asked for is taken as this: mbufs are spent per segment */
+#define TCP_MSS_DEFAULT_V4 536	/* RFC 9293 MUST-15 */
+#define TCP_MSS_DEFAULT_V6 1220
+#define TCP_PACKET_MIN_V4  576	/* ICMP cannot push us below: 68 is the letter, and an attack (RFC 5927 7) */
+#define TCP_PACKET_MIN_V6  1280 /* RFC 8200 5 */
+#define TCP_LISTENERS_MAX  64
+#define TCP_DEPARTURES	   1024 /* segments waiting for tcp_take(); a power of two */
+#define TCP_BURST_SEGMENTS 32	/* of one connection before another's turn */
+#define TCP_REPLIES_PER_S  10	/* challenge ACKs of one connection (RFC 5961 7) */
+#define TCP_PORT_FIRST	   10000 /* source ports of active opens: this to 65535 (RFC 6056 3.2) */
+#define TCP_PORT_TRIES	   4096	 /* bounds the walk; at 16 cores 256 of them are ours */
+#define TCP_WSCALE_MAX	   14
+
+/* ---- times ---- */
+#define TCP_RTO_INITIAL_US	1000000u  /* RFC 6298 2.1 */
+#define TCP_RTO_VARIANCE_MIN_US 200000u	  /* the least of 4*RTTVAR: covers the peer's delayed ACK */
+#define TCP_RTO_MAX_US		60000000u /* RFC 6298 2.5 */
+#define TCP_USER_TIMEOUT_US	300000000u /* no progress for so long ends a connection (RFC 9293 3.8.3) */
+#define TCP_SYN_TIMEOUT_US	180000000u /* RFC 9293 3.8.3: at least 3 minutes for a SYN */
+#define TCP_SYN_ACK_SENDS	5	  /* at 0, 1, 3, 7, 15 s; given up at 31 s */
+#define TCP_DELAYED_ACK_US	40000u	  /* at most 500 ms (RFC 9293 3.8.6.3); short helps dialogs */
+#define TCP_FIN_WAIT_2_US	60000000u /* nothing from the peer for so long */
+#define TCP_TIME_WAIT_US	60000000u /* 2 MSL of 30 s, what practice has settled on */
+#define TCP_STARVED_US		10000u	  /* the next try after a pool was empty */
+#define TCP_TS_RECENT_MAX_US	(24ull * 24 * 3600 * 1000000) /* RFC 7323 5.5: older than 24 days is void */
+
+enum tcp_drop {
+#define TCP_DROP(name, help) TCP_DROP_##name,
+#include "dataplane/tcp/drops.def"
+#undef TCP_DROP
+	TCP_DROP_NONE /* last: their count */
+};
+
+/* ---- sequence numbers (RFC 9293 3.4) ---- */
+static inline bool seq_lt(uint32_t a, uint32_t b)
+{
+	return (int32_t)(a - b) < 0;
+}
+static inline bool seq_leq(uint32_t a, uint32_t b)
+{
+	return (int32_t)(a - b) <= 0;
+}
+static inline bool seq_gt(uint32_t a, uint32_t b)
+{
+	return (int32_t)(a - b) > 0;
+}
+static inline bool seq_geq(uint32_t a, uint32_t b)
+{
+	return (int32_t)(a - b) >= 0;
+}
+static inline uint32_t min_u32(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+static inline uint32_t max_u32(uint32_t a, uint32_t b)
+{
+	return a > b ? a : b;
+}
+
+/* ---- who ---- */
+struct tcp_tuple {
+	struct addr local, remote;
+	uint16_t local_port, remote_port; /* host order */
+};
+static_assert(sizeof(struct tcp_tuple) == 36, "hashed and compared as bytes");
+
+enum tcp_kind { TCP_NOBODY, TCP_CONN, TCP_HALF_OPEN, TCP_TIME_WAITING };
+typedef uint32_t tcp_ref; /* kind in the top two bits, slot + 1 below; 0: nobody */
+
+/* ---- what is known of a segment that has arrived ---- */
+struct tcp_segment {
+	struct rte_mbuf *m; /* NULL once taken */
+	struct tcp_tuple tuple;
+	uint64_t hash;
+	uint32_t seq, ack;
+	uint32_t text;	  /* bytes of it that count, after trimming */
+	uint32_t skip;	  /* of the mbuf, before those: header and what was trimmed */
+	uint32_t tsval, tsecr;
+	uint16_t window; /* as it stands in the header */
+	uint16_t mss;	 /* 0: no option */
+	uint8_t flags;
+	uint8_t wscale;
+	bool has_wscale, has_ts;
+};
+/* SEG.LEN: text and the controls that take a sequence number */
+static inline uint32_t tcp_segment_len(const struct tcp_segment *seg)
+{
+	return seg->text + !!(seg->flags & RTE_TCP_SYN_FLAG) + !!(seg->flags & RTE_TCP_FIN_FLAG);
+}
+
+/* ---- what a queue knows of an mbuf it holds; kept in the mbuf, as a dynamic field ---- */
+struct tcp_mark {
+	struct rte_mbuf *next; /* ours: mbuf.next would be followed by a driver that still sends it */
+	uint64_t sent_us : 63;
+	uint64_t is_retransmitted : 1;
+	uint32_t seq;
+	uint16_t offset; /* of the first byte that counts, from buf_addr */
+	uint16_t len;
+};
+struct tcp_queue {
+	struct rte_mbuf *head, *tail;
+};
+
+/* ---- states: one list; tcp_state.c says what may follow what ---- */
+#define TCP_STATES(_)                                                                  \
+	_(CLOSED, "CLOSED")	      /* ended; the user has not been told yet */      \
+	_(SYN_SENT, "SYN-SENT")	      /* active open, SYN sent */                      \
+	_(SYN_RECEIVED, "SYN-RECEIVED") /* both SYNs seen, ours not acknowledged */    \
+	_(ESTABLISHED, "ESTABLISHED")                                                  \
+	_(FIN_WAIT_1, "FIN-WAIT-1")   /* our FIN queued or sent */                     \
+	_(FIN_WAIT_2, "FIN-WAIT-2")   /* our FIN acknowledged */                       \
+	_(CLOSE_WAIT, "CLOSE-WAIT")   /* their FIN received */                         \
+	_(CLOSING, "CLOSING")	      /* both FINs seen, ours not acknowledged */      \
+	_(LAST_ACK, "LAST-ACK")	      /* theirs, then ours; ours not acknowledged */   \
+	_(TIME_WAIT, "TIME-WAIT")     /* for an instant: struct tcp_time_wait follows */
+
+enum tcp_state {
+#define STATE(name, text) TCP_##name,
+	TCP_STATES(STATE)
+#undef STATE
+};
+
+/* One wheel node a connection, armed for the earliest of these or earlier (tcp_timer.c). */
+enum tcp_timer {
+	TCP_TIMER_RETRANSMIT, /* SYN, retransmission or, while is_persisting, window probe */
+	TCP_TIMER_DELAYED_ACK,
+	TCP_TIMER_FIN_WAIT_2,
+	TCP_TIMER_STARVED, /* a pool was empty, or the user waits for room that no ACK will make */
+	TCP_TIMERS
+};
+
+struct tcp_conn;
+
+/* Congestion control: how the window moves. What was lost is told by tcp_ack.c. */
+struct tcp_cc {
+	const char *name;
+	void (*init)(struct tcp_conn *c);
+	void (*acked)(struct tcp_conn *c, uint32_t bytes);  /* new data acknowledged, outside recovery */
+	void (*loss)(struct tcp_conn *c, uint32_t flight);  /* by duplicate ACKs: recovery begins */
+	void (*recovered)(struct tcp_conn *c, uint32_t flight);
+	void (*timeout)(struct tcp_conn *c, uint32_t flight); /* the first RTO of an episode */
+	void (*idle)(struct tcp_conn *c);		      /* nothing sent for an RTO */
+};
+extern const struct tcp_cc tcp_cc_newreno;
+
+struct tcp_conn {
+	/* First line: what finds it and what every segment reads. */
+	alignas(64) struct tcp_tuple tuple;
+	uint8_t state;
+	uint8_t dupacks;
+	bool is_persisting : 1;
+	bool is_active : 1;    /* opened by us */
+	bool is_announced : 1; /* the user knows it */
+	bool has_ts : 1, has_wscale : 1;
+	bool fin_queued : 1;   /* tcp_close() was called */
+	bool fin_received : 1; /* and everything before it */
+	bool fin_seen : 1;     /* maybe with text missing before it; at fin_seq */
+	bool ack_now : 1;      /* an ACK is due at the next output */
+	bool syn_due : 1;      /* SYN or SYN-ACK is to be sent */
+	bool in_recovery : 1;
+	bool had_partial_ack : 1; /* in this recovery */
+	bool in_rto : 1;       /* since the RTO not all of what was in flight then is acknowledged */
+	bool cwnd_limited : 1; /* the last output stopped because of cwnd */
+	bool probe_due : 1;    /* the persist timer wants a probe or a forced send */
+	bool write_waits : 1;  /* a write took less than asked */
+	bool is_dirty : 1;     /* on the list of tcp_output() */
+	uint32_t rcv_nxt;
+	uint32_t rcv_adv; /* RCV.NXT + RCV.WND as last advertised */
+	uint32_t snd_una;
+	uint32_t snd_nxt;
+	uint32_t snd_max; /* the highest snd_nxt; above it after an RTO */
+	uint32_t snd_wnd; /* scaled */
+
+	/* Second line: ACK processing. */
+	uint32_t snd_wl1, snd_wl2;
+	uint32_t max_snd_wnd;
+	uint32_t send_end; /* the sequence number of the next byte written, or of our FIN */
+	uint32_t ts_recent;
+	uint32_t last_ack_sent;
+	uint64_t ts_recent_us; /* when ts_recent was set */
+	uint32_t ts_offset;
+	uint32_t cwnd, ssthresh;
+	uint32_t recover;     /* RFC 6582 */
+	uint32_t cc_acked;    /* in congestion avoidance, since cwnd last grew */
+	uint32_t fin_seq;     /* if fin_seen */
+	uint16_t mss;	      /* text bytes of a segment we send: options and path taken into account */
+	uint16_t peer_mss;    /* of its option, or the default */
+	uint8_t snd_wscale, rcv_wscale;
+	uint8_t text_unacked; /* segments with text since our last ACK */
+	uint8_t backoff;      /* retransmissions or probes in a row */
+
+	/* Third line: the queues. */
+	alignas(64) struct rte_mbuf *send_next; /* the record that snd_nxt is the start of; NULL: none */
+	struct tcp_queue send;	      /* unacknowledged and unsent */
+	struct tcp_queue receive;     /* in order, not read */
+	struct tcp_queue reassembly;  /* out of order, ascending, disjoint */
+	uint32_t send_bytes, receive_bytes;
+	uint16_t send_mbufs, reassembly_mbufs;
+	uint16_t replies; /* challenge ACKs in reply_second */
+	uint32_t reply_second;
+
+	/* Then timers and the rest. */
+	uint64_t due_us[TCP_TIMERS];
+	uint64_t armed_us; /* what the node is armed for */
+	struct timer_node node;
+	uint32_t srtt_us, rttvar_us, rto_us; /* srtt 0: no sample yet */
+	uint32_t iss, irs;
+	uint64_t progress_us; /* the peer last acknowledged something, or there was nothing to */
+	uint64_t last_send_us;
+	uint64_t syn_sent_us; /* 0: sent more than once, no RTT sample */
+	const struct tcp_cc *cc;
+	struct tcp_stack *stack;
+	TAILQ_ENTRY(tcp_conn) dirty_link, event_link;
+	uint32_t events;
+	enum tcp_end end;
+	void *user;
+	uint32_t tag;
+	uint64_t hash;
+	uint64_t retransmits, bytes_in, bytes_out;
+	struct tcp_conn *free_next;
+};
+TAILQ_HEAD(tcp_conn_list, tcp_conn);
+
+/* A passive open from SYN to the ACK of our SYN-ACK. */
+struct tcp_half_open {
+	struct tcp_tuple tuple;
+	uint32_t iss, irs;
+	uint64_t hash;
+	struct timer_node node;
+	uint64_t sent_us; /* the first SYN-ACK */
+	uint32_t ts_recent, ts_offset;
+	uint32_t tag;
+	uint16_t peer_mss, snd_wnd;
+	uint8_t snd_wscale;
+	uint8_t sends; /* of the SYN-ACK */
+	bool has_ts, has_wscale;
+	uint16_t replies;
+	uint32_t reply_second;
+	struct tcp_half_open *free_next;
+};
+
+struct tcp_time_wait {
+	struct tcp_tuple tuple;
+	uint32_t snd_nxt, rcv_nxt, rcv_adv;
+	uint32_t ts_recent, ts_offset;
+	bool has_ts;
+	uint8_t rcv_wscale;
+	uint16_t replies;
+	uint32_t reply_second;
+	uint64_t hash;
+	uint64_t due_us;
+	TAILQ_ENTRY(tcp_time_wait) link; /* in the order of due_us, or of the free ones */
+};
+TAILQ_HEAD(tcp_time_wait_list, tcp_time_wait);
+
+/* Open addressing by buckets of one cache line. A look-up ends at the first bucket over which no entry has
+ * been pushed on. */
+struct tcp_bucket {
+	alignas(64) uint32_t tags[7];
+	tcp_ref refs[7];
+	uint32_t overflow; /* entries that belong here or before and lie behind */
+};
+struct tcp_table {
+	struct tcp_bucket *buckets;
+	uint32_t mask;
+};
+
+struct tcp_listener {
+	struct addr local;
+	uint16_t port; /* 0: not used */
+	uint32_t tag;
+};
+
+struct tcp_stack {
+	struct tcp_config config;
+	uint64_t now_us;
+	int mark_offset; /* of struct tcp_mark in an mbuf */
+	uint8_t rcv_wscale;
+	uint16_t reassembly_max, send_mbufs_max; /* per connection */
+	uint16_t payload_max; /* of a data mbuf */
+	struct tcp_table table;
+	struct timer_wheel wheel;
+	struct tcp_conn_list dirty, eventful;
+	struct tcp_conn *told; /* its ENDED was popped last; freed at the next tcp_next_event() */
+	struct tcp_departure *departures;
+	uint32_t departures_head, departures_tail;
+	struct tcp_conn *conns, *conns_free;
+	struct tcp_half_open *half_opens, *half_opens_free;
+	struct tcp_time_wait *time_waits;
+	struct tcp_time_wait_list time_waiting, time_waits_free;
+	uint32_t conns_used;
+	uint32_t connects; /* counts active opens: spreads source ports */
+	struct tcp_listener listeners[TCP_LISTENERS_MAX];
+	struct tcp_stats stats;
+};
+
+static inline struct tcp_mark *tcp_mark(const struct tcp_stack *s, struct rte_mbuf *m)
+{
+	return RTE_PTR_ADD(m, s->mark_offset);
+}
+static inline const uint8_t *tcp_marked_bytes(struct rte_mbuf *m, const struct tcp_mark *mark)
+{
+	return (const uint8_t *)m->buf_addr + mark->offset;
+}
+static inline void tcp_drop_count_one(struct tcp_stack *s, enum tcp_drop drop)
+{
+	s->stats.drops[drop]++;
+}
+/* The clock of our timestamps: milliseconds, shifted for each connection (RFC 7323 5.4). */
+static inline uint32_t tcp_ts_now(const struct tcp_stack *s, uint32_t offset)
+{
+	return (uint32_t)(s->now_us / 1000) + offset;
+}
+
+/* ---- tcp_table.c ---- */
+bool tcp_table_init(struct tcp_table *t, uint32_t entries);
+void tcp_table_fini(struct tcp_table *t);
+uint64_t tcp_tuple_hash(const struct tcp_stack *s, const struct tcp_tuple *tuple);
+tcp_ref tcp_table_find(const struct tcp_stack *s, const struct tcp_tuple *tuple, uint64_t hash);
+void tcp_table_insert(struct tcp_stack *s, uint64_t hash, tcp_ref ref);
+void tcp_table_remove(struct tcp_stack *s, uint64_t hash, tcp_ref ref);
+static inline enum tcp_kind tcp_ref_kind(tcp_ref ref)
+{
+	return (enum tcp_kind)(ref >> 30);
+}
+static inline uint32_t tcp_ref_slot(tcp_ref ref)
+{
+	return (ref & 0x3fffffff) - 1;
+}
+static inline tcp_ref tcp_ref_make(enum tcp_kind kind, size_t slot)
+{
+	return (tcp_ref)kind << 30 | ((tcp_ref)slot + 1);
+}
+
+/* ---- tcp_segment.c: the header, in and out ---- */
+/* Reads the header; TCP_DROP_NONE if the segment can be looked at further. `seg->m` is `m` in any case. */
+enum tcp_drop tcp_segment_parse(struct tcp_segment *seg, struct rte_mbuf *m, const struct tcp_arrival *a);
+struct tcp_header {
+	const struct tcp_tuple *tuple;
+	uint32_t seq, ack;
+	uint8_t flags;
+	uint16_t window;
+	bool has_ts, has_wscale;
+	uint8_t wscale;
+	uint16_t mss; /* 0: no option */
+	uint32_t tsval, tsecr;
+};
+unsigned tcp_header_size(const struct tcp_header *h);
+/* Writes the header in front of the mbuf's `text` bytes at its start and fills the checksum of all of it. */
+void tcp_header_prepend(const struct tcp_header *h, struct rte_mbuf *m);
+
+/* ---- tcp_state.c ---- */
+/* The one writer of c->state. */
+void tcp_enter(struct tcp_conn *c, enum tcp_state next);
+const char *tcp_state_name(enum tcp_state state);
+static inline bool tcp_is_synchronized(const struct tcp_conn *c)
+{
+	return c->state >= TCP_ESTABLISHED;
+}
+struct tcp_conn *tcp_conn_get(struct tcp_stack *s, const struct tcp_tuple *tuple, uint64_t hash);
+/* Nothing more will be sent or received; the user is told `end` as the reason. The handle lives until then. */
+void tcp_conn_end(struct tcp_conn *c, enum tcp_end end);
+void tcp_conn_put(struct tcp_conn *c);
+void tcp_event(struct tcp_conn *c, uint32_t events);
+void tcp_dirty(struct tcp_conn *c);
+/* The handshake is done. */
+void tcp_conn_established(struct tcp_conn *c);
+/* Both sides are done and we closed first, or both at once: a small record stays. */
+void tcp_conn_time_wait(struct tcp_conn *c);
+/* May one more challenge ACK go out on this connection (or half of one)? */
+bool tcp_may_reply(struct tcp_stack *s, uint16_t *replies, uint32_t *second);
+
+/* ---- tcp_open.c: listeners, active opens ---- */
+uint32_t tcp_isn(const struct tcp_stack *s, const struct tcp_tuple *tuple);
+uint32_t tcp_ts_offset(const struct tcp_stack *s, const struct tcp_tuple *tuple);
+uint16_t tcp_mss_to_announce(const struct tcp_stack *s, const struct tcp_tuple *tuple);
+/* Sets c->mss from the peer's MSS, the path's MTU and the options of each segment. */
+void tcp_mss_update(struct tcp_conn *c, uint32_t mtu);
+struct tcp_listener *tcp_listener_find(struct tcp_stack *s, const struct addr *local, uint16_t port);
+
+/* ---- tcp_half_open.c: segments to nobody, passive opens ---- */
+/* A segment to a 4-tuple nobody has. `iss_least` is 0, or what our ISN has to be beyond (RFC 6191). */
+enum tcp_drop tcp_nobody_arrives(struct tcp_stack *s, struct tcp_segment *seg, uint32_t iss_least);
+enum tcp_drop tcp_half_open_arrives(struct tcp_stack *s, struct tcp_half_open *h, struct tcp_segment *seg);
+void tcp_half_open_end(struct tcp_stack *s, struct tcp_half_open *h);
+void tcp_half_open_fire(struct timer_node *node, void *user);
+
+/* ---- tcp_time_wait.c ---- */
+void tcp_time_wait_add(struct tcp_stack *s, const struct tcp_conn *c);
+enum tcp_drop tcp_time_wait_arrives(struct tcp_stack *s, struct tcp_time_wait *w, struct tcp_segment *seg);
+void tcp_time_wait_expire(struct tcp_stack *s);
+
+/* ---- tcp_in.c ---- */
+enum tcp_drop tcp_segment_arrives(struct tcp_conn *c, struct tcp_segment *seg);
+void tcp_window_of_syn(struct tcp_conn *c, const struct tcp_segment *seg);
+
+/* ---- tcp_ack.c: fifth, check the ACK field ---- */
+void tcp_ack_arrives(struct tcp_conn *c, const struct tcp_segment *seg);
+void tcp_rtt_sample(struct tcp_conn *c, uint64_t rtt_us);
+void tcp_rto_recover(struct tcp_conn *c);
+
+/* ---- tcp_out.c ---- */
+static inline uint32_t tcp_departures_room(const struct tcp_stack *s)
+{
+	return TCP_DEPARTURES - (s->departures_tail - s->departures_head);
+}
+/* Hands the mbuf on to tcp_take(); frees it if there is no room. */
+void tcp_depart(struct tcp_stack *s, struct rte_mbuf *m, const struct tcp_tuple *tuple);
+/* A segment without text, from the control pool. false: there was no mbuf or no room; counted. */
+bool tcp_send_control(struct tcp_stack *s, const struct tcp_header *h);
+/* RST in answer to a segment (RFC 9293 3.10.7.1). */
+void tcp_send_reset_to(struct tcp_stack *s, const struct tcp_segment *seg);
+bool tcp_send_syn(struct tcp_conn *c);
+bool tcp_send_ack(struct tcp_conn *c, uint32_t seq, uint8_t flags);
+/* Sends the first unacknowledged segment again. */
+void tcp_retransmit_first(struct tcp_conn *c);
+uint32_t tcp_receive_space(const struct tcp_conn *c);
+bool tcp_window_update_is_due(const struct tcp_conn *c);
+
+/* ---- tcp_timer.c ---- */
+void tcp_timers_init(struct tcp_conn *c);
+void tcp_timer_set(struct tcp_conn *c, enum tcp_timer timer, uint64_t due_us);
+static inline void tcp_timer_stop(struct tcp_conn *c, enum tcp_timer timer)
+{
+	c->due_us[timer] = UINT64_MAX;
+}
+static inline bool tcp_timer_is_set(const struct tcp_conn *c, enum tcp_timer timer)
+{
+	return c->due_us[timer] != UINT64_MAX;
+}
+void tcp_timers_fini(struct tcp_conn *c);
+/* Starts the retransmission timer anew, with the backoff as it is. */
+void tcp_rto_restart(struct tcp_conn *c);
+
+/* ---- tcp_queue.c: mbufs held by connections ---- */
+/* May so many more bytes of mbufs be held? */
+bool tcp_hold_fits(const struct tcp_stack *s, const struct rte_mbuf *m);
+void tcp_queue_append(struct tcp_stack *s, struct tcp_queue *q, struct rte_mbuf *m);
+struct rte_mbuf *tcp_queue_pop(struct tcp_stack *s, struct tcp_queue *q);
+void tcp_queue_free(struct tcp_stack *s, struct tcp_queue *q);
+void tcp_hold(struct tcp_stack *s, const struct rte_mbuf *m);
+void tcp_release(struct tcp_stack *s, struct rte_mbuf *m);
+
+/* ---- tcp_send.c: the send queue ---- */
+/* An empty data mbuf with its mark; NULL: none, or too much held. */
+struct rte_mbuf *tcp_send_mbuf(struct tcp_conn *c);
+/* Cuts the record so that it has `len` bytes; false: no mbuf. */
+bool tcp_send_split(struct tcp_conn *c, struct rte_mbuf *m, uint16_t len);
+/* Drops what `ack` acknowledges; returns the send time of the last whole record dropped if none of them was
+ * sent twice, else 0. */
+uint64_t tcp_send_acked(struct tcp_conn *c, uint32_t ack);
+/* Starts to send again at snd_una. */
+void tcp_send_rewind(struct tcp_conn *c);
+
+/* ---- tcp_receive.c ---- */
+/* Seventh, process the segment text. Takes seg->m if it keeps any of it. */
+enum tcp_drop tcp_text_arrives(struct tcp_conn *c, struct tcp_segment *seg);

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+/* dataplane/tcp/tcp_receive.c: received text: in order until it is read, out of order until the gap is filled.
+ *
+ * The mbufs it came in are kept, but text that fits behind the last one's is copied there, so that two
+ * neighbours always hold more than one buffer: a peer that sends a byte a segment costs no more than twice the
+ * memory of its window. Out of order the number of mbufs is bounded as well. */
+#include "dataplane/tcp/tcp_private.h"
+
+static uint32_t mark_end(const struct tcp_mark *mark)
+{
+	return mark->seq + mark->len;
+}
+
+static void trim_left(struct tcp_mark *mark, uint32_t seq)
+{
+	uint32_t n = seq - mark->seq;
+	mark->seq += n;
+	mark->offset = (uint16_t)(mark->offset + n);
+	mark->len = (uint16_t)(mark->len - n);
+}
+
+/* Copies the text of `m` behind that of `tail`, if it fits and the buffer is ours alone. */
+static bool can_join(struct tcp_stack *s, struct rte_mbuf *tail, struct rte_mbuf *m)
+{
+	if (tail == NULL || !RTE_MBUF_DIRECT(tail) || rte_mbuf_refcnt_read(tail) != 1)
+		return false;
+	struct tcp_mark *to = tcp_mark(s, tail), *from = tcp_mark(s, m);
+	if (mark_end(to) != from->seq || to->offset + to->len + from->len > tail->buf_len)
+		return false;
+	memcpy((uint8_t *)tail->buf_addr + to->offset + to->len, tcp_marked_bytes(m, from), from->len);
+	to->len = (uint16_t)(to->len + from->len);
+	return true;
+}
+
+/* Takes an mbuf whose text starts at rcv_nxt. */
+static void append_in_order(struct tcp_conn *c, struct rte_mbuf *m)
+{
+	struct tcp_stack *s = c->stack;
+	const uint16_t len = tcp_mark(s, m)->len;
+	c->rcv_nxt += len;
+	c->receive_bytes += len;
+	c->bytes_in += len;
+	if (can_join(s, c->receive.tail, m))
+		tcp_release(s, m);
+	else
+		tcp_queue_append(s, &c->receive, m);
+}
+
+static struct rte_mbuf *pop_reassembly(struct tcp_conn *c)
+{
+	c->reassembly_mbufs--;
+	return tcp_queue_pop(c->stack, &c->reassembly);
+}
+
+/* The gap may have been filled: what now is in order moves over. */
+static void pull_reassembly(struct tcp_conn *c)
+{
+	struct tcp_stack *s = c->stack;
+	while (c->reassembly.head != NULL) {
+		struct tcp_mark *mark = tcp_mark(s, c->reassembly.head);
+		if (seq_gt(mark->seq, c->rcv_nxt))
+			return;
+		struct rte_mbuf *m = pop_reassembly(c);
+		if (seq_leq(mark_end(mark), c->rcv_nxt)) {
+			tcp_release(s, m);
+			continue;
+		}
+		trim_left(mark, c->rcv_nxt);
+		append_in_order(c, m);
+	}
+}
+
+/* The last mbuf out of order that starts at or before `seq`; NULL: none. */
+static struct rte_mbuf *find_before(struct tcp_conn *c, uint32_t seq)
+{
+	struct tcp_stack *s = c->stack;
+	struct rte_mbuf *before = NULL, *m = c->reassembly.head;
+	if (m != NULL && seq_leq(tcp_mark(s, c->reassembly.tail)->seq, seq))
+		return c->reassembly.tail;
+	for (; m != NULL && seq_leq(tcp_mark(s, m)->seq, seq); m = tcp_mark(s, m)->next)
+		before = m;
+	return before;
+}
+
+/* Removes the mbufs behind `before` (or at the head) that `mark` covers whole, and cuts `mark` at the next. */
+static void cut_followers(struct tcp_conn *c, struct rte_mbuf *before, struct tcp_mark *mark)
+{
+	struct tcp_stack *s = c->stack;
+	for (;;) {
+		struct rte_mbuf **link = before == NULL ? &c->reassembly.head : &tcp_mark(s, before)->next;
+		struct rte_mbuf *m = *link;
+		if (m == NULL || seq_geq(tcp_mark(s, m)->seq, mark_end(mark)))
+			return;
+		if (seq_gt(mark_end(tcp_mark(s, m)), mark_end(mark))) {
+			mark->len = (uint16_t)(tcp_mark(s, m)->seq - mark->seq);
+			return;
+		}
+		*link = tcp_mark(s, m)->next;
+		if (c->reassembly.tail == m)
+			c->reassembly.tail = before;
+		c->reassembly_mbufs--;
+		tcp_release(s, m);
+	}
+}
+
+static enum tcp_drop insert_out_of_order(struct tcp_conn *c, struct rte_mbuf *m)
+{
+	struct tcp_stack *s = c->stack;
+	struct tcp_mark *mark = tcp_mark(s, m);
+	struct rte_mbuf *before = find_before(c, mark->seq);
+	if (before != NULL && seq_gt(mark_end(tcp_mark(s, before)), mark->seq)) {
+		if (seq_geq(mark_end(tcp_mark(s, before)), mark_end(mark)))
+			return TCP_DROP_duplicate_text;
+		trim_left(mark, mark_end(tcp_mark(s, before)));
+	}
+	cut_followers(c, before, mark);
+	if (mark->len == 0)
+		return TCP_DROP_duplicate_text;
+	if (can_join(s, before, m)) {
+		tcp_release(s, m);
+		return TCP_DROP_NONE;
+	}
+	if (c->reassembly_mbufs >= s->reassembly_max)
+		return TCP_DROP_reassembly_full;
+	mark->next = before == NULL ? c->reassembly.head : tcp_mark(s, before)->next;
+	if (before == NULL)
+		c->reassembly.head = m;
+	else
+		tcp_mark(s, before)->next = m;
+	if (c->reassembly.tail == before)
+		c->reassembly.tail = m;
+	c->reassembly_mbufs++;
+	return TCP_DROP_NONE;
+}
+
+/* Takes one mbuf, not chained, with its mark made. */
+static enum tcp_drop piece_arrives(struct tcp_conn *c, struct rte_mbuf *m)
+{
+	struct tcp_stack *s = c->stack;
+	struct tcp_mark *mark = tcp_mark(s, m);
+	enum tcp_drop drop = TCP_DROP_NONE;
+	tcp_hold(s, m);
+	if (seq_gt(mark->seq, c->rcv_nxt)) {
+		drop = insert_out_of_order(c, m);
+		if (drop != TCP_DROP_NONE)
+			tcp_release(s, m);
+		return drop;
+	}
+	append_in_order(c, m);
+	pull_reassembly(c);
+	return drop;
+}
+
+/* When to acknowledge (RFC 9293 3.8.6.3, RFC 5681 4.2): every second segment, and at once whatever is out of
+ * order or fills a gap. */
+static void schedule_ack(struct tcp_conn *c, bool at_once)
+{
+	if (c->text_unacked < UINT8_MAX)
+		c->text_unacked++;
+	if (at_once || c->text_unacked >= 2)
+		c->ack_now = true;
+	else if (!tcp_timer_is_set(c, TCP_TIMER_DELAYED_ACK))
+		tcp_timer_set(c, TCP_TIMER_DELAYED_ACK, c->stack->now_us + TCP_DELAYED_ACK_US);
+	tcp_dirty(c);
+}
+
+enum tcp_drop tcp_text_arrives(struct tcp_conn *c, struct tcp_segment *seg)
+{
+	struct tcp_stack *s = c->stack;
+	struct rte_mbuf *m = seg->m, *next;
+	const uint32_t before = c->receive_bytes;
+	const bool had_gap = c->reassembly.head != NULL;
+	uint32_t seq = seg->seq, skip = seg->skip, left = seg->text;
+	enum tcp_drop drop = TCP_DROP_NONE;
+	if (!tcp_hold_fits(s, m)) {
+		c->ack_now = true;
+		tcp_dirty(c);
+		return TCP_DROP_buffers_full;
+	}
+	seg->m = NULL;
+	for (; m != NULL; m = next) {
+		uint32_t here = min_u32(m->data_len - min_u32(skip, m->data_len), left);
+		next = m->next;
+		m->next = NULL;
+		m->nb_segs = 1;
+		if (here == 0) {
+			skip -= min_u32(skip, m->data_len);
+			rte_pktmbuf_free_seg(m);
+			continue;
+		}
+		*tcp_mark(s, m) = (struct tcp_mark){
+			.seq = seq, .offset = (uint16_t)(m->data_off + skip), .len = (uint16_t)here};
+		skip = 0;
+		seq += here;
+		left -= here;
+		enum tcp_drop d = piece_arrives(c, m);
+		drop = drop == TCP_DROP_NONE ? d : drop;
+	}
+	if (c->receive_bytes != before)
+		tcp_event(c, TCP_EVENT_READABLE);
+	schedule_ack(c, had_gap || c->reassembly.head != NULL);
+	return drop;
+}
+
+struct bytes tcp_peek(struct tcp_conn *c)
+{
+	struct rte_mbuf *m = c->receive.head;
+	if (m == NULL)
+		return BYTES_NONE;
+	const struct tcp_mark *mark = tcp_mark(c->stack, m);
+	return bytes_of(tcp_marked_bytes(m, mark), mark->len);
+}
+
+void tcp_consume(struct tcp_conn *c, size_t n)
+{
+	struct tcp_stack *s = c->stack;
+	assert(n <= c->receive_bytes);
+	c->receive_bytes -= (uint32_t)n;
+	while (n > 0) {
+		struct tcp_mark *mark = tcp_mark(s, c->receive.head);
+		if (n < mark->len) {
+			trim_left(mark, mark->seq + (uint32_t)n);
+			break;
+		}
+		n -= mark->len;
+		tcp_release(s, tcp_queue_pop(s, &c->receive));
+	}
+	if (tcp_window_update_is_due(c))
+		tcp_dirty(c);
+}

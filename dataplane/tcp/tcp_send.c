@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+/* dataplane/tcp/tcp_send.c: the send queue: what the user wrote, in mbufs of a segment each, until the peer has
+ * acknowledged it. Payload starts at a fixed place, so that a header fits in front of it, whenever it is sent.
+ *
+ * While a driver sends an mbuf it holds a second reference. Then neither the payload nor what stands before it
+ * may be written; the marks may, since they are ours alone. */
+#include "dataplane/tcp/tcp_private.h"
+
+static struct rte_mbuf *data_mbuf(struct tcp_conn *c)
+{
+	struct tcp_stack *s = c->stack;
+	struct rte_mbuf *m = rte_pktmbuf_alloc(s->config.pool);
+	if (m == NULL)
+		return NULL;
+	tcp_hold(s, m);
+	c->send_mbufs++;
+	*tcp_mark(s, m) = (struct tcp_mark){.offset = TCP_PAYLOAD_OFFSET};
+	return m;
+}
+
+struct rte_mbuf *tcp_send_mbuf(struct tcp_conn *c)
+{
+	struct tcp_stack *s = c->stack;
+	const uint32_t cost = (uint32_t)s->payload_max + TCP_PAYLOAD_OFFSET;
+	if (c->send_mbufs >= s->send_mbufs_max ||
+		s->stats.buffered_bytes + cost > s->config.buffer_bytes_max)
+		return NULL;
+	return data_mbuf(c);
+}
+
+bool tcp_send_split(struct tcp_conn *c, struct rte_mbuf *m, uint16_t len)
+{
+	struct tcp_stack *s = c->stack;
+	struct tcp_mark *mark = tcp_mark(s, m);
+	struct rte_mbuf *rest = data_mbuf(c); /* not limited: it is held already, only in one piece */
+	if (rest == NULL) {
+		tcp_drop_count_one(s, TCP_DROP_no_data_buffer);
+		return false;
+	}
+	struct tcp_mark *to = tcp_mark(s, rest);
+	to->seq = mark->seq + len;
+	to->len = (uint16_t)(mark->len - len);
+	to->sent_us = mark->sent_us;
+	to->is_retransmitted = mark->is_retransmitted;
+	memcpy((uint8_t *)rest->buf_addr + to->offset, tcp_marked_bytes(m, mark) + len, to->len);
+	to->next = mark->next;
+	mark->next = rest;
+	mark->len = len;
+	if (c->send.tail == m)
+		c->send.tail = rest;
+	return true;
+}
+
+uint64_t tcp_send_acked(struct tcp_conn *c, uint32_t ack)
+{
+	struct tcp_stack *s = c->stack;
+	struct rte_mbuf *m;
+	uint64_t sent_us = 0;
+	bool is_ambiguous = false;
+	while ((m = c->send.head) != NULL) {
+		struct tcp_mark *mark = tcp_mark(s, m);
+		uint32_t n = min_u32(ack - mark->seq, mark->len);
+		if (seq_leq(ack, mark->seq))
+			break;
+		c->send_bytes -= n;
+		is_ambiguous |= mark->is_retransmitted;
+		if (n < mark->len) { /* a part: what is left stays where it is */
+			mark->seq += n;
+			mark->offset = (uint16_t)(mark->offset + n);
+			mark->len = (uint16_t)(mark->len - n);
+			break;
+		}
+		sent_us = mark->sent_us;
+		if (m == c->send_next)
+			c->send_next = mark->next;
+		c->send_mbufs--;
+		tcp_release(s, tcp_queue_pop(s, &c->send));
+	}
+	return is_ambiguous ? 0 : sent_us; /* Karn (RFC 6298 3) */
+}
+
+void tcp_send_rewind(struct tcp_conn *c)
+{
+	c->snd_nxt = c->snd_una;
+	c->send_next = c->send.head;
+}
+
+/* Room in the last mbuf, if nothing of it has been sent. */
+static uint32_t tail_room(struct tcp_conn *c)
+{
+	struct rte_mbuf *m = c->send.tail;
+	if (m == NULL || rte_mbuf_refcnt_read(m) != 1)
+		return 0;
+	struct tcp_mark *mark = tcp_mark(c->stack, m);
+	if (seq_lt(mark->seq, c->snd_max) || mark->len >= c->mss)
+		return 0;
+	return c->mss - mark->len;
+}
+
+static bool append_mbuf(struct tcp_conn *c)
+{
+	struct rte_mbuf *m = tcp_send_mbuf(c);
+	if (m == NULL)
+		return false;
+	tcp_mark(c->stack, m)->seq = c->send_end;
+	tcp_queue_append(c->stack, &c->send, m);
+	if (c->send_next == NULL)
+		c->send_next = m;
+	return true;
+}
+
+static bool can_write(const struct tcp_conn *c)
+{
+	return !c->fin_queued && (c->state == TCP_ESTABLISHED || c->state == TCP_CLOSE_WAIT ||
+		c->state == TCP_SYN_SENT || c->state == TCP_SYN_RECEIVED);
+}
+
+size_t tcp_write(struct tcp_conn *c, struct bytes b)
+{
+	if (!can_write(c))
+		return 0;
+	const size_t most = c->stack->config.send_bytes_max - c->send_bytes, take = b.n < most ? b.n : most;
+	size_t taken = 0;
+	while (taken < take && (tail_room(c) != 0 || append_mbuf(c))) {
+		struct rte_mbuf *m = c->send.tail;
+		struct tcp_mark *mark = tcp_mark(c->stack, m);
+		const uint32_t room = tail_room(c), n = take - taken < room ? (uint32_t)(take - taken) : room;
+		memcpy((uint8_t *)m->buf_addr + mark->offset + mark->len, b.at + taken, n);
+		mark->len = (uint16_t)(mark->len + n);
+		c->send_end += n;
+		c->send_bytes += n;
+		taken += n;
+	}
+	if (taken < b.n) {
+		c->write_waits = true;
+		if (taken < take) /* a pool or a limit, which no ACK need change */
+			tcp_timer_set(c, TCP_TIMER_STARVED, c->stack->now_us + TCP_STARVED_US);
+	}
+	if (taken > 0)
+		tcp_dirty(c);
+	return taken;
+}
+
+size_t tcp_write_space(const struct tcp_conn *c)
+{
+	const struct tcp_stack *s = c->stack;
+	const uint64_t cost = (uint64_t)s->payload_max + TCP_PAYLOAD_OFFSET;
+	if (!can_write(c) || c->send_mbufs >= s->send_mbufs_max ||
+		s->stats.buffered_bytes + cost > s->config.buffer_bytes_max ||
+		rte_mempool_empty(s->config.pool))
+		return 0;
+	return s->config.send_bytes_max - c->send_bytes;
+}
+
+size_t tcp_unacked(const struct tcp_conn *c)
+{
+	return c->send_bytes;
+}

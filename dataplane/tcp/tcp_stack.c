@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+/* dataplane/tcp/tcp_stack.c: the stack: everything it will ever need, taken at start; and the user's calls. */
+#include "dataplane/tcp/tcp_private.h"
+
+#include <rte_mbuf_dyn.h>
+
+/* ---- create and destroy ---- */
+
+static bool register_mark(struct tcp_stack *s)
+{
+	static const struct rte_mbuf_dynfield field = {
+		.name = "hikyaku_tcp_mark",
+		.size = sizeof(struct tcp_mark),
+		.align = alignof(struct tcp_mark),
+	};
+	s->mark_offset = rte_mbuf_dynfield_register(&field);
+	return s->mark_offset >= 0;
+}
+
+static void *take(size_t count, size_t size)
+{
+	size_t bytes = (count * size + 63) / 64 * 64;
+	void *p = aligned_alloc(64, bytes == 0 ? 64 : bytes);
+	if (p != NULL)
+		memset(p, 0, bytes);
+	return p;
+}
+
+static void make_free_lists(struct tcp_stack *s)
+{
+	for (uint32_t i = s->config.connections_max; i-- > 0;) {
+		s->conns[i].free_next = s->conns_free;
+		s->conns_free = &s->conns[i];
+	}
+	for (uint32_t i = s->config.half_open_max; i-- > 0;) {
+		s->half_opens[i].free_next = s->half_opens_free;
+		s->half_opens_free = &s->half_opens[i];
+	}
+	for (uint32_t i = 0; i < s->config.time_wait_max; i++)
+		TAILQ_INSERT_TAIL(&s->time_waits_free, &s->time_waits[i], link);
+}
+
+/* Limits that follow from the configured ones. */
+static void derive(struct tcp_stack *s)
+{
+	const struct tcp_config *c = &s->config;
+	const uint32_t room = rte_pktmbuf_data_room_size(c->pool);
+	s->payload_max = (uint16_t)(room > TCP_PAYLOAD_OFFSET ? room - TCP_PAYLOAD_OFFSET : 0);
+	while (s->rcv_wscale < TCP_WSCALE_MAX && c->receive_bytes_max >> s->rcv_wscale > UINT16_MAX)
+		s->rcv_wscale++;
+	/* Twice what full segments of 512 bytes would need: small ones cannot pin a mbuf each. */
+	s->reassembly_max = (uint16_t)min_u32(c->receive_bytes_max / 256 + 16, UINT16_MAX);
+	s->send_mbufs_max = (uint16_t)min_u32(c->send_bytes_max / 256 + 16, UINT16_MAX / 2);
+}
+
+static bool is_config_possible(const struct tcp_config *c)
+{
+	const uint32_t most = (1u << 30) - 1;
+	return c->connections_max > 0 && c->connections_max < most && c->half_open_max < most &&
+		c->time_wait_max < most && c->receive_bytes_max > 0 && c->receive_bytes_max <= most &&
+		c->send_bytes_max > 0 && c->send_bytes_max <= most && c->pool != NULL &&
+		c->control_pool != NULL && c->is_ours != NULL && c->mtu != NULL &&
+		rte_pktmbuf_data_room_size(c->pool) >= TCP_PAYLOAD_OFFSET + TCP_MSS_DEFAULT_V4 &&
+		rte_pktmbuf_data_room_size(c->control_pool) >= TCP_PAYLOAD_OFFSET;
+}
+
+static bool take_all(struct tcp_stack *s)
+{
+	const struct tcp_config *c = &s->config;
+	s->departures = take(TCP_DEPARTURES, sizeof *s->departures);
+	s->conns = take(c->connections_max, sizeof *s->conns);
+	s->half_opens = take(c->half_open_max, sizeof *s->half_opens);
+	s->time_waits = take(c->time_wait_max, sizeof *s->time_waits);
+	return s->departures != NULL && s->conns != NULL && s->half_opens != NULL && s->time_waits != NULL &&
+		tcp_table_init(&s->table, c->connections_max + c->half_open_max + c->time_wait_max);
+}
+
+struct tcp_stack *tcp_stack_create(const struct tcp_config *config, uint64_t now_us)
+{
+	if (!is_config_possible(config))
+		return NULL;
+	struct tcp_stack *s = take(1, sizeof *s);
+	if (s == NULL)
+		return NULL;
+	s->config = *config;
+	s->now_us = now_us;
+	TAILQ_INIT(&s->dirty);
+	TAILQ_INIT(&s->eventful);
+	TAILQ_INIT(&s->time_waiting);
+	TAILQ_INIT(&s->time_waits_free);
+	timer_wheel_init(&s->wheel, now_us);
+	derive(s);
+	if (!register_mark(s) || !take_all(s)) {
+		tcp_stack_destroy(s);
+		return NULL;
+	}
+	make_free_lists(s);
+	return s;
+}
+
+void tcp_stack_destroy(struct tcp_stack *s)
+{
+	for (; s->departures_head != s->departures_tail; s->departures_head++)
+		rte_pktmbuf_free(s->departures[s->departures_head % TCP_DEPARTURES].m);
+	for (uint32_t i = 0; s->conns != NULL && i < s->config.connections_max; i++) {
+		tcp_queue_free(s, &s->conns[i].send);
+		tcp_queue_free(s, &s->conns[i].receive);
+		tcp_queue_free(s, &s->conns[i].reassembly);
+	}
+	tcp_table_fini(&s->table);
+	free(s->departures);
+	free(s->conns);
+	free(s->half_opens);
+	free(s->time_waits);
+	free(s);
+}
+
+/* ---- time ---- */
+
+void tcp_tick(struct tcp_stack *s, uint64_t now_us)
+{
+	s->now_us = now_us;
+	timer_wheel_advance(&s->wheel, now_us, s);
+	tcp_time_wait_expire(s);
+}
+
+uint64_t tcp_next_due_us(const struct tcp_stack *s)
+{
+	if (!TAILQ_EMPTY(&s->dirty) || s->departures_head != s->departures_tail)
+		return 0;
+	const uint64_t wheel = timer_wheel_next_us(&s->wheel);
+	const struct tcp_time_wait *w = TAILQ_FIRST(&s->time_waiting);
+	return w != NULL && w->due_us < wheel ? w->due_us : wheel;
+}
+
+/* ---- events ---- */
+
+static void forget_told(struct tcp_stack *s)
+{
+	if (s->told != NULL)
+		tcp_conn_put(s->told);
+	s->told = NULL;
+}
+
+struct tcp_conn *tcp_next_event(struct tcp_stack *s, uint32_t *events)
+{
+	forget_told(s);
+	struct tcp_conn *c = TAILQ_FIRST(&s->eventful);
+	if (c == NULL)
+		return NULL;
+	TAILQ_REMOVE(&s->eventful, c, event_link);
+	*events = c->events;
+	c->events = 0;
+	c->is_announced = true;
+	if (*events & TCP_EVENT_ENDED)
+		s->told = c;
+	return c;
+}
+
+enum tcp_end tcp_end_reason(const struct tcp_conn *c)
+{
+	return c->end;
+}
+
+const char *tcp_end_name(enum tcp_end end)
+{
+	switch (end) {
+	case TCP_END_CLOSED: return "closed";
+	case TCP_END_RESET: return "reset";
+	case TCP_END_REFUSED: return "refused";
+	case TCP_END_TIMEOUT: return "timeout";
+	case TCP_END_UNREACHABLE: return "unreachable";
+	case TCP_END_ABORTED: return "aborted";
+	}
+	return "unknown";
+}
+
+/* ---- a connection ---- */
+
+void *tcp_user(const struct tcp_conn *c)
+{
+	return c->user;
+}
+
+void tcp_set_user(struct tcp_conn *c, void *user)
+{
+	c->user = user;
+}
+
+uint32_t tcp_tag(const struct tcp_conn *c)
+{
+	return c->tag;
+}
+
+void tcp_endpoints(const struct tcp_conn *c, struct addr *local, uint16_t *local_port, struct addr *remote,
+	uint16_t *remote_port)
+{
+	*local = c->tuple.local;
+	*local_port = c->tuple.local_port;
+	*remote = c->tuple.remote;
+	*remote_port = c->tuple.remote_port;
+}
+
+void tcp_close(struct tcp_conn *c)
+{
+	if (c->fin_queued)
+		return;
+	switch (c->state) {
+	case TCP_SYN_SENT: tcp_conn_end(c, TCP_END_ABORTED); return;
+	case TCP_SYN_RECEIVED: break;
+	case TCP_ESTABLISHED: tcp_enter(c, TCP_FIN_WAIT_1); break;
+	case TCP_CLOSE_WAIT: tcp_enter(c, TCP_LAST_ACK); break;
+	default: return;
+	}
+	c->fin_queued = true;
+	tcp_dirty(c);
+}
+
+void tcp_abort(struct tcp_conn *c)
+{
+	if (c->state == TCP_CLOSED)
+		return;
+	if (c->state != TCP_SYN_SENT)
+		tcp_send_ack(c, c->snd_max, RTE_TCP_RST_FLAG | RTE_TCP_ACK_FLAG);
+	tcp_conn_end(c, TCP_END_ABORTED);
+}
+
+/* ---- to be seen ---- */
+
+static const struct {
+	const char *name, *help;
+} drops[] = {
+#define TCP_DROP(name, help) {#name, help},
+#include "dataplane/tcp/drops.def"
+#undef TCP_DROP
+};
+static_assert(RTE_DIM(drops) == TCP_DROP_NONE);
+static_assert(TCP_DROP_NONE <= RTE_DIM(((struct tcp_stats *)0)->drops));
+
+unsigned tcp_drop_count(void)
+{
+	return RTE_DIM(drops);
+}
+
+const char *tcp_drop_name(unsigned drop)
+{
+	return drop < RTE_DIM(drops) ? drops[drop].name : "unknown";
+}
+
+const char *tcp_drop_help(unsigned drop)
+{
+	return drop < RTE_DIM(drops) ? drops[drop].help : "";
+}
+
+void tcp_get_stats(const struct tcp_stack *s, struct tcp_stats *stats)
+{
+	*stats = s->stats;
+}
+
+void tcp_get_info(const struct tcp_conn *c, struct tcp_info *info)
+{
+	*info = (struct tcp_info){
+		.state = tcp_state_name(c->state),
+		.srtt_us = c->srtt_us,
+		.rttvar_us = c->rttvar_us,
+		.rto_us = c->rto_us,
+		.cwnd = c->cwnd,
+		.ssthresh = c->ssthresh,
+		.snd_wnd = c->snd_wnd,
+		.rcv_wnd = c->rcv_adv - c->rcv_nxt,
+		.mss = c->mss,
+		.retransmits = c->retransmits,
+		.bytes_in = c->bytes_in,
+		.bytes_out = c->bytes_out,
+		.send_queue = c->send_bytes,
+		.receive_queue = c->receive_bytes,
+	};
+}

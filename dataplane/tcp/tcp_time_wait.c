@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+/* dataplane/tcp/tcp_time_wait.c: what is left of a connection that we closed first: enough to answer a lost
+ * last ACK, to keep old segments from a new connection, and to let a newer one in (RFC 6191).
+ *
+ * The wait is the same for all, so they lie in one list in order of their end. RSTs are ignored (RFC 1337).
+ * At the limit the oldest makes room. */
+#include "dataplane/tcp/tcp_private.h"
+
+static tcp_ref ref_of(const struct tcp_stack *s, const struct tcp_time_wait *w)
+{
+	return tcp_ref_make(TCP_TIME_WAITING, (size_t)(w - s->time_waits));
+}
+
+static void time_wait_end(struct tcp_stack *s, struct tcp_time_wait *w)
+{
+	tcp_table_remove(s, w->hash, ref_of(s, w));
+	TAILQ_REMOVE(&s->time_waiting, w, link);
+	TAILQ_INSERT_HEAD(&s->time_waits_free, w, link);
+	s->stats.time_wait--;
+}
+
+void tcp_time_wait_add(struct tcp_stack *s, const struct tcp_conn *c)
+{
+	if (s->config.time_wait_max == 0)
+		return;
+	if (TAILQ_EMPTY(&s->time_waits_free))
+		time_wait_end(s, TAILQ_FIRST(&s->time_waiting));
+	struct tcp_time_wait *w = TAILQ_FIRST(&s->time_waits_free);
+	TAILQ_REMOVE(&s->time_waits_free, w, link);
+	*w = (struct tcp_time_wait){
+		.tuple = c->tuple,
+		.hash = c->hash,
+		.snd_nxt = c->snd_max,
+		.rcv_nxt = c->rcv_nxt,
+		.rcv_adv = seq_lt(c->rcv_adv, c->rcv_nxt) ? c->rcv_nxt : c->rcv_adv,
+		.rcv_wscale = c->rcv_wscale,
+		.ts_recent = c->ts_recent,
+		.ts_offset = c->ts_offset,
+		.has_ts = c->has_ts,
+		.due_us = s->now_us + TCP_TIME_WAIT_US,
+	};
+	TAILQ_INSERT_TAIL(&s->time_waiting, w, link);
+	tcp_table_insert(s, w->hash, ref_of(s, w));
+	s->stats.time_wait++;
+}
+
+void tcp_time_wait_expire(struct tcp_stack *s)
+{
+	struct tcp_time_wait *w;
+	while ((w = TAILQ_FIRST(&s->time_waiting)) != NULL && w->due_us <= s->now_us)
+		time_wait_end(s, w);
+}
+
+static void send_ack(struct tcp_stack *s, struct tcp_time_wait *w)
+{
+	const struct tcp_header h = {
+		.tuple = &w->tuple,
+		.seq = w->snd_nxt,
+		.ack = w->rcv_nxt,
+		.flags = RTE_TCP_ACK_FLAG,
+		.window = (uint16_t)min_u32((w->rcv_adv - w->rcv_nxt) >> w->rcv_wscale, UINT16_MAX),
+		.has_ts = w->has_ts,
+		.tsval = tcp_ts_now(s, w->ts_offset),
+		.tsecr = w->ts_recent,
+	};
+	if (tcp_may_reply(s, &w->replies, &w->reply_second))
+		tcp_send_control(s, &h);
+}
+
+/* Is this SYN surely newer than all of the old connection? (RFC 6191 2; RFC 9293 3.6.1) */
+static bool is_new_connection(const struct tcp_time_wait *w, const struct tcp_segment *seg)
+{
+	if ((seg->flags & (RTE_TCP_SYN_FLAG | RTE_TCP_ACK_FLAG)) != RTE_TCP_SYN_FLAG)
+		return false;
+	if (w->has_ts && seg->has_ts && seg->tsval != w->ts_recent)
+		return seq_gt(seg->tsval, w->ts_recent);
+	return seq_gt(seg->seq, w->rcv_nxt);
+}
+
+enum tcp_drop tcp_time_wait_arrives(struct tcp_stack *s, struct tcp_time_wait *w, struct tcp_segment *seg)
+{
+	if (seg->flags & RTE_TCP_RST_FLAG)
+		return TCP_DROP_time_wait_reset;
+	if (is_new_connection(w, seg) &&
+		tcp_listener_find(s, &seg->tuple.local, seg->tuple.local_port) != NULL) {
+		const uint32_t iss_least = w->snd_nxt + UINT16_MAX;
+		time_wait_end(s, w);
+		return tcp_nobody_arrives(s, seg, iss_least != 0 ? iss_least : 1);
+	}
+	if (seg->flags & RTE_TCP_FIN_FLAG && seg->seq + seg->text + 1 == w->rcv_nxt) {
+		/* their FIN again: our ACK was lost; 2 MSL begin anew */
+		w->due_us = s->now_us + TCP_TIME_WAIT_US;
+		TAILQ_REMOVE(&s->time_waiting, w, link);
+		TAILQ_INSERT_TAIL(&s->time_waiting, w, link);
+		send_ack(s, w);
+	} else if (seg->seq != w->rcv_nxt || tcp_segment_len(seg) != 0) {
+		send_ack(s, w);
+	}
+	return TCP_DROP_time_wait;
+}
