@@ -428,7 +428,8 @@ enum smtp_client_phase smtp_client_phase(const struct smtp_client *c)
 	case CLIENT_DATA: return SMTP_CLIENT_PHASE_DATA;
 	case CLIENT_END:
 		return c->send == CLIENT_CONTENT ? SMTP_CLIENT_PHASE_BLOCK : SMTP_CLIENT_PHASE_END;
-	case CLIENT_READY: return SMTP_CLIENT_PHASE_READY;
+	case CLIENT_READY:
+		return has_to_tell(c) ? SMTP_CLIENT_PHASE_COMMAND : SMTP_CLIENT_PHASE_READY;
 	case CLIENT_EHLO:
 	case CLIENT_HELO:
 	case CLIENT_STARTTLS:
@@ -450,4 +451,9 @@ bool smtp_client_was_offered_tls(const struct smtp_client *c)
 bool smtp_client_has_sent_all(const struct smtp_client *c)
 {
 	return c->has_sent_all;
+}
+
+bool smtp_client_was_mail_answered(const struct smtp_client *c)
+{
+	return c->was_mail_answered;
 }

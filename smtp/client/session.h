@@ -64,8 +64,10 @@ enum smtp_client_event_kind {
 	SMTP_CLIENT_RECIPIENT, /* index, reply: this recipient's outcome, final for this attempt */
 	SMTP_CLIENT_DONE,      /* the job is over: every recipient has had its RECIPIENT event. `reply` is the
 				  last one. READY follows if the session can take another. */
-	SMTP_CLIENT_FAILED,    /* the session is over; reply: why. A job that was open has had its RECIPIENT
-				  events (temporary) and DONE before. Close the connection. */
+	SMTP_CLIENT_FAILED,    /* the session is over; reply: why, 4xx or 5xx. A job that was open has had its
+				  RECIPIENT events (temporary, unless the content is at fault) and DONE
+				  before. Close the connection; a QUIT may stand in `out`, worth sending
+				  but not worth waiting for. */
 	SMTP_CLIENT_CLOSED,    /* QUIT is answered, or was sent and the peer is gone: close */
 };
 
@@ -76,20 +78,22 @@ struct smtp_client_event {
 };
 
 size_t smtp_client_size(void);
+/* In memory of smtp_client_size() bytes; the strings of `config` outlive the session. */
 void smtp_client_open(struct smtp_client *c, const struct smtp_client_config *config);
 /* Uses input, writes commands and content to `out` as far as it has room, and returns the bytes of `in`
  * used; at most one event. Call again until SMTP_CLIENT_NONE, and when `out` has room again. */
 size_t smtp_client_feed(
 	struct smtp_client *c, struct bytes in, struct smtp_client_event *event, struct stream *out);
-/* After READY: begins a mail. false: it cannot be sent here at all (`reply` says why, e.g. 5.6.7 SMTPUTF8
+/* After READY (the event, not only the phase before it is told): begins a mail. false: it cannot be sent here at all (`reply` says why, e.g. 5.6.7 SMTPUTF8
  * not offered, 5.3.4 larger than SIZE); the session stays READY. */
 bool smtp_client_begin(
 	struct smtp_client *c, const struct smtp_client_job *job, struct smtp_reply *reply);
 void smtp_client_tls_started(struct smtp_client *c);
-/* After READY: says QUIT; CLOSED follows. */
+/* Says QUIT, as soon as the session is READY (which is then not told any more); CLOSED follows. */
 void smtp_client_quit(struct smtp_client *c);
-/* The connection is gone or timed out: `why` becomes the reason of what was open. Events follow on the next
- * feed (with no input): RECIPIENT …, DONE, FAILED. */
+/* The connection is gone or timed out: `why` ("lost connection", "conversation timed out") becomes the
+ * reason of what was open, as "4.4.2 WHY while sending RCPT TO". Feed what was received first: its replies
+ * still count. Events follow on the next feed (with no input): RECIPIENT …, DONE, FAILED; after QUIT CLOSED. */
 void smtp_client_lost(struct smtp_client *c, const char *why);
 
 /* What it waits for, to choose the timeout of RFC 5321 4.5.3.2. */
@@ -101,10 +105,13 @@ enum smtp_client_phase {
 	SMTP_CLIENT_PHASE_DATA,	    /* 2 min */
 	SMTP_CLIENT_PHASE_BLOCK,    /* room to write content: 3 min */
 	SMTP_CLIENT_PHASE_END,	    /* after the final dot: 10 min */
-	SMTP_CLIENT_PHASE_READY,    /* ours: idle, kept for the next mail */
+	SMTP_CLIENT_PHASE_READY,    /* ours: idle, READY is told: begin or quit */
 };
 enum smtp_client_phase smtp_client_phase(const struct smtp_client *c);
 /* Did the server offer STARTTLS; has the content's final dot been sent for the open job (a loss from then
  * on may make a duplicate)? For records. */
 bool smtp_client_was_offered_tls(const struct smtp_client *c);
 bool smtp_client_has_sent_all(const struct smtp_client *c);
+/* Has the server answered MAIL of the open or last job, other than by 421? If a kept connection fails before
+ * that, it was likely gone already, and the job is worth a new connection at once. */
+bool smtp_client_was_mail_answered(const struct smtp_client *c);

@@ -58,6 +58,7 @@ struct smtp_client {
 	bool is_refused;     /* MAIL was: `reply` is the outcome of all, the rest is drained */
 	bool is_end_ignored; /* the end was sent only to get out of DATA */
 	bool has_sent_all;
+	bool was_mail_answered;
 	bool is_utf8;
 	uint32_t send_rcpt, recv_rcpt; /* positions within RCPT */
 	uint32_t rcpt_end;	       /* no recipient from this one on is sent */

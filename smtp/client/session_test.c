@@ -511,6 +511,8 @@ static void phases_follow_what_is_waited_for(void **state)
 		go_to(cases[i].step, mail);
 		assert_int_equal(smtp_client_phase(peer.c), cases[i].phase);
 		assert_int_equal(smtp_client_has_sent_all(peer.c), cases[i].step == END);
+		assert_int_equal(smtp_client_was_mail_answered(peer.c),
+			cases[i].step > MAIL && cases[i].step < QUIT);
 		assert_int_equal(smtp_client_was_offered_tls(peer.c), cases[i].step == STARTTLS_MAY);
 		close_session();
 	}

@@ -104,7 +104,7 @@ bool smtp_client_begin(
 	c->job = *job;
 	c->has_job = true;
 	c->is_utf8 = is_utf8;
-	c->is_refused = c->is_end_ignored = c->has_sent_all = false;
+	c->is_refused = c->is_end_ignored = c->has_sent_all = c->was_mail_answered = false;
 	c->send_rcpt = c->recv_rcpt = c->accepted = 0;
 	c->rcpt_end = job->recipient_count;
 	memset(c->told, 0, sizeof c->told);
@@ -279,6 +279,7 @@ static void stop_sending(struct smtp_client *c)
 static void on_mail(struct smtp_client *c, const struct smtp_reply *reply)
 {
 	c->recv = CLIENT_RCPT;
+	c->was_mail_answered = true;
 	if (reply->code / 100 == 2)
 		return;
 	if (!is_refusal(reply)) {
