@@ -42,9 +42,7 @@ struct conn *conn_get(struct worker *w, enum conn_kind kind, struct tcp_conn *tc
 void conn_free(struct worker *w, struct conn *c)
 {
 	conn_set_deadline(w, c, DEADLINE_NONE);
-	if (c->tls != NULL)
-		tls_close(c->tls);
-	c->tls = NULL;
+	conn_drop_tls(w, c);
 	stream_reset(&c->in);
 	stream_reset(&c->out);
 	if (c->tcp != NULL)
@@ -240,13 +238,35 @@ void conn_abort(struct worker *w, struct conn *c)
 		tcp_abort(c->tcp);
 }
 
+static void end_handshake(struct worker *w, struct conn *c, enum conn_tls next)
+{
+	if (c->tls_state == CONN_HANDSHAKE)
+		w->handshakes--;
+	c->tls_state = (uint8_t)next;
+}
+
+void conn_begin_handshake(struct worker *w, struct conn *c)
+{
+	w->handshakes++;
+	c->tls_state = CONN_HANDSHAKE;
+	conn_set_deadline(w, c, DEADLINE_HANDSHAKE);
+}
+
+void conn_drop_tls(struct worker *w, struct conn *c)
+{
+	end_handshake(w, c, CONN_CLEAR);
+	if (c->tls != NULL)
+		tls_close(c->tls);
+	c->tls = NULL;
+}
+
 /* Goes on with the handshake; true if it is over, one way or the other. */
 static bool handshake(struct worker *w, struct conn *c)
 {
 	const char *why;
 	switch (tls_handshake(c->tls)) {
 	case TLS_OK:
-		c->tls_state = CONN_TLS;
+		end_handshake(w, c, CONN_TLS);
 		if (c->kind == CONN_INBOUND)
 			inbound_handshake_done(w, c);
 		else
@@ -257,6 +277,7 @@ static bool handshake(struct worker *w, struct conn *c)
 	case TLS_FAIL: break;
 	}
 	tls_failure(c->tls, &why);
+	tls_flush(c->tls); /* the alert that tells the peer why */
 	if (c->kind == CONN_INBOUND)
 		inbound_handshake_failed(w, c, why);
 	else

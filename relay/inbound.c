@@ -5,6 +5,8 @@
 
 #include <stdio.h>
 
+static const char no_storage[] = "452 4.3.1 Insufficient system storage\r\n";
+
 static struct client_count *client_find(struct worker *w, const struct addr *addr)
 {
 	uint64_t hash = 0xcbf29ce484222325ull;
@@ -139,8 +141,7 @@ static void start_handshake(struct worker *w, struct conn *c)
 		conn_abort(w, c);
 		return;
 	}
-	c->tls_state = CONN_HANDSHAKE;
-	conn_set_deadline(w, c, DEADLINE_HANDSHAKE);
+	conn_begin_handshake(w, c);
 }
 
 /* Says why and closes, before any session. In clear also where TLS would be implicit: there the peer sees a
@@ -234,7 +235,7 @@ void inbound_handshake_failed(struct worker *w, struct conn *c, const char *why)
 {
 	COUNT(w, server_handshake_failures);
 	record_refusal(w, c, "tls", "", why);
-	c->tls_state = CONN_CLEAR; /* so that nothing more is asked of the session; the alert is out */
+	conn_drop_tls(w, c);
 	conn_close(w, c);
 }
 
@@ -243,26 +244,21 @@ void inbound_handshake_failed(struct worker *w, struct conn *c, const char *why)
 /* Does the handshake that was done satisfy what a mail-stage rule asks? NULL, or our words for what lacks. */
 static const char *profile_lacks(const struct conn *c, const struct tls_profile *profile)
 {
-	struct tls_verdict v = {0};
-	if (c->tls_state == CONN_TLS)
-		tls_get_verdict(c->tls, &v);
+	char why[TLS_WHY_BYTES];
+	bool is_tls = c->tls_state == CONN_TLS;
 	if (profile->level == TLS_LEVEL_NONE)
-		return v.is_tls ? "Must not use TLS" : NULL;
+		return is_tls ? "Must not use TLS" : NULL;
 	if (profile->level < TLS_LEVEL_ENCRYPT)
 		return NULL;
-	if (!v.is_tls)
+	if (!is_tls)
 		return "Must use TLS";
-	if (v.protocol < profile->protocol_lowest)
-		return "TLS version too low";
-	if (v.bits < profile->bits_least)
-		return "TLS cipher too weak";
-	if (profile->grade == TLS_GRADE_MODERN && strstr(v.cipher, "_CBC_") != NULL)
-		return "TLS cipher too weak";
-	if (profile->grade == TLS_GRADE_HIGH && v.bits < 128)
-		return "TLS cipher too weak";
-	if (profile->client_cert == TLS_CLIENT_CERT_REQUIRE && v.verify != TLS_VERIFY_OK)
-		return "Unverified client certificate";
-	return NULL;
+	switch (tls_check(c->tls, profile, why)) {
+	case TLS_FAILURE_NONE: return NULL;
+	case TLS_FAILURE_UNTRUSTED:
+	case TLS_FAILURE_NAME:
+	case TLS_FAILURE_NO_CERT: return "Unverified client certificate";
+	default: return "TLS protocol or cipher too weak";
+	}
 }
 
 /* The refusal of a mail-stage rule for this sender (and recipient, once there is one), or NULL. */
@@ -301,10 +297,10 @@ static void on_mail(struct worker *w, struct conn *c, const struct smtp_event *e
 	bytes_to_string(event->text, in->from, sizeof in->from);
 	const char *refusal = mail_stage_refusal(w, c, event->text, BYTES_NONE, text);
 	if (refusal == NULL && (!atomic_load(&w->relay->queue.has_room) || atomic_load(&w->relay->spool.is_full)))
-		refusal = "452 4.3.1 Insufficient system storage\r\n";
+		refusal = no_storage;
 	if (refusal == NULL && !submit_begin(w, c, event->text, event->body_flags)) {
 		COUNT(w, memory_refusals);
-		refusal = "452 4.3.1 Insufficient system storage\r\n";
+		refusal = no_storage;
 	}
 	smtp_server_answer(in->session, refusal, NULL, &c->out);
 	if (refusal != NULL)
@@ -336,8 +332,8 @@ static void on_recipient(struct worker *w, struct conn *c, const struct smtp_eve
 {
 	char text[512];
 	const char *refusal = recipient_refusal(w, c, event, text);
-	if (refusal == NULL && !submit_recipient(c, event->text))
-		refusal = "452 4.3.1 Insufficient system storage\r\n";
+	if (refusal == NULL && (c->inbound.mail == NULL || !submit_recipient(c, event->text)))
+		refusal = no_storage;
 	smtp_server_answer(c->inbound.session, refusal, NULL, &c->out);
 	if (refusal != NULL)
 		record_refusal(w, c, "rcpt", refusal, "");
@@ -347,9 +343,9 @@ static void on_content_begins(struct worker *w, struct conn *c)
 {
 	struct inbound *in = &c->inbound;
 	const char *refusal = NULL;
-	if (!submit_content_begins(w, c)) {
+	if (in->mail == NULL || !submit_content_begins(w, c)) {
 		COUNT(w, memory_refusals);
-		refusal = "452 4.3.1 Insufficient system storage\r\n";
+		refusal = no_storage;
 		submit_abort(w, c);
 	}
 	smtp_server_answer(in->session, refusal, NULL, &c->out);
@@ -362,7 +358,7 @@ static void on_content(struct worker *w, struct conn *c, struct bytes content)
 	struct inbound *in = &c->inbound;
 	if (in->refusal == NULL && in->mail != NULL && !submit_content(w, c, content)) {
 		COUNT(w, memory_refusals);
-		in->refusal = "452 4.3.1 Insufficient system storage\r\n";
+		in->refusal = no_storage;
 		submit_abort(w, c);
 	}
 	/* A client slower than the least rate, averaged over a deadline, does not move it (slow senders). */
@@ -378,7 +374,7 @@ static void on_end(struct worker *w, struct conn *c)
 	struct inbound *in = &c->inbound;
 	conn_set_deadline(w, c, DEADLINE_NONE);
 	if (in->refusal != NULL || in->mail == NULL) {
-		const char *refusal = in->refusal != NULL ? in->refusal : "452 4.3.1 Insufficient system storage\r\n";
+		const char *refusal = in->refusal != NULL ? in->refusal : no_storage;
 		COUNT(w, mails_refused);
 		record_refusal(w, c, "content", refusal, "");
 		smtp_server_answer(in->session, refusal, NULL, &c->out);
@@ -393,7 +389,7 @@ static void on_end(struct worker *w, struct conn *c)
 static bool on_event(struct worker *w, struct conn *c, const struct smtp_event *event)
 {
 	struct inbound *in = &c->inbound;
-	char command[128];
+	char command[128], reply[512];
 	if (event->kind != SMTP_EVENT_NONE && event->kind != SMTP_EVENT_BODY)
 		conn_set_deadline(w, c, DEADLINE_SERVER_COMMAND);
 	switch (event->kind) {
@@ -412,11 +408,15 @@ static bool on_event(struct worker *w, struct conn *c, const struct smtp_event *
 	case SMTP_EVENT_REFUSED:
 		COUNT(w, commands_refused);
 		bytes_to_string(event->text, command, sizeof command);
-		char reply[512];
 		bytes_to_string(event->reply, reply, sizeof reply);
 		record_refusal(w, c, "command", reply, command);
 		break;
-	case SMTP_EVENT_CLOSE: conn_close(w, c); break;
+	case SMTP_EVENT_CLOSE:
+		bytes_to_string(event->reply, reply, sizeof reply);
+		if (reply[0] != '\0')
+			record_refusal(w, c, "session", reply, "");
+		conn_close(w, c);
+		break;
 	}
 	return true;
 }
@@ -438,6 +438,31 @@ static void on_starttls(struct worker *w, struct conn *c)
 		start_handshake(w, c);
 }
 
+/* Says what became of the mail; false: there is no room for the reply yet. */
+static bool answer_verdict(struct worker *w, struct conn *c)
+{
+	struct inbound *in = &c->inbound;
+	char note[64], id[MAIL_ID_TEXT_MAX];
+	bool is_durable = in->verdict == VERDICT_DURABLE;
+	snprintf(note, sizeof note, "queued as %s", mail_id_format(in->mail_id, id));
+	if (!smtp_server_answer(in->session, is_durable ? NULL : no_storage, note, &c->out)) {
+		conn_wake(w, c);
+		return false;
+	}
+	in->is_waiting = false;
+	in->verdict = VERDICT_NONE;
+	if (is_durable) {
+		COUNT(w, mails_accepted);
+		COUNT_BY(w, bytes_accepted, in->mail_size);
+		record_accepted(w, c);
+	} else {
+		COUNT(w, mails_refused);
+		record_refusal(w, c, "content", no_storage, "spool");
+	}
+	conn_set_deadline(w, c, DEADLINE_SERVER_COMMAND);
+	return true;
+}
+
 bool inbound_step(struct worker *w, struct conn *c)
 {
 	struct inbound *in = &c->inbound;
@@ -450,8 +475,9 @@ bool inbound_step(struct worker *w, struct conn *c)
 		in->is_submitting = false;
 		in->is_waiting = true;
 	}
-	if (in->is_waiting)
+	if (in->is_waiting && (in->verdict == VERDICT_NONE || !answer_verdict(w, c)))
 		return false;
+	smtp_server_set_tls_available(in->session, w->handshakes < w->config->limits.handshakes);
 	struct bytes input = conn_input(w, c);
 	if (c->is_closing)
 		return false;
@@ -473,27 +499,13 @@ void inbound_verdict(struct worker *w, struct verdict_word verdict)
 		COUNT(w, stale_answers);
 		return;
 	}
-	struct inbound *in = &c->inbound;
-	in->is_waiting = false;
-	if (verdict.is_durable) {
-		char note[64], id[MAIL_ID_TEXT_MAX];
-		snprintf(note, sizeof note, "queued as %s", mail_id_format(in->mail_id, id));
-		COUNT(w, mails_accepted);
-		COUNT_BY(w, bytes_accepted, in->mail_size);
-		record_accepted(w, c);
-		smtp_server_answer(in->session, NULL, note, &c->out);
-	} else {
-		COUNT(w, mails_refused);
-		record_refusal(w, c, "content", "452 4.3.1 Insufficient system storage", "spool");
-		smtp_server_answer(in->session, "452 4.3.1 Insufficient system storage\r\n", NULL, &c->out);
-	}
-	conn_set_deadline(w, c, DEADLINE_SERVER_COMMAND);
+	c->inbound.verdict = verdict.is_durable ? VERDICT_DURABLE : VERDICT_FAILED;
 	conn_wake(w, c);
 }
 
 void inbound_deadline(struct worker *w, struct conn *c)
 {
-	char reply[256];
+	bool was_lingering = c->deadline == DEADLINE_LINGER;
 	COUNT(w, timeouts);
 	if (c->tls_state == CONN_HANDSHAKE || c->is_closing) {
 		if (c->tls_state == CONN_HANDSHAKE)
@@ -501,20 +513,18 @@ void inbound_deadline(struct worker *w, struct conn *c)
 		conn_abort(w, c);
 		return;
 	}
-	snprintf(reply, sizeof reply, "421 4.4.2 %s Error: timeout exceeded\r\n", w->config->node.hostname);
-	record_refusal(w, c, "session", reply, "timeout");
-	/* In the middle of content no reply is allowed; there the connection just ends. */
-	if (smtp_server_phase(c->inbound.session) == SMTP_PHASE_COMMAND)
-		stream_write(&c->out, bytes_of_string(reply));
-	conn_close(w, c);
+	record_refusal(w, c, "session", w->timeout_reply, "timeout");
+	smtp_server_end(c->inbound.session, w->timeout_reply, &c->out);
+	conn_set_deadline(w, c, DEADLINE_LINGER);
+	conn_wake(w, c);
+	if (was_lingering)
+		conn_abort(w, c);
 }
 
 void inbound_drain(struct worker *w, struct conn *c)
 {
-	char reply[256];
 	if (c->is_closing || c->tls_state == CONN_HANDSHAKE)
 		return;
-	snprintf(reply, sizeof reply, "421 4.3.2 %s Service shutting down\r\n", w->config->node.hostname);
-	smtp_server_end(c->inbound.session, reply, &c->out);
+	smtp_server_drain(c->inbound.session, w->drain_reply, &c->out);
 	conn_wake(w, c);
 }

@@ -154,10 +154,7 @@ static bool connect_target(struct worker *w, struct conn *c)
 /* Forgets the connection to the last target, keeping the slot. */
 static void leave_target(struct worker *w, struct conn *c)
 {
-	if (c->tls != NULL)
-		tls_close(c->tls);
-	c->tls = NULL;
-	c->tls_state = CONN_CLEAR;
+	conn_drop_tls(w, c);
 	stream_reset(&c->in);
 	stream_reset(&c->out);
 	if (c->tcp != NULL) {
@@ -229,8 +226,7 @@ static void start_handshake(struct worker *w, struct conn *c)
 		next_target(w, c);
 		return;
 	}
-	c->tls_state = CONN_HANDSHAKE;
-	conn_set_deadline(w, c, DEADLINE_HANDSHAKE);
+	conn_begin_handshake(w, c);
 }
 
 void outbound_handshake_done(struct worker *w, struct conn *c)

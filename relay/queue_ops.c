@@ -113,12 +113,9 @@ struct listing {
 
 static void add_reason(struct listing *l, yyjson_mut_val *item, const struct smtp_reply *reply)
 {
-	char text[SMTP_REPLY_TEXT_MAX + 32];
-	if (reply == NULL || reply->code == 0)
-		return;
-	snprintf(text, sizeof text, "%u %u.%u.%u %s", reply->code, reply->enhanced[0], reply->enhanced[1],
-		reply->detail, reply->text);
-	add_bytes(l->doc, item, "reason", bytes_of_string(text));
+	char text[SMTP_REPLY_FORMAT_MAX];
+	if (reply != NULL && reply->code != 0)
+		add_bytes(l->doc, item, "reason", bytes_of_string(smtp_reply_format(reply, text)));
 }
 
 static bool list_one(void *user, const struct queue_item_info *info)

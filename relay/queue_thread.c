@@ -240,6 +240,13 @@ static void *run(void *arg)
 	return NULL;
 }
 
+/* Half of the connections may be outbound; and no more than fit a worker's ring, whatever their spread. */
+static uint32_t jobs_max(const struct relay *relay)
+{
+	uint32_t half = relay->cores * relay->config->limits.connections / 2;
+	return half > 16000 ? 16000 : half == 0 ? 1 : half;
+}
+
 int queue_thread_init(struct relay *relay, char error[256])
 {
 	struct queue_thread *q = &relay->queue;
@@ -260,6 +267,9 @@ int queue_thread_init(struct relay *relay, char error[256])
 		.mails_per_connection_max = config->queue.mails_per_connection,
 		.idle_connection_seconds = config->timeouts.idle,
 		.cores = relay->cores,
+		.jobs_max = jobs_max(relay),
+		/* Mails that wait for a full site give their memory up when half of it is taken. */
+		.resident_bytes_max = (uint64_t)relay->cores * config->limits.mail_memory_mb * 1024 * 1024 / 2,
 		.dsn_pool = q->dsn_pool,
 	};
 	q->queue = queue_create(&queue);

@@ -295,7 +295,8 @@ static bool round_of(struct spooler *s)
 	uint64_t now = time_monotonic_us();
 	if (s->redo == NULL || now >= s->full_until_us)
 		any |= take_from_queue(s);
-	if (any)
+	bool is_left = s->redo == NULL && spool_has_batch(s->t->spool); /* of a round whose sync failed */
+	if (any || (is_left && now >= s->full_until_us))
 		sync_round(s);
 	if (atomic_load_explicit(&s->t->is_full, memory_order_relaxed) && now >= s->full_until_us) {
 		atomic_store(&s->t->is_full, false);

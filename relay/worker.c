@@ -227,6 +227,8 @@ static void set_limits(struct worker *w)
 		.commands_max = config->limits.commands_per_session,
 		.mails_max = config->limits.mails_per_session,
 	};
+	snprintf(w->drain_reply, sizeof w->drain_reply, "421 4.3.2 %s Service shutting down\r\n", config->node.hostname);
+	snprintf(w->timeout_reply, sizeof w->timeout_reply, "421 4.4.2 %s Error: timeout exceeded\r\n", config->node.hostname);
 	for (int i = 0; i < DEADLINE_CLASSES; i++)
 		w->deadlines[i] = (struct deadline_list){.first = CONN_NONE, .last = CONN_NONE};
 #define _(id, setting) w->deadlines[DEADLINE_##id].length_us = config->timeouts.setting * USEC_PER_SEC;

@@ -38,6 +38,8 @@ enum deadline {
 enum conn_kind { CONN_FREE, CONN_INBOUND, CONN_OUTBOUND };
 enum conn_tls { CONN_CLEAR, CONN_HANDSHAKE, CONN_TLS };
 
+enum verdict { VERDICT_NONE, VERDICT_DURABLE, VERDICT_FAILED };
+
 struct inbound {
 	struct smtp_server *session; /* behind the connection in the slab */
 	uint32_t listener;
@@ -54,7 +56,8 @@ struct inbound {
 	struct mail *mail;
 	struct mail_chunk *unspooled; /* first chunk the spool has not been given */
 	bool is_submitting;  /* the commit waits for room in the ring */
-	bool is_waiting;     /* the spool's verdict is out */
+	bool is_waiting;     /* the spool's verdict, or room for the answer, is awaited */
+	uint8_t verdict;     /* enum verdict */
 	const char *refusal; /* content is swallowed, this is the answer */
 	uint64_t content_bytes; /* of this mail */
 	uint64_t rate_mark;  /* content_bytes when the deadline was armed */
@@ -184,7 +187,9 @@ struct worker {
 	uint64_t last_mail_id, last_session_id;
 	uint64_t now_us, wall_us; /* of this turn */
 	uint64_t housekeeping_us;
+	uint32_t handshakes; /* in flight */
 	bool is_draining;
+	char drain_reply[256], timeout_reply[256]; /* sessions point to them */
 	_Atomic uint32_t connections; /* for status */
 	struct worker_counters counters;
 	uint8_t scratch[SCRATCH_BYTES];
@@ -214,6 +219,10 @@ bool conn_has_unread(struct worker *w, struct conn *c);
 /* Drops input that nobody will read. */
 void conn_drop_input(struct conn *c);
 struct tls_io conn_tls_io(struct conn *c);
+/* A session was opened on it: the handshake begins, with its deadline. */
+void conn_begin_handshake(struct worker *w, struct conn *c);
+/* Frees the TLS session, in whatever state it is. */
+void conn_drop_tls(struct worker *w, struct conn *c);
 /* Closes in order once `out` is sent. */
 void conn_close(struct worker *w, struct conn *c);
 /* Closes at once with RST. */
