@@ -190,7 +190,7 @@ void item_go(struct queue *q, struct item *i)
 	if (i->is_bounce)
 		bounce_go(q, i);
 	else
-		route_find(q, i);
+		item_find_route(q, i);
 }
 
 void item_load(struct queue *q, struct item *i)

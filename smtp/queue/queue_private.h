@@ -234,7 +234,7 @@ void item_load_failed(struct queue *q, struct item *i);
 void item_due(struct queue *q, struct item *i);
 
 /* route.c */
-void route_find(struct queue *q, struct item *i); /* asks, or goes on with what is known */
+void item_find_route(struct queue *q, struct item *i); /* asks, or goes on with what is known */
 void route_release(struct queue *q, struct route *r);
 bool route_step(struct queue *q); /* one item hears an answer */
 void route_overdue(struct queue *q, struct ask *ask);

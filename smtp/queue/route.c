@@ -176,7 +176,7 @@ static bool is_old(const struct queue *q, const struct ask *a)
 	       q->now_us < a->answered_us;
 }
 
-void route_find(struct queue *q, struct item *i)
+void item_find_route(struct queue *q, struct item *i)
 {
 	struct bytes sender = mail_sender(i->mail), domain = item_domain(q, i);
 	uint64_t hash = hash_ask(q, sender, domain);
