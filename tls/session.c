@@ -51,6 +51,46 @@ static bool pending_append(struct tls *tls, const char *from, size_t n)
 	return true;
 }
 
+/* ---- a peer that asks too much ---- */
+
+/* The first record tells how long the ClientHello will be: refused before OpenSSL takes room for it. */
+static bool is_hello_too_large(const uint8_t start[TLS_HELLO_START_BYTES])
+{
+	enum { HANDSHAKE = 22, CLIENT_HELLO = 1 };
+	size_t record = (size_t)start[3] << 8 | start[4];
+	size_t hello = (size_t)start[6] << 16 | (size_t)start[7] << 8 | start[8];
+	if (start[0] != HANDSHAKE || (record >= 4 && start[5] != CLIENT_HELLO))
+		return false; /* OpenSSL says what is wrong with it */
+	/* A record that ends within the header would hide the length. */
+	return record < 4 || hello > TLS_HELLO_BYTES_MAX;
+}
+
+static void handshake_bytes_seen(struct tls *tls, struct bytes in)
+{
+	for (size_t i = 0; i < in.n && tls->handshake_bytes + i < TLS_HELLO_START_BYTES; i++)
+		tls->hello_start[tls->handshake_bytes + i] = in.at[i];
+	bool had_start = tls->handshake_bytes >= TLS_HELLO_START_BYTES;
+	tls->handshake_bytes += (uint32_t)in.n;
+	if (tls->handshake_bytes > TLS_HANDSHAKE_BYTES_MAX)
+		tls->cut = "the peer's part of the TLS handshake is larger than 128 KiB";
+	else if (tls->set->is_server && !had_start && tls->handshake_bytes >= TLS_HELLO_START_BYTES &&
+		 is_hello_too_large(tls->hello_start))
+		tls->cut = "the ClientHello is larger than 16 KiB or cut up";
+}
+
+void tls_message_seen(int is_sent, int version, int type, const void *message, size_t n, SSL *ssl,
+	void *unused)
+{
+	if (is_sent || type != SSL3_RT_HANDSHAKE)
+		return;
+	struct tls *tls = tls_of_ssl(ssl);
+	if (!tls->is_done)
+		return;
+	tls->messages++;
+	if (tls->messages > TLS_MESSAGES_FREE + tls->received / TLS_BYTES_PER_MESSAGE)
+		tls->cut = "the peer floods us with messages that carry no data (KeyUpdate)";
+}
+
 /* ---- the BIO ---- */
 
 static int bio_read(BIO *bio, char *to, size_t room, size_t *n)
@@ -58,10 +98,16 @@ static int bio_read(BIO *bio, char *to, size_t room, size_t *n)
 	struct tls *tls = BIO_get_data(bio);
 	BIO_clear_retry_flags(bio);
 	*n = 0;
+	if (tls->cut == NULL) {
+		*n = tls->io.read(tls->io.user, (uint8_t *)to, room);
+		if (!tls->is_done)
+			handshake_bytes_seen(tls, bytes_of(to, *n));
+	}
 	/* Without retry flags this is an error: it ends OpenSSL's loop over what a flooding peer sent. */
-	if (tls->is_flooding)
+	if (tls->cut != NULL) {
+		*n = 0;
 		return 0;
-	*n = tls->io.read(tls->io.user, (uint8_t *)to, room);
+	}
 	if (*n == 0)
 		BIO_set_retry_read(bio);
 	return *n != 0;
@@ -118,21 +164,6 @@ BIO_METHOD *tls_bio_method_create(int type)
 struct tls *tls_of_ssl(const SSL *ssl)
 {
 	return BIO_get_data(SSL_get_rbio(ssl));
-}
-
-/* ---- a peer's messages after the handshake ---- */
-
-void tls_message_seen(int is_sent, int version, int type, const void *message, size_t n, SSL *ssl,
-	void *unused)
-{
-	if (is_sent || type != SSL3_RT_HANDSHAKE)
-		return;
-	struct tls *tls = tls_of_ssl(ssl);
-	if (!tls->is_done)
-		return;
-	tls->messages++;
-	if (tls->messages > TLS_MESSAGES_FREE + tls->received / TLS_BYTES_PER_MESSAGE)
-		tls->is_flooding = true;
 }
 
 /* ---- open and close ---- */
@@ -278,13 +309,14 @@ static enum tls_result fail_in_handshake(struct tls *tls)
 static enum tls_result not_moved(struct tls *tls, int returned)
 {
 	int error = SSL_get_error(tls->ssl, returned);
-	if (tls->is_flooding)
-		return fail(tls, TLS_FAILURE_PEER,
-			"the peer floods us with messages that carry no data (KeyUpdate)");
+	if (tls->cut != NULL)
+		return fail(tls, tls->is_done ? TLS_FAILURE_PEER : TLS_FAILURE_HANDSHAKE, "%s", tls->cut);
 	if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
 		return TLS_AGAIN;
 	if (error == SSL_ERROR_ZERO_RETURN && tls->is_done)
 		return TLS_EOF;
+	if (error == SSL_ERROR_ZERO_RETURN)
+		return fail(tls, TLS_FAILURE_HANDSHAKE, "the peer ended TLS within the handshake");
 	if (!tls->is_done)
 		return fail_in_handshake(tls);
 	return fail(tls, TLS_FAILURE_PEER, "TLS session failed: %s", tls_openssl_reason("no reason given"));

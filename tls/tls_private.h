@@ -18,6 +18,11 @@ enum {
 	 * beyond, one more with each TLS_BYTES_PER_MESSAGE of application data. OpenSSL itself has no limit. */
 	TLS_MESSAGES_FREE = 16,
 	TLS_BYTES_PER_MESSAGE = 4096,
+	/* OpenSSL takes room for a whole ClientHello, up to 128 KiB, as soon as its length is known; with a hybrid
+	 * key share one has 2 KiB. And all that a peer may send before the handshake is done. */
+	TLS_HELLO_BYTES_MAX = 16 * 1024,
+	TLS_HANDSHAKE_BYTES_MAX = 128 * 1024,
+	TLS_HELLO_START_BYTES = 9, /* record header and handshake header (RFC 8446 5.1, 4) */
 	TLS_VERIFY_DEPTH_MAX = 8,
 	TLS_CERT_LIST_BYTES_MAX = 64 * 1024,
 	TLS_TICKET_SECONDS = 2 * 60 * 60,
@@ -117,8 +122,10 @@ struct tls {
 	uint32_t pending_head, pending_tail, pending_room;
 	uint32_t messages; /* of the handshake protocol, received after the handshake */
 	uint64_t received; /* bytes of application data */
-	bool is_done;	   /* handshake done */
-	bool is_flooding;
+	uint32_t handshake_bytes; /* received before it was done */
+	uint8_t hello_start[TLS_HELLO_START_BYTES];
+	const char *cut; /* why nothing more is read from the peer; NULL: it is */
+	bool is_done;	 /* handshake done */
 	bool has_sent_close;
 	uint8_t failure;    /* enum tls_failure_kind */
 	uint8_t name_state; /* enum tls_name_state */
