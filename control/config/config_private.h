@@ -56,6 +56,11 @@ const char *config_quote(const char *text, char to[CONFIG_QUOTE_MAX]);
 /* "5m", "64K" or plain digits: the shortest exact form. */
 const char *config_format_number(enum setting_type type, uint64_t value, char to[24]);
 
+/* NULL, or what was expected: a host name, or nothing. */
+const char *config_check_host(const char *text);
+/* Checks `text` and puts it into the setting's place in `base`; NULL, or what was expected (in `room`, or a
+ * literal). */
+const char *config_take(const struct setting *s, const char *text, void *base, char room[160]);
 /* "a whole number from 1 to 16" */
 void config_expected(const struct setting *s, char to[160]);
 

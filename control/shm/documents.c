@@ -545,10 +545,22 @@ void documents_print_reference(FILE *to)
 	static const char *const titles[DOC_KINDS] = {"Profiles (`profiles`)",
 		"Inbound rules (`in_rules`)", "Outbound rules (`out_rules`)", "Routes (`routes`)",
 		"Hosts of a route (`hosts`)"};
+	fputs("# Documents of the policy\n\n"
+	      "What the store keeps, what `hikyakuctl export` writes and `hikyakuctl apply` reads: one JSON\n"
+	      "object with the lists below and `ca_pem`, the roots to trust as PEM texts (empty: the\n"
+	      "system's). All may be left out. Rules are tried in order and the first that matches counts;\n"
+	      "after the last one stands a built-in rule `default`, inbound with the action inbound and the\n"
+	      "profile `default-in`, outbound with `default-out`. Both profiles are level may and grade\n"
+	      "medium unless documents of these names say otherwise.\n\n"
+	      "Inbound rules with a sender or recipient belong to the mail stage, the others to the\n"
+	      "connection. Domains are compared without case and may be written with A-labels or U-labels.\n\n"
+	      "This page is written by `hikyaku-documents-print` from the table in\n"
+	      "`control/shm/documents.def`.\n",
+		to);
 	for (enum documents_kind kind = 0; kind < DOC_KINDS; kind++) {
 		size_t count;
 		const struct documents_field *f = documents_fields(kind, &count);
-		fprintf(to, "\n### %s\n\n| field | value | default | |\n|---|---|---|---|\n", titles[kind]);
+		fprintf(to, "\n## %s\n\n| field | value | default | |\n|---|---|---|---|\n", titles[kind]);
 		for (size_t i = 0; i < count; i++) {
 			fprintf(to, "| `%s` | ", f[i].name);
 			print_range(&f[i], to);

@@ -348,6 +348,26 @@ static void thousands_of_rules_compile(void **state)
 	free(json);
 }
 
+static void the_reference_is_up_to_date(void **state)
+{
+	char path[512], *wanted = NULL, *there = calloc(1, 1 << 20);
+	const char *source = getenv("HIKYAKU_SOURCE");
+	size_t n;
+	snprintf(path, sizeof path, "%s/docs/documents.md", source == NULL ? "." : source);
+	FILE *to = open_memstream(&wanted, &n), *f = fopen(path, "re");
+	if (f == NULL)
+		fail_msg("%s is missing", path);
+	documents_print_reference(to);
+	fclose(to);
+	assert_true(fread(there, 1, (1 << 20) - 1, f) > 0);
+	fclose(f);
+	if (strcmp(there, wanted) != 0)
+		fail_msg("docs/documents.md is behind control/shm/documents.def: "
+			 "hikyaku-documents-print > docs/documents.md");
+	free(there);
+	free(wanted);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -361,6 +381,7 @@ int main(void)
 		cmocka_unit_test(the_default_certificate_comes_first),
 		cmocka_unit_test(a_certificate_without_key_or_chain_is_refused),
 		cmocka_unit_test(thousands_of_rules_compile),
+		cmocka_unit_test(the_reference_is_up_to_date),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
