@@ -145,7 +145,7 @@ static bool connect_target(struct worker *w, struct conn *c)
 	COUNT(w, outbound_connections);
 	o->client_config = (struct smtp_client_config){
 		.helo = w->config->node.hostname, .tls = tls_mode(w, o), .peer = o->peer};
-	o->is_greeted = o->has_begun = false;
+	o->is_greeted = o->has_begun = o->is_reused = false;
 	smtp_client_open(o->session, &o->client_config);
 	conn_set_deadline(w, c, DEADLINE_CONNECT);
 	return true;
@@ -318,6 +318,7 @@ void outbound_job(struct worker *w, struct queue_job *job)
 	if (c != NULL && may_reuse(w, c, job)) {
 		COUNT(w, reused_connections);
 		c->outbound.job = job;
+		c->outbound.is_reused = true;
 		c->outbound.mails_left = job->mails_left;
 		conn_wake(w, c);
 		return;
@@ -380,8 +381,16 @@ static bool on_event(struct worker *w, struct conn *c, const struct smtp_client_
 			o->job->outcomes[event->index] = event->reply;
 		break;
 	case SMTP_CLIENT_DONE:
-		if (o->job != NULL)
-			finish_job(w, c, o->mails_left > 0 && !c->has_fin && !c->is_ended);
+		if (o->job == NULL)
+			break;
+		if (o->is_reused && event->reply.is_ours && !smtp_client_was_mail_answered(o->session)) {
+			/* The kept connection was dead already; that says nothing about the mail. */
+			leave_target(w, c);
+			o->target = 0;
+			try_targets(w, c);
+			return false;
+		}
+		finish_job(w, c, o->mails_left > 0 && !c->has_fin && !c->is_ended);
 		break;
 	case SMTP_CLIENT_FAILED:
 		if (o->job == NULL) {
@@ -439,7 +448,7 @@ bool outbound_step(struct worker *w, struct conn *c)
 		conn_set_deadline(w, c, deadline_of_phase(smtp_client_phase(o->session)));
 	if (!moved && c->has_fin && !conn_has_unread(w, c)) {
 		c->has_fin = false;
-		smtp_client_lost(o->session, "the peer closed the connection");
+		smtp_client_lost(o->session, "the server closed the connection");
 		return true;
 	}
 	return moved;
@@ -493,7 +502,7 @@ void outbound_ended(struct worker *w, struct conn *c, enum tcp_end why)
 		while (c->kind == CONN_OUTBOUND && outbound_step(w, c) && c->is_ended && !c->is_closing)
 			; /* what came before the end still counts */
 		if (c->generation == generation && c->is_ended && !c->is_closing)
-			lose_session(w, c, "the connection was lost");
+			lose_session(w, c, "lost connection");
 	}
 	/* Still the connection that ended, not one to the next target? */
 	if (c->generation == generation && c->kind == CONN_OUTBOUND && c->is_ended)
@@ -520,6 +529,6 @@ void outbound_deadline(struct worker *w, struct conn *c)
 	} else if (c->tls_state == CONN_HANDSHAKE) {
 		outbound_handshake_failed(w, c, true);
 	} else {
-		lose_session(w, c, "timed out waiting for the server");
+		lose_session(w, c, "timed out");
 	}
 }

@@ -75,6 +75,7 @@ struct outbound {
 	struct smtp_client_config client_config;
 	uint32_t target;       /* index of the one being tried */
 	bool is_retry_in_clear; /* the second connection to this target, after a failed handshake */
+	bool is_reused;	       /* the connection had been kept from a mail before */
 	bool is_greeted;       /* READY was reached: the target can be talked to */
 	bool has_begun;	       /* the open job's MAIL was given to the session */
 	bool is_tls_reason;    /* the last failure had to do with TLS */
