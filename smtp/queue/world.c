@@ -72,15 +72,17 @@ void world_init(struct world *w, uint64_t seed)
 		.start_us = 1700000000 * SECONDS,
 		.random = seed * 0x9e3779b97f4a7c15 + 1,
 		.generation = 1,
+		.mails_at_once = 512,
+		.dsns_at_once = 64,
 	};
 }
 
 void world_open(struct world *w)
 {
 	if (w->pool == NULL)
-		w->pool = mail_pool_create(2048, 1024, 1);
+		w->pool = mail_pool_create(2 * w->mails_at_once, w->mails_at_once, 1);
 	if (w->dsn_pool == NULL)
-		w->dsn_pool = mail_pool_create(256, 128, 2);
+		w->dsn_pool = mail_pool_create(8 * w->dsns_at_once, w->dsns_at_once, 2);
 	w->config.dsn_pool = w->dsn_pool;
 	w->q = queue_create(&w->config);
 	assert_non_null(w->q);
@@ -368,6 +370,22 @@ static struct world_recipient *recipient_of(struct world_mail *m, const char *to
 	return NULL;
 }
 
+/* Nobody is bounced whose sender has not been told, durably. */
+static void check_told(struct world *w, const struct record *r)
+{
+	char id[MAIL_ID_TEXT_MAX], name[400], who[64];
+
+	snprintf(name, sizeof name, "\r\nFinal-Recipient: rfc822; %s\r\nAction: failed\r\n", r->to);
+	snprintf(who, sizeof who, "\r\nX-Hikyaku-Queue-ID: %s\r\n", mail_id_format(r->queue_id, id));
+	for (unsigned n = 0; n < w->mail_count; n++) {
+		const struct world_mail *m = &w->mails[n];
+		const char *text = (const char *)m->all + m->envelope_size;
+		if (m->is_dsn && m->is_admitted && strstr(text, name) != NULL && strstr(text, who) != NULL)
+			return;
+	}
+	fail_msg("bounced without a notification");
+}
+
 static void take_record(struct world *w, const struct record *r)
 {
 	struct world_mail *m = world_mail_of_id(w, r->queue_id);
@@ -378,6 +396,8 @@ static void take_record(struct world *w, const struct record *r)
 	to->bounced += r->disposition == RECORD_BOUNCED;
 	to->removed += r->disposition == RECORD_REMOVED;
 	assert_false(to->is_double);
+	if (r->disposition == RECORD_BOUNCED && r->from[0] != '\0')
+		check_told(w, r);
 	if (m->lives == 1)
 		assert_true(to->delivered + to->bounced + to->removed <= 1);
 	note(w, "%s %u %s: %s%s", record_disposition_name(r->disposition), m->number, r->to, r->reply,
@@ -460,18 +480,48 @@ static void take(struct world *w, const struct queue_effect *effect)
 	}
 }
 
+/* What the queue counts must be what there is. */
+static void check_counts(struct world *w)
+{
+	uint64_t mails = 0, by_state[6] = {0}, resident_bytes = 0, id = 0;
+	uint32_t jobs = 0;
+
+	for (struct queued_mail *m; (m = mail_after(w->q, id)) != NULL; id = m->id) {
+		uint32_t hot = 0, mail_jobs = 0;
+		mails++;
+		resident_bytes += m->mail != NULL ? m->size : 0;
+		for (struct link *l = m->items.next; l != &m->items; l = l->next) {
+			struct item *i = LINK_OF(l, struct item, of_mail);
+			bool is_on_core = i->state == QUEUE_ITEM_ACTIVE && !i->is_bounce;
+			by_state[i->state]++;
+			hot += i->state != QUEUE_ITEM_WAITING && i->state != QUEUE_ITEM_HELD;
+			mail_jobs += is_on_core;
+			assert_true(i->count >= 1 || i->wants_remove || m->is_unreadable);
+			/* It has a way on, by itself or when something that is under way comes back. */
+			assert_true(i->due.place != 0 || !link_is_alone(&i->link) || is_on_core ||
+				    i->state == QUEUE_ITEM_HELD);
+			assert_true((i->site != NULL) == (i->route != NULL));
+		}
+		assert_int_equal(m->hot, hot);
+		assert_int_equal(m->jobs, mail_jobs);
+		assert_true(m->mail == NULL || hot != 0);
+		jobs += mail_jobs;
+	}
+	assert_int_equal(mails, w->q->mail_count);
+	assert_int_equal(resident_bytes, w->q->resident_bytes);
+	assert_int_equal(jobs, w->active_jobs);
+	assert_int_equal(w->q->jobs, w->active_jobs);
+	assert_memory_equal(by_state, w->q->by_state, sizeof by_state);
+}
+
 void world_check(struct world *w)
 {
-	struct queue_stats stats;
-
-	queue_get_stats(w->q, &stats);
 	for (unsigned n = 0; n < w->mail_count; n++) {
 		const struct world_mail *m = &w->mails[n];
 		if (m->is_admitted && !m->is_done)
 			assert_true(listed(w, m->id) >= 1);
 	}
-	assert_true(stats.active >= w->active_jobs);
-	assert_int_equal(w->q->jobs, w->active_jobs);
+	check_counts(w);
 }
 
 void world_pump(struct world *w)
@@ -506,6 +556,8 @@ void world_run(struct world *w, uint64_t seconds)
 		world_pump(w);
 		if (w->is_crashed)
 			return;
+		if (w->checks_always)
+			world_check(w);
 		uint64_t due_us = queue_next_due_us(w->q);
 		struct world_event *e = w->events;
 		uint64_t next_us = e != NULL && e->at_us < due_us ? e->at_us : due_us;

@@ -62,6 +62,8 @@ struct world {
 	unsigned load_fails, submit_fails, crash;
 	unsigned job_seconds_max; /* 0: one */
 	bool logs_states;
+	bool checks_always; /* world_check() after every event */
+	size_t mails_at_once, dsns_at_once; /* what the pools hold */
 	bool is_crashed; /* in the middle of the effects: world_crash() is to be called */
 	unsigned crashes;
 	unsigned starts, asks, all_loads, submits; /* counted */
