@@ -114,7 +114,7 @@ static size_t feed(struct content *c, struct bytes in, bool has_dots, struct byt
 	*is_end = false;
 	*body = BYTES_NONE;
 	bool was_clean = c->flaw == CONTENT_CLEAN, is_new_flaw = false;
-	while (used < in.n && body->n == 0 && !*is_end && !is_new_flaw) {
+	while (used < in.n && body->n == 0 && !*is_end && !(is_new_flaw && used > 0)) {
 		bool had_held_cr = c->has_held_cr;
 		size_t n = step(c, bytes_skip(in, used), has_dots, body, is_end);
 		if (n == 0 && !had_held_cr)
@@ -122,7 +122,7 @@ static size_t feed(struct content *c, struct bytes in, bool has_dots, struct byt
 		used += n;
 		if (c->flaw != CONTENT_CLEAN)
 			*body = BYTES_NONE;
-		is_new_flaw = was_clean && c->flaw != CONTENT_CLEAN;
+		is_new_flaw = was_clean && c->flaw != CONTENT_CLEAN; /* a held CR uses nothing */
 	}
 	return used;
 }
