@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* smtp/crc32c.h: the two ways to compute what smtp/mail.h calls crc32c(); for it and for its tests. */
+/* smtp/crc32c.h: the two ways to compute what smtp/mail.h calls crc32c(); for it and for its tests.
+ */
 #pragma once
 
 #include "base/bytes.h"

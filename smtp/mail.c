@@ -5,8 +5,9 @@
 
 #include <assert.h>
 
-/* What one other thread sends home. Lists of chunks travel as their last chunk, whose `next` then leads
- * round to the first, so that taking one back costs the owner the same whatever its length. */
+/* What one other thread sends home. Lists of chunks travel as their last chunk, whose `next` then
+ * leads round to the first, so that taking one back costs the owner the same whatever its length.
+ */
 struct home_ring {
 	struct ring mails;
 	struct ring chunks;
@@ -102,8 +103,8 @@ unsigned mail_pool_core(const struct mail_pool *pool)
 	return pool->core;
 }
 
-/* Puts the list back that ends in `last`, still linked to nothing. All chunks but the last are full, so
- * its offset tells how many they are. */
+/* Puts the list back that ends in `last`, still linked to nothing. All chunks but the last are
+ * full, so its offset tells how many they are. */
 static void pool_put_chunks(struct mail_pool *p, struct mail_chunk *first, struct mail_chunk *last)
 {
 	last->next = p->free_chunk;

@@ -14,8 +14,9 @@ uint64_t mail_id_next(uint64_t *last, uint64_t wall_us, unsigned core)
 	assert(core <= LOW(CORE_BITS));
 	uint64_t last_us = *last >> TIME_SHIFT, sequence = 0;
 	if (wall_us <= last_us && *last != 0) {
-		/* Within the same microsecond, or the clock went back: go on behind the last one. A last id
-		 * of another core (recovery's highest) says nothing about our own sequence. */
+		/* Within the same microsecond, or the clock went back: go on behind the last one. A
+		 * last id of another core (recovery's highest) says nothing about our own sequence.
+		 */
 		bool is_ours = (*last >> SEQUENCE_BITS & LOW(CORE_BITS)) == core;
 		sequence = is_ours ? (*last & LOW(SEQUENCE_BITS)) + 1 : LOW(SEQUENCE_BITS) + 1;
 		wall_us = last_us;

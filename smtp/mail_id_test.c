@@ -42,7 +42,8 @@ static void cores_never_share_an_id(void **state)
 			assert_int_not_equal(seen[i], seen[k]);
 }
 
-/* The clock stands still over a restart: core 2 starts from core 3's id, the highest in the spool. */
+/* The clock stands still over a restart: core 2 starts from core 3's id, the highest in the spool.
+ */
 static void ids_stay_unique_after_recovery(void **state)
 {
 	uint64_t core2 = 0, core3 = 0, old[3];
@@ -63,11 +64,11 @@ static void text_form_is_13_digits_of_crockfords(void **state)
 		uint64_t id;
 		const char *text;
 	} cases[] = {
-		{0,	       "0000000000000"},
-		{31,		"000000000000Z"},
-		{32,		"0000000000010"},
-		{UINT64_MAX,	 "FZZZZZZZZZZZZ"},
-		{1ull << 63,	   "8000000000000"},
+		{0,		    "0000000000000"},
+		{31,		     "000000000000Z"},
+		{32,		     "0000000000010"},
+		{UINT64_MAX,	     "FZZZZZZZZZZZZ"},
+		{1ull << 63,	     "8000000000000"},
 		{0x123456789abcdef0, "14D2PF2DBSQQG"},
 	};
 	char text[MAIL_ID_TEXT_MAX];
@@ -91,8 +92,9 @@ static void lower_case_and_look_alikes_are_read(void **state)
 
 static void what_is_no_id_is_refused(void **state)
 {
-	static const char *const bad[] = {"", "0", "000000000000", "00000000000000", "G000000000000",
-		"000000000000U", "000000 000000", "000000000000-", "000000000000\xc3"};
+	static const char *const bad[] = {"", "0", "000000000000", "00000000000000",
+		"G000000000000", "000000000000U", "000000 000000", "000000000000-",
+		"000000000000\xc3"};
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
 		uint64_t id = 77;
 		assert_false(mail_id_parse(bytes_of_string(bad[i]), &id));

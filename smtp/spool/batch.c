@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* smtp/spool/batch.c: from the first record to the fdatasync that makes all of them count, or to the failure
- * after which none does. */
+/* smtp/spool/batch.c: from the first record to the fdatasync that makes all of them count, or to
+ * the failure after which none does. */
 #include "smtp/spool/spool_private.h"
 #include "smtp/spool/le.h"
 
@@ -8,14 +8,15 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* So much data wants a sync even if nobody waits for it yet: what a commit then has to wait for stays small. */
+/* So much data wants a sync even if nobody waits for it yet: what a commit then has to wait for
+ * stays small. */
 #define UNSYNCED_BYTES_MOST (1024u * 1024)
 
 static void ops_clear(struct op_list *list)
 {
 	for (size_t i = 0; i < list->count; i++) {
 		free(list->ops[i].note);
-		move_destroy(list->ops[i].move);
+		spool_move_destroy(list->ops[i].move);
 	}
 	list->count = 0;
 }
@@ -41,18 +42,18 @@ static void ops_add(struct op_list *list, const struct op *op)
 }
 
 /* In both lists, so that a batch that fails can be undone whatever happens. */
-bool batch_reserve_op(struct spool *s)
+bool spool_batch_reserve_op(struct spool *s)
 {
 	size_t count = s->ops.count + s->again.count + 1;
 	return ops_reserve(&s->ops, count) && ops_reserve(&s->again, count);
 }
 
-void batch_add_op(struct spool *s, const struct op *op)
+void spool_batch_add_op(struct spool *s, const struct op *op)
 {
 	ops_add(&s->ops, op);
 }
 
-void batch_fini(struct spool *s)
+void spool_batch_fini(struct spool *s)
 {
 	ops_clear(&s->ops);
 	ops_clear(&s->again);
@@ -61,7 +62,7 @@ void batch_fini(struct spool *s)
 	free(s->buffer);
 }
 
-uint64_t batch_unsynced_bytes(const struct spool *s)
+uint64_t spool_batch_unsynced_bytes(const struct spool *s)
 {
 	return s->current == NULL ? 0 : s->written + s->buffered - s->current->end;
 }
@@ -69,7 +70,7 @@ uint64_t batch_unsynced_bytes(const struct spool *s)
 bool spool_has_batch(const struct spool *s)
 {
 	return s->ops.count != 0 || s->again.count != 0 || s->batch_error != 0 ||
-		batch_unsynced_bytes(s) >= UNSYNCED_BYTES_MOST;
+		spool_batch_unsynced_bytes(s) >= UNSYNCED_BYTES_MOST;
 }
 
 /* ---- failing ---- */
@@ -80,17 +81,18 @@ static void drop_streaming(struct spool *s)
 	for (struct entry *e = s->oldest_entry, *newer; e != NULL; e = newer) {
 		newer = e->newer;
 		if (e->phase == ENTRY_STREAMING && e->batch == s->batch)
-			index_remove(s, e);
+			spool_index_remove(s, e);
 	}
 }
 
-/* Commits are dropped, states and dones kept to be written again: their mails are durable elsewhere. */
+/* Commits are dropped, states and dones kept to be written again: their mails are durable
+ * elsewhere. */
 static void undo_ops(struct spool *s)
 {
 	for (size_t i = 0; i < s->ops.count; i++) {
 		struct op *op = &s->ops.ops[i];
 		if (op->kind == OP_COMMIT) {
-			index_remove(s, op->entry);
+			spool_index_remove(s, op->entry);
 		} else if (op->kind == OP_MOVED) {
 			op->entry->is_moved = false;
 		} else if (op->kind == OP_STATE || op->kind == OP_DONE) {
@@ -101,7 +103,8 @@ static void undo_ops(struct spool *s)
 	ops_clear(&s->ops);
 }
 
-/* A write or sync of the current segment has failed: it ends where the last batch ended, for good. */
+/* A write or sync of the current segment has failed: it ends where the last batch ended, for good.
+ */
 static void batch_fail(struct spool *s, int error)
 {
 	if (s->batch_error == 0)
@@ -109,7 +112,7 @@ static void batch_fail(struct spool *s, int error)
 	s->stats.sync_errors++;
 	s->current = NULL;
 	s->buffered = 0;
-	compact_cancel(s);
+	spool_compact_cancel(s);
 	drop_streaming(s);
 	undo_ops(s);
 	s->batch++;
@@ -142,32 +145,32 @@ static int batch_write(struct spool *s)
 	return 0;
 }
 
-/* Sees to it that there is a segment for a record of this kind. A full segment is followed by the next only
- * between two batches, so that a batch is never spread over two. */
+/* Sees to it that there is a segment for a record of this kind. A full segment is followed by the
+ * next only between two batches, so that a batch is never spread over two. */
 static int batch_find_room(struct spool *s, enum record_kind kind)
 {
 	if (s->batch_error != 0)
 		return s->batch_error;
 	if (s->current != NULL &&
-		(s->current->end < s->segment_bytes || batch_unsynced_bytes(s) != 0))
+		(s->current->end < s->segment_bytes || spool_batch_unsynced_bytes(s) != 0))
 		return 0;
-	int err = segment_begin(s);
+	int err = spool_segment_begin(s);
 	if (err == -ENOSPC && s->current != NULL && kind != RECORD_DATA)
 		return 0; /* that much room is left in the full one */
 	return err;
 }
 
-int batch_put(struct spool *s, const struct record_header *h, struct bytes payload,
-	struct place *place)
+int spool_batch_put(
+	struct spool *s, const struct record_header *h, struct bytes payload, struct place *place)
 {
-	size_t n = record_bytes((uint32_t)payload.n);
+	size_t n = spool_record_bytes((uint32_t)payload.n);
 	int err = batch_find_room(s, h->kind);
 	if (err == 0 && n > SPOOL_BUFFER_BYTES - s->buffered)
 		err = batch_write(s);
 	if (err != 0)
 		return err;
 	*place = (struct place){s->current, s->written + s->buffered, (uint32_t)payload.n};
-	record_write(h, payload, s->current->seed, place->at, s->buffer + s->buffered);
+	spool_record_write(h, payload, s->current->seed, place->at, s->buffer + s->buffered);
 	s->buffered += n;
 	s->stats.appended_bytes += n;
 	if (h->mail_id > s->highest_id)
@@ -175,7 +178,8 @@ int batch_put(struct spool *s, const struct record_header *h, struct bytes paylo
 	return 0;
 }
 
-int batch_put_commit(struct spool *s, uint64_t id, const struct copy *copy, uint32_t envelope_size)
+int spool_batch_put_commit(
+	struct spool *s, uint64_t id, const struct copy *copy, uint32_t envelope_size)
 {
 	struct record_header h = {
 		.kind = RECORD_COMMIT,
@@ -186,18 +190,18 @@ int batch_put_commit(struct spool *s, uint64_t id, const struct copy *copy, uint
 	uint8_t crc[4];
 	struct place place;
 	store_le32(crc, copy->crc);
-	return batch_put(s, &h, bytes_of(crc, sizeof crc), &place);
+	return spool_batch_put(s, &h, bytes_of(crc, sizeof crc), &place);
 }
 
-/* Puts the record that `op` stands for, a state or done, and the op with it; what cannot be put now is kept
- * for later. */
+/* Puts the record that `op` stands for, a state or done, and the op with it; what cannot be put now
+ * is kept for later. */
 static void batch_put_op(struct spool *s, struct op *op)
 {
 	struct record_header h = {
 		.kind = op->kind == OP_STATE ? RECORD_STATE : RECORD_DONE,
 		.mail_id = op->entry->id,
 	};
-	int err = batch_put(s, &h, bytes_of(op->note, op->note_length), &op->place);
+	int err = spool_batch_put(s, &h, bytes_of(op->note, op->note_length), &op->place);
 	if (err != 0)
 		s->wait_error = err;
 	ops_add(err == 0 ? &s->ops : &s->again, op);
@@ -205,7 +209,7 @@ static void batch_put_op(struct spool *s, struct op *op)
 
 static int batch_remember(struct spool *s, struct op *op, struct bytes note)
 {
-	if (!batch_reserve_op(s))
+	if (!spool_batch_reserve_op(s))
 		return -ENOMEM;
 	if (note.n != 0) {
 		op->note = malloc(note.n);
@@ -222,7 +226,7 @@ static int batch_remember(struct spool *s, struct op *op, struct bytes note)
 	return 0;
 }
 
-int batch_put_state(struct spool *s, struct entry *e, struct bytes state)
+int spool_batch_put_state(struct spool *s, struct entry *e, struct bytes state)
 {
 	struct op op = {.kind = OP_STATE, .entry = e};
 	int err = batch_remember(s, &op, state);
@@ -231,13 +235,16 @@ int batch_put_state(struct spool *s, struct entry *e, struct bytes state)
 	return err;
 }
 
-int batch_put_done(struct spool *s, struct entry *e)
+int spool_batch_put_done(struct spool *s, struct entry *e)
 {
 	struct op op = {.kind = OP_DONE, .entry = e};
 	int err = batch_remember(s, &op, BYTES_NONE);
-	if (err == 0)
-		e->phase = ENTRY_DONE;
-	return err;
+	if (err != 0)
+		return err;
+	e->phase = ENTRY_DONE;
+	if (s->moving == e) /* or its new commit would come after its end, and count */
+		spool_compact_cancel(s);
+	return 0;
 }
 
 /* ---- the sync ---- */
@@ -267,10 +274,10 @@ static void put_again(struct spool *s)
 static void apply_state(struct spool *s, const struct op *op)
 {
 	struct entry *e = op->entry;
-	s->live_bytes -= entry_log_bytes(e);
+	s->live_bytes -= spool_entry_log_bytes(e);
 	e->state = op->place;
 	e->states_pending--;
-	s->live_bytes += entry_log_bytes(e);
+	s->live_bytes += spool_entry_log_bytes(e);
 }
 
 static void apply_op(struct spool *s, const struct op *op)
@@ -278,19 +285,15 @@ static void apply_op(struct spool *s, const struct op *op)
 	switch (op->kind) {
 	case OP_COMMIT:
 		op->entry->phase = ENTRY_COMMITTED;
-		s->live_bytes += entry_log_bytes(op->entry);
+		s->live_bytes += spool_entry_log_bytes(op->entry);
 		s->stats.mails_live++;
 		break;
-	case OP_STATE:
-		apply_state(s, op);
-		break;
-	case OP_MOVED:
-		compact_finish(s, op);
-		break;
+	case OP_STATE: apply_state(s, op); break;
+	case OP_MOVED: spool_compact_finish(s, op); break;
 	case OP_DONE:
-		s->live_bytes -= entry_log_bytes(op->entry);
+		s->live_bytes -= spool_entry_log_bytes(op->entry);
 		s->stats.mails_live--;
-		index_remove(s, op->entry);
+		spool_index_remove(s, op->entry);
 		break;
 	}
 }
@@ -298,7 +301,7 @@ static void apply_op(struct spool *s, const struct op *op)
 static int batch_sync(struct spool *s)
 {
 	int err = batch_write(s);
-	if (err != 0 || batch_unsynced_bytes(s) == 0)
+	if (err != 0 || spool_batch_unsynced_bytes(s) == 0)
 		return err;
 	err = s->disk->sync(s->disk, s->current->handle);
 	if (err < 0) {
@@ -314,13 +317,13 @@ static int batch_sync(struct spool *s)
 	return 0;
 }
 
-/* The batch has failed. A new segment is begun at once, since its header says where the failed one ends:
- * from then on the dropped commits cannot come back, even after a crash. */
+/* The batch has failed. A new segment is begun at once, since its header says where the failed one
+ * ends: from then on the dropped commits cannot come back, even after a crash. */
 static int batch_settle(struct spool *s)
 {
 	int error = s->batch_error;
 	s->batch_error = 0;
-	if (segment_begin(s) == 0) {
+	if (spool_segment_begin(s) == 0) {
 		put_again(s);
 		if (batch_sync(s) != 0)
 			s->batch_error = 0; /* one report is enough; there was no commit in it */
@@ -334,11 +337,12 @@ int spool_sync(struct spool *s)
 		return batch_settle(s);
 	put_again(s);
 	if (s->batch_error == 0)
-		compact_step(s);
+		spool_compact_step(s);
 	bool is_empty = s->ops.count == 0;
 	if (s->batch_error != 0 || batch_sync(s) != 0)
 		return batch_settle(s);
-	segments_reclaim(s);
-	/* What still waits has found no room. But what was written is durable, and its commits count. */
+	spool_segments_reclaim(s);
+	/* What still waits has found no room. But what was written is durable, and its commits
+	 * count. */
 	return is_empty && s->again.count != 0 ? s->wait_error : 0;
 }

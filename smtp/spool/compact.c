@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 /* smtp/spool/compact.c: moves the mails that begin in the oldest segment to the end of the log.
  *
- * A moved mail is appended anew, under its id, data first, then commit and state. Until that commit is durable
- * the old copy counts, in memory as in recovery, which takes the copy of the last commit that is whole. The
- * mail stays readable all the time, and may become done meanwhile: then the move is dropped.
+ * A moved mail is appended anew, under its id, data first, then commit and state. Until that commit
+ * is durable the old copy counts, in memory as in recovery, which takes the copy of the last commit
+ * that is whole. The mail stays readable all the time, and may become done meanwhile: then the move
+ * is dropped.
  *
- * When: the log is more than twice as large as what lives in it, and four segments besides. Then a whole
- * turn of the log moves at most as many bytes as it frees. */
+ * When: the log is more than twice as large as what lives in it, and four segments besides. Then a
+ * whole turn of the log moves at most as many bytes as it frees. */
 #include "smtp/spool/spool_private.h"
 
 #include <stdlib.h>
 
-#define STEP_BYTES	  (256u * 1024) /* moved at most with one batch */
-#define STEP_ENTRIES	  256		/* looked at */
+#define STEP_BYTES     (256u * 1024) /* moved at most with one batch */
+#define STEP_ENTRIES   256	     /* looked at */
 #define SLACK_SEGMENTS 4
 
 static bool is_worth_it(const struct spool *s)
@@ -30,17 +31,17 @@ static bool is_worth_it(const struct spool *s)
 		s->stats.bytes > s->live_bytes + most / 16;
 }
 
-void move_destroy(struct move *move)
+void spool_move_destroy(struct move *move)
 {
 	if (move == NULL)
 		return;
-	copy_fini(&move->copy);
+	spool_copy_fini(&move->copy);
 	free(move);
 }
 
-void compact_cancel(struct spool *s)
+void spool_compact_cancel(struct spool *s)
 {
-	move_destroy(s->move);
+	spool_move_destroy(s->move);
 	s->move = NULL;
 	s->moving = NULL;
 }
@@ -62,14 +63,14 @@ static void choose(struct spool *s)
 static void give_up(struct spool *s)
 {
 	s->moving->is_stuck = true;
-	compact_cancel(s);
+	spool_compact_cancel(s);
 }
 
 /* Copies the next piece; the bytes copied, 0: not now. */
 static size_t copy_piece(struct spool *s)
 {
 	uint64_t offset = s->move->copy.size;
-	int64_t n = copy_read(s, &s->moving->copy, offset, s->piece, SPOOL_DATA_BYTES_MAX);
+	int64_t n = spool_copy_read(s, &s->moving->copy, offset, s->piece, SPOOL_DATA_BYTES_MAX);
 	if (n <= 0) {
 		give_up(s);
 		return 0;
@@ -77,12 +78,12 @@ static size_t copy_piece(struct spool *s)
 	struct record_header h = {.kind = RECORD_DATA, .mail_id = s->moving->id, .offset = offset};
 	struct bytes data = bytes_of(s->piece, (size_t)n);
 	struct place place;
-	if (batch_put(s, &h, data, &place) != 0)
+	if (spool_batch_put(s, &h, data, &place) != 0)
 		return 0;
 	if (s->move->first == NULL)
 		s->move->first = place.segment;
-	if (!copy_add(&s->move->copy, place, data)) {
-		compact_cancel(s);
+	if (!spool_copy_add(&s->move->copy, place, data)) {
+		spool_compact_cancel(s);
 		return 0;
 	}
 	return (size_t)n;
@@ -95,12 +96,13 @@ static int copy_state(struct spool *s, struct op *op)
 	struct record_header h = {.kind = RECORD_STATE, .mail_id = op->entry->id};
 	if (state->segment == NULL)
 		return 0;
-	int err = segment_read_payload(s, state, s->piece);
-	return err != 0 ? err : batch_put(s, &h, bytes_of(s->piece, state->length), &op->place);
+	int err = spool_segment_read_payload(s, state, s->piece);
+	return err != 0 ? err
+			: spool_batch_put(s, &h, bytes_of(s->piece, state->length), &op->place);
 }
 
-/* All data is there: commit and state follow, in one batch. If only the commit gets in, nothing is lost: the
- * old copy and its state go on to count, and are not removed. */
+/* All data is there: commit and state follow, in one batch. If only the commit gets in, nothing is
+ * lost: the old copy and its state go on to count, and are not removed. */
 static bool commit_move(struct spool *s)
 {
 	struct op op = {.kind = OP_MOVED, .entry = s->moving, .move = s->move};
@@ -108,7 +110,9 @@ static bool commit_move(struct spool *s)
 		give_up(s);
 		return false;
 	}
-	if (!batch_reserve_op(s) || batch_put_commit(s, s->moving->id, &s->move->copy, s->moving->envelope_size) != 0)
+	if (!spool_batch_reserve_op(s) ||
+		spool_batch_put_commit(
+			s, s->moving->id, &s->move->copy, s->moving->envelope_size) != 0)
 		return false;
 	if (s->move->first == NULL)
 		s->move->first = s->current; /* an empty mail */
@@ -118,29 +122,30 @@ static bool commit_move(struct spool *s)
 			give_up(s);
 		return false;
 	}
-	batch_add_op(s, &op);
+	spool_batch_add_op(s, &op);
 	s->moving->is_moved = true;
 	s->moving = NULL;
 	s->move = NULL;
 	return true;
 }
 
-void compact_finish(struct spool *s, const struct op *op)
+void spool_compact_finish(struct spool *s, const struct op *op)
 {
 	struct entry *e = op->entry;
-	s->live_bytes -= entry_log_bytes(e);
-	copy_take(&e->copy, &op->move->copy);
+	s->live_bytes -= spool_entry_log_bytes(e);
+	spool_copy_take(&e->copy, &op->move->copy);
 	e->state = op->place;
 	e->is_moved = false;
-	entry_pin(e, op->move->first);
-	index_make_newest(s, e);
-	s->live_bytes += entry_log_bytes(e);
+	spool_entry_pin(e, op->move->first);
+	spool_index_make_newest(s, e);
+	s->live_bytes += spool_entry_log_bytes(e);
 	s->stats.mails_moved++;
 }
 
-void compact_step(struct spool *s)
+void spool_compact_step(struct spool *s)
 {
-	uint64_t batch = batch_unsynced_bytes(s), budget = batch > STEP_BYTES ? batch : STEP_BYTES;
+	uint64_t batch = spool_batch_unsynced_bytes(s),
+		 budget = batch > STEP_BYTES ? batch : STEP_BYTES;
 	for (uint64_t moved = 0; moved < budget;) {
 		if (s->moving == NULL && is_worth_it(s))
 			choose(s);
@@ -153,7 +158,7 @@ void compact_step(struct spool *s)
 				return;
 			moved += n;
 		} else if (commit_move(s)) {
-			moved += record_bytes(0);
+			moved += spool_record_bytes(0);
 		} else {
 			return;
 		}

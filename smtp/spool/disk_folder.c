@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* smtp/spool/disk_folder.c: the real disk: one folder, its files by openat(), a lock against a second relay. */
+/* smtp/spool/disk_folder.c: the real disk: one folder, its files by openat(), a lock against a
+ * second relay. */
 #include "smtp/spool/spool.h"
 
 #include <dirent.h>
@@ -55,7 +56,8 @@ static int64_t folder_size(struct disk *d, int handle)
 	return fstat(handle, &st) < 0 ? last_error() : st.st_size;
 }
 
-/* Fills `vec` with what of the parts comes after the first `skip` bytes; returns how many it used. */
+/* Fills `vec` with what of the parts comes after the first `skip` bytes; returns how many it used.
+ */
 static int parts_from(
 	const struct bytes *parts, unsigned count, uint64_t skip, struct iovec vec[PARTS_MAX])
 {
@@ -73,8 +75,8 @@ static int parts_from(
 	return used;
 }
 
-static int64_t folder_write(struct disk *d, int handle, uint64_t offset, const struct bytes *parts,
-	unsigned part_count)
+static int64_t folder_write(
+	struct disk *d, int handle, uint64_t offset, const struct bytes *parts, unsigned part_count)
 {
 	struct iovec vec[PARTS_MAX];
 	int64_t done = 0;
@@ -120,7 +122,8 @@ static int folder_allocate(struct disk *d, int handle, uint64_t bytes)
 {
 	int err;
 	do {
-		err = fallocate(handle, FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes) < 0 ? last_error() : 0;
+		err = fallocate(handle, FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes) < 0 ? last_error()
+										  : 0;
 	} while (err == -EINTR);
 	return err;
 }
@@ -130,8 +133,7 @@ static int folder_remove(struct disk *d, const char *name)
 	return unlinkat(folder_of(d)->dir, name, 0) < 0 ? last_error() : 0;
 }
 
-static int folder_list(
-	struct disk *d, void (*each)(void *user, const char *name), void *user)
+static int folder_list(struct disk *d, void (*each)(void *user, const char *name), void *user)
 {
 	int fd = openat(folder_of(d)->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -185,7 +187,8 @@ static int open_folder(struct folder *f, const char *path, char error[256])
 	if (err == 0)
 		f->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (err == 0 && f->dir >= 0)
-		f->lock = openat(f->dir, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		f->lock =
+			openat(f->dir, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (err == 0 && f->lock < 0)
 		err = last_error();
 	if (err != 0) {

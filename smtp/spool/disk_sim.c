@@ -22,8 +22,8 @@ enum pending { SETTLED, PENDING, DOUBTFUL };
 
 struct file {
 	char name[NAME_MAX_SIM];
-	bool is_there;	   /* in the folder, as seen now */
-	bool is_durable;   /* in the folder, after a crash, but for: */
+	bool is_there;	 /* in the folder, as seen now */
+	bool is_durable; /* in the folder, after a crash, but for: */
 	enum pending create, remove;
 	uint8_t *now, *durable; /* content */
 	size_t now_size, durable_size, capacity;
@@ -56,7 +56,8 @@ static bool call_fails(struct sim *s)
 	return s->calls >= s->fail_from && s->calls < s->fail_to;
 }
 
-/* Which of several effects a failing call has: decided by its number, so that runs can be repeated. */
+/* Which of several effects a failing call has: decided by its number, so that runs can be repeated.
+ */
 static uint64_t chance(const struct sim *s, uint64_t n)
 {
 	uint64_t state = random_start(s->calls * 31 + 7);
@@ -182,14 +183,15 @@ static int file_write(struct file *f, uint64_t offset, struct bytes b)
 	if (!file_grow(f, offset + b.n))
 		return -ENOMEM;
 	memcpy(f->now + offset, b.at, b.n);
-	for (uint64_t x = offset / SIM_SECTOR_BYTES; x <= (offset + b.n - 1) / SIM_SECTOR_BYTES; x++)
+	for (uint64_t x = offset / SIM_SECTOR_BYTES; x <= (offset + b.n - 1) / SIM_SECTOR_BYTES;
+		x++)
 		if (!remember_sector(f, x))
 			return -ENOMEM;
 	return 0;
 }
 
-static int64_t sim_write(struct disk *d, int handle, uint64_t offset, const struct bytes *parts,
-	unsigned part_count)
+static int64_t sim_write(
+	struct disk *d, int handle, uint64_t offset, const struct bytes *parts, unsigned part_count)
 {
 	struct sim *s = sim_of(d);
 	struct file *f = s->files[handle];
@@ -201,7 +203,8 @@ static int64_t sim_write(struct disk *d, int handle, uint64_t offset, const stru
 	if (call_fails(s)) {
 		error = s->fail_error;
 		most = chance(s, all + 1);
-	} else if (room_for(f, offset + all) - room_for(f, f->now_size) > room_left(s)) {
+	} else if (offset + all > f->now_size &&
+		room_for(f, offset + all) - room_for(f, f->now_size) > room_left(s)) {
 		error = -ENOSPC;
 		most = room_left(s) < all ? room_left(s) : 0;
 	}
@@ -230,8 +233,14 @@ static int64_t sim_read(struct disk *d, int handle, uint64_t offset, uint8_t *to
 	return (int64_t)n;
 }
 
-static void version_settle(struct file *f, const struct version *v)
+/* What was in doubt in that sector is overwritten. */
+static void version_settle(struct file *f, const struct version *v, size_t *kept)
 {
+	size_t left = 0;
+	for (size_t i = 0; i < *kept; i++)
+		if (f->versions[i].sector != v->sector)
+			f->versions[left++] = f->versions[i];
+	*kept = left;
 	size_t from = v->sector * SIM_SECTOR_BYTES, n = f->now_size - from;
 	memcpy(f->durable + from, v->b, n < SIM_SECTOR_BYTES ? n : SIM_SECTOR_BYTES);
 }
@@ -247,7 +256,7 @@ static int sim_sync(struct disk *d, int handle)
 		if (f->versions[i].is_doubtful)
 			f->versions[kept++] = f->versions[i];
 		else
-			version_settle(f, &f->versions[i]);
+			version_settle(f, &f->versions[i], &kept);
 	}
 	f->version_count = kept;
 	if (fails)
@@ -360,8 +369,7 @@ void disk_sim_destroy(struct disk *disk)
 /* How much of what was not synced survives, in one file of one crash. */
 enum fate { FATE_NONE, FATE_ALL, FATE_HALF, FATE_MOST, FATE_FEW, FATE_PREFIX, FATES };
 
-static bool version_survives(
-	enum fate fate, size_t i, size_t prefix, uint64_t *random)
+static bool version_survives(enum fate fate, size_t i, size_t prefix, uint64_t *random)
 {
 	switch (fate) {
 	case FATE_ALL: return true;
@@ -373,7 +381,8 @@ static bool version_survives(
 	}
 }
 
-/* What nobody wrote, at the end of a file that grew: zeros, or what lay on the disk there before. */
+/* What nobody wrote, at the end of a file that grew: zeros, or what lay on the disk there before.
+ */
 static void fill_unwritten(struct sim *from, struct file *f, size_t at, size_t n, uint64_t *random)
 {
 	uint64_t kind = random_below(random, 4);
@@ -412,9 +421,11 @@ static bool crash_file(struct sim *from, const struct file *old, struct file *f,
 	/* The file may have become as long as it was to be, with nothing in it. */
 	if (random_below(random, 4) != 0)
 		f->now_size = size;
-	memset(f->now + f->now_size, 0, f->capacity - f->now_size);
 	f->durable_size = f->now_size;
-	memcpy(f->durable, f->now, f->now_size);
+	if (f->capacity != 0) {
+		memset(f->now + f->now_size, 0, f->capacity - f->now_size);
+		memcpy(f->durable, f->now, f->now_size);
+	}
 	return true;
 }
 
@@ -473,7 +484,8 @@ struct disk *disk_sim_restart(const struct disk *disk)
 		f->versions = calloc(old->version_count + 1, sizeof *f->versions);
 		f->version_count = f->version_capacity = old->version_count;
 		if (old->version_count != 0)
-			memcpy(f->versions, old->versions, old->version_count * sizeof *f->versions);
+			memcpy(f->versions, old->versions,
+				old->version_count * sizeof *f->versions);
 	}
 	return image;
 }

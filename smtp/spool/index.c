@@ -9,7 +9,7 @@ static size_t slot_of(const struct spool *s, uint64_t id)
 	return (size_t)(id * 0x9e3779b97f4a7c15ull >> 20) & (s->slot_count - 1);
 }
 
-struct entry *index_find(const struct spool *s, uint64_t id)
+struct entry *spool_index_find(const struct spool *s, uint64_t id)
 {
 	if (s->slot_count == 0)
 		return NULL;
@@ -60,13 +60,13 @@ static void list_remove(struct spool *s, struct entry *e)
 	*(e->newer == NULL ? &s->newest_entry : &e->newer->older) = e->older;
 }
 
-void index_make_newest(struct spool *s, struct entry *e)
+void spool_index_make_newest(struct spool *s, struct entry *e)
 {
 	list_remove(s, e);
 	list_append(s, e);
 }
 
-struct entry *index_add(struct spool *s, uint64_t id)
+struct entry *spool_index_add(struct spool *s, uint64_t id)
 {
 	struct entry *e = index_grow(s) ? calloc(1, sizeof *e) : NULL;
 	if (e == NULL)
@@ -95,29 +95,29 @@ static void slot_empty(struct spool *s, uint64_t id)
 	}
 }
 
-void index_remove(struct spool *s, struct entry *e)
+void spool_index_remove(struct spool *s, struct entry *e)
 {
 	if (s->moving == e)
-		compact_cancel(s);
+		spool_compact_cancel(s);
 	slot_empty(s, e->id);
 	list_remove(s, e);
 	s->entry_count--;
-	entry_pin(e, NULL);
-	copy_fini(&e->copy);
-	move_destroy(e->incoming);
+	spool_entry_pin(e, NULL);
+	spool_copy_fini(&e->copy);
+	spool_move_destroy(e->incoming);
 	free(e);
 }
 
-void index_fini(struct spool *s)
+void spool_index_fini(struct spool *s)
 {
 	while (s->oldest_entry != NULL)
-		index_remove(s, s->oldest_entry);
+		spool_index_remove(s, s->oldest_entry);
 	free(s->slots);
 	s->slots = NULL;
 	s->slot_count = 0;
 }
 
-void entry_pin(struct entry *e, struct segment *first)
+void spool_entry_pin(struct entry *e, struct segment *first)
 {
 	if (e->first != NULL)
 		e->first->pins--;
@@ -126,12 +126,12 @@ void entry_pin(struct entry *e, struct segment *first)
 		first->pins++;
 }
 
-uint64_t entry_log_bytes(const struct entry *e)
+uint64_t spool_entry_log_bytes(const struct entry *e)
 {
-	uint64_t n = record_bytes(sizeof(uint32_t)); /* the commit */
+	uint64_t n = spool_record_bytes(sizeof(uint32_t)); /* the commit */
 	for (uint32_t i = 0; i < e->copy.count; i++)
-		n += record_bytes(e->copy.extents[i].place.length);
-	return e->state.segment == NULL ? n : n + record_bytes(e->state.length);
+		n += spool_record_bytes(e->copy.extents[i].place.length);
+	return e->state.segment == NULL ? n : n + spool_record_bytes(e->state.length);
 }
 
 static struct extent *copy_room(struct copy *c)
@@ -154,7 +154,7 @@ static struct extent *copy_room(struct copy *c)
 	return &c->extents[c->count];
 }
 
-bool copy_add(struct copy *c, struct place place, struct bytes data)
+bool spool_copy_add(struct copy *c, struct place place, struct bytes data)
 {
 	struct extent *x = copy_room(c);
 	if (x == NULL)
@@ -166,16 +166,16 @@ bool copy_add(struct copy *c, struct place place, struct bytes data)
 	return true;
 }
 
-void copy_fini(struct copy *c)
+void spool_copy_fini(struct copy *c)
 {
 	if (c->extents != &c->only)
 		free(c->extents);
 	*c = (struct copy){0};
 }
 
-void copy_take(struct copy *to, struct copy *from)
+void spool_copy_take(struct copy *to, struct copy *from)
 {
-	copy_fini(to);
+	spool_copy_fini(to);
 	*to = *from;
 	if (from->extents == &from->only)
 		to->extents = &to->only;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* smtp/spool/random.h: numbers that a seed decides (xorshift64*), so that a test can be run again. */
+/* smtp/spool/random.h: numbers that a seed decides (xorshift64*), so that a test can be run again.
+ */
 #pragma once
 
 #include <stdint.h>

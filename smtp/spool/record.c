@@ -19,11 +19,12 @@ static uint32_t seed_part(uint64_t spool_id, uint64_t sequence, uint8_t purpose)
 	return crc32c(0, bytes_of(b, sizeof b));
 }
 
-struct record_seed record_seed_of(uint64_t spool_id, uint64_t sequence)
+struct record_seed spool_record_seed_of(uint64_t spool_id, uint64_t sequence)
 {
 	return (struct record_seed){
 		.header = seed_part(spool_id, sequence, 'h'),
-		/* Not the same bits again: what satisfies one checksum by luck should not help the other. */
+		/* Not the same bits again: what satisfies one checksum by luck should not help the
+		   other. */
 		.payload = seed_part(spool_id >> 32 | spool_id << 32, ~sequence, 'p'),
 	};
 }
@@ -34,7 +35,7 @@ static uint32_t segment_header_crc(const uint8_t *b)
 	return crc32c(crc, bytes_of(b + 16, SEGMENT_HEADER_BYTES - 16));
 }
 
-void segment_header_write(const struct segment_header *h, uint8_t to[SEGMENT_HEADER_BYTES])
+void spool_segment_header_write(const struct segment_header *h, uint8_t to[SEGMENT_HEADER_BYTES])
 {
 	memcpy(to, segment_magic, sizeof segment_magic);
 	store_le32(to + 8, SEGMENT_VERSION);
@@ -44,10 +45,11 @@ void segment_header_write(const struct segment_header *h, uint8_t to[SEGMENT_HEA
 	store_le64(to + 40, h->previous_sequence);
 	store_le64(to + 48, h->previous_clean_end);
 	store_le64(to + 56, h->previous_end);
+	store_le64(to + 64, h->oldest_sequence);
 	store_le32(to + 12, segment_header_crc(to));
 }
 
-bool segment_header_read(struct bytes b, struct segment_header *h)
+bool spool_segment_header_read(struct bytes b, struct segment_header *h)
 {
 	if (b.n < SEGMENT_HEADER_BYTES || memcmp(b.at, segment_magic, sizeof segment_magic) != 0 ||
 		load_le32(b.at + 8) != SEGMENT_VERSION ||
@@ -60,6 +62,7 @@ bool segment_header_read(struct bytes b, struct segment_header *h)
 		.previous_sequence = load_le64(b.at + 40),
 		.previous_clean_end = load_le64(b.at + 48),
 		.previous_end = load_le64(b.at + 56),
+		.oldest_sequence = load_le64(b.at + 64),
 	};
 	return true;
 }
@@ -72,8 +75,8 @@ static uint32_t record_header_crc(const uint8_t *b, struct record_seed seed, uin
 	return crc32c(crc, bytes_of(b + 8, RECORD_HEADER_BYTES - 8));
 }
 
-void record_write(const struct record_header *h, struct bytes payload, struct record_seed seed,
-	uint64_t place, uint8_t *to)
+void spool_record_write(const struct record_header *h, struct bytes payload,
+	struct record_seed seed, uint64_t place, uint8_t *to)
 {
 	memset(to, 0, RECORD_HEADER_BYTES);
 	store_le32(to, RECORD_MAGIC);
@@ -87,10 +90,10 @@ void record_write(const struct record_header *h, struct bytes payload, struct re
 	if (payload.n != 0)
 		memcpy(to + RECORD_HEADER_BYTES, payload.at, payload.n);
 	size_t end = RECORD_HEADER_BYTES + payload.n;
-	memset(to + end, 0, record_bytes((uint32_t)payload.n) - end);
+	memset(to + end, 0, spool_record_bytes((uint32_t)payload.n) - end);
 }
 
-bool record_header_read(
+bool spool_record_header_read(
 	const uint8_t *b, struct record_seed seed, uint64_t place, struct record_header *h)
 {
 	if (load_le32(b) != RECORD_MAGIC || load_le32(b + 4) != record_header_crc(b, seed, place))
@@ -106,19 +109,19 @@ bool record_header_read(
 	return h->length <= RECORD_PAYLOAD_BYTES_MAX;
 }
 
-bool record_payload_is_good(
+bool spool_record_payload_is_good(
 	const struct record_header *h, struct bytes payload, struct record_seed seed)
 {
 	return payload.n == h->length && crc32c(seed.payload, payload) == h->payload_crc;
 }
 
-const char *segment_name(uint64_t sequence, char name[SEGMENT_NAME_MAX])
+const char *spool_segment_name(uint64_t sequence, char name[SEGMENT_NAME_MAX])
 {
 	snprintf(name, SEGMENT_NAME_MAX, "%016llx.seg", (unsigned long long)sequence);
 	return name;
 }
 
-bool segment_name_parse(const char *name, uint64_t *sequence)
+bool spool_segment_name_parse(const char *name, uint64_t *sequence)
 {
 	uint64_t value = 0;
 	if (strlen(name) != SEGMENT_NAME_MAX - 1 || strcmp(name + 16, ".seg") != 0)

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-/* smtp/spool/recover.c: reads all segments, oldest first, and finds the mails that are committed and not done.
+/* smtp/spool/recover.c: reads all segments, oldest first, and finds the mails that are committed
+ * and not done.
  *
- * One pass with one window of memory: every record's checksum is verified as it comes, and every mail's as its
- * data comes, since the data of one copy is in order. What follows a record that cannot be read is found
- * again by looking for the next header. */
+ * One pass with one window of memory: every record's checksum is verified as it comes, and every
+ * mail's as its data comes, since the data of one copy is in order. What follows a record that
+ * cannot be read is found again by looking for the next header. */
 #include "smtp/spool/le.h"
 #include "smtp/spool/spool_private.h"
 
@@ -11,8 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
-
-#define BLOCK_BYTES 4096 /* what is given up where the disk cannot read */
 
 /* ---- which segments there are ---- */
 
@@ -26,7 +25,7 @@ static void add_name(void *user, const char *name)
 {
 	struct name_list *list = user;
 	uint64_t sequence;
-	if (!segment_name_parse(name, &sequence))
+	if (!spool_segment_name_parse(name, &sequence))
 		return;
 	if (list->count == list->capacity) {
 		size_t capacity = list->capacity == 0 ? 64 : list->capacity * 2;
@@ -56,7 +55,7 @@ static int add_segments(struct spool *s)
 	if (err >= 0 && list.count != 0)
 		qsort(list.sequences, list.count, sizeof *list.sequences, compare_u64);
 	for (size_t i = 0; err >= 0 && i < list.count; i++)
-		if (segment_add(s, list.sequences[i]) == NULL)
+		if (spool_segment_add(s, list.sequences[i]) == NULL)
 			err = -ENOMEM;
 	if (list.count != 0)
 		s->next_sequence = list.sequences[list.count - 1] + 1;
@@ -74,51 +73,88 @@ static void seal(struct spool *s, const struct segment_header *h)
 			continue;
 		if (h->previous_end < x->end)
 			x->end = h->previous_end;
-		if (h->previous_clean_end < x->clean_end)
-			x->clean_end = h->previous_clean_end;
+		x->clean_end = h->previous_clean_end < x->end ? h->previous_clean_end : x->end;
 	}
 }
 
-/* Looks at one segment: how long it is, and its header. What was read but not synced by the process before
- * could still go: so it is synced here, before anything of it is relied upon. */
-static int look_at(struct spool *s, struct segment *segment)
+/* Looks at one segment: how long it is, and its header. */
+static int look_at(struct spool *s, struct segment *segment, uint64_t *oldest)
 {
 	uint8_t b[SEGMENT_HEADER_BYTES];
 	struct segment_header header;
-	int handle = segment_handle(s, segment);
+	int handle = spool_segment_handle(s, segment);
 	if (handle < 0)
 		return handle;
-	int err = s->disk->sync(s->disk, handle);
-	int64_t size = err < 0 ? err : s->disk->size(s->disk, handle);
+	int64_t size = s->disk->size(s->disk, handle);
 	if (size < 0)
 		return (int)size;
 	segment->file_bytes = segment->end = (uint64_t)size;
-	segment->clean_end = segment->newer == NULL ? 0 : segment->end;
+	segment->clean_end = 0; /* until a later header tells better */
 	s->stats.bytes += segment->file_bytes;
 	int64_t n = s->disk->read(s->disk, handle, 0, b, sizeof b);
-	if (n < 0 || !segment_header_read(bytes_of(b, (size_t)n), &header) ||
+	if (n < 0)
+		return (int)n;
+	if (!spool_segment_header_read(bytes_of(b, (size_t)n), &header) ||
 		header.sequence != segment->sequence)
-		return 0; /* its records can be read all the same, see below */
+		return 0; /* if it has records they can be read all the same, see below */
+	segment->has_header = true;
 	s->spool_id = header.spool_id;
-	segment->seed = record_seed_of(header.spool_id, header.sequence);
+	segment->seed = spool_record_seed_of(header.spool_id, header.sequence);
 	if (header.highest_id > s->highest_id)
 		s->highest_id = header.highest_id;
+	if (header.oldest_sequence > *oldest)
+		*oldest = header.oldest_sequence;
 	seal(s, &header);
 	return 0;
 }
 
+/* Takes out of the list, and off the disk if it can, what `is_over` says. */
+static void drop_segments(
+	struct spool *s, bool (*is_over)(const struct segment *, uint64_t), uint64_t arg)
+{
+	struct segment **link = &s->oldest, *last = NULL;
+	while (*link != NULL) {
+		struct segment *x = *link;
+		char name[SEGMENT_NAME_MAX];
+		if (!is_over(x, arg)) {
+			last = x;
+			link = &x->newer;
+			continue;
+		}
+		*link = x->newer;
+		s->disk->remove(s->disk, spool_segment_name(x->sequence, name));
+		spool_segment_free(s, x);
+	}
+	s->newest = last;
+}
+
+/* Removed once already. */
+static bool is_older(const struct segment *x, uint64_t oldest)
+{
+	return x->sequence < oldest;
+}
+
+/* A file that was being made into a segment when the crash came: nothing was ever in it. What
+ * counts as the newest, whose end the next header tells, is the one before. */
+static bool is_unborn(const struct segment *x, uint64_t unused)
+{
+	return !x->has_header && x->end <= SEGMENT_HEADER_BYTES;
+}
+
 static int look_at_all(struct spool *s)
 {
+	uint64_t oldest = 0;
 	for (struct segment *x = s->oldest; x != NULL; x = x->newer) {
-		int err = look_at(s, x);
+		int err = look_at(s, x, &oldest);
 		if (err != 0)
 			return err;
 	}
+	drop_segments(s, is_older, oldest);
 	if (s->spool_id == 0 && getrandom(&s->spool_id, sizeof s->spool_id, 0) < 0)
 		return -errno;
 	for (struct segment *x = s->oldest; x != NULL; x = x->newer)
 		if (x->seed.header == 0 && x->seed.payload == 0)
-			x->seed = record_seed_of(s->spool_id, x->sequence);
+			x->seed = spool_record_seed_of(s->spool_id, x->sequence);
 	return 0;
 }
 
@@ -130,22 +166,8 @@ struct window {
 	uint8_t *b;
 	uint64_t at; /* in the file, of b[0] */
 	size_t n;
-	bool is_unreadable; /* somewhere */
+	int error; /* of a read: then `b` is zeros, and the scan is in vain */
 };
-
-/* Reads block by block what could not be read at once; what cannot be read stays zero. */
-static void fill_by_blocks(struct window *w, int handle)
-{
-	struct disk *d = w->spool->disk;
-	memset(w->b, 0, w->n);
-	for (size_t at = 0; at < w->n; at += BLOCK_BYTES) {
-		size_t n = w->n - at < BLOCK_BYTES ? w->n - at : BLOCK_BYTES;
-		if (d->read(d, handle, w->at + at, w->b + at, n) < 0) {
-			w->is_unreadable = true;
-			w->spool->stats.damaged_bytes += n;
-		}
-	}
-}
 
 static void window_fill(struct window *w, uint64_t at)
 {
@@ -155,9 +177,9 @@ static void window_fill(struct window *w, uint64_t at)
 	w->n = left < SPOOL_BUFFER_BYTES ? (size_t)left : SPOOL_BUFFER_BYTES;
 	int64_t n = s->disk->read(s->disk, w->segment->handle, at, w->b, w->n);
 	if (n < 0)
-		fill_by_blocks(w, w->segment->handle);
-	else if ((size_t)n < w->n)
-		memset(w->b + n, 0, w->n - (size_t)n);
+		w->error = (int)n;
+	size_t got = n < 0 ? 0 : (size_t)n;
+	memset(w->b + got, 0, w->n - got);
 }
 
 /* `n` bytes at `at`, which end before the segment's end; valid until the next call. */
@@ -170,16 +192,16 @@ static const uint8_t *window_get(struct window *w, uint64_t at, size_t n)
 
 /* ---- what the records say ---- */
 
-static int take_data(struct spool *s, const struct record_header *h, struct place place,
-	struct bytes data)
+static int take_data(
+	struct spool *s, const struct record_header *h, struct place place, struct bytes data)
 {
-	struct entry *e = index_find(s, h->mail_id);
+	struct entry *e = spool_index_find(s, h->mail_id);
 	if (e == NULL && h->offset == 0)
-		e = index_add(s, h->mail_id);
+		e = spool_index_add(s, h->mail_id);
 	if (e == NULL)
 		return h->offset == 0 ? -ENOMEM : 0;
 	if (h->offset == 0) {
-		move_destroy(e->incoming);
+		spool_move_destroy(e->incoming);
 		e->incoming = calloc(1, sizeof *e->incoming);
 		if (e->incoming == NULL)
 			return -ENOMEM;
@@ -188,11 +210,11 @@ static int take_data(struct spool *s, const struct record_header *h, struct plac
 	if (e->incoming == NULL)
 		return 0;
 	if (e->incoming->copy.size != h->offset) { /* something is missing */
-		move_destroy(e->incoming);
+		spool_move_destroy(e->incoming);
 		e->incoming = NULL;
 		return 0;
 	}
-	return data.n == 0 || copy_add(&e->incoming->copy, place, data) ? 0 : -ENOMEM;
+	return data.n == 0 || spool_copy_add(&e->incoming->copy, place, data) ? 0 : -ENOMEM;
 }
 
 /* Is what came before this commit all that it commits? An empty mail has nothing before it. */
@@ -203,66 +225,73 @@ static bool is_whole(const struct entry *e, const struct record_header *h, uint3
 	return c->size == h->offset && c->crc == crc && h->extra <= h->offset;
 }
 
-static int take_commit(struct spool *s, const struct record_header *h, struct place place,
-	struct bytes payload)
+static int take_commit(
+	struct spool *s, const struct record_header *h, struct place place, struct bytes payload)
 {
-	struct entry *e = index_find(s, h->mail_id);
+	struct entry *e = spool_index_find(s, h->mail_id);
 	if (e == NULL)
-		e = index_add(s, h->mail_id);
+		e = spool_index_add(s, h->mail_id);
 	if (e == NULL)
 		return -ENOMEM;
 	if (payload.n == 4 && is_whole(e, h, load_le32(payload.at))) {
 		if (e->phase == ENTRY_COMMITTED) /* moved, by compact.c */
-			index_make_newest(s, e);
+			spool_index_make_newest(s, e);
 		e->phase = ENTRY_COMMITTED;
 		e->envelope_size = h->extra;
-		entry_pin(e, e->incoming == NULL ? place.segment : e->incoming->first);
-		copy_fini(&e->copy);
+		spool_entry_pin(e, e->incoming == NULL ? place.segment : e->incoming->first);
+		spool_copy_fini(&e->copy);
 		if (e->incoming != NULL)
-			copy_take(&e->copy, &e->incoming->copy);
+			spool_copy_take(&e->copy, &e->incoming->copy);
 	} else if (e->phase != ENTRY_COMMITTED) {
 		e->phase = ENTRY_LOST;
 		e->is_damaged = place.at < place.segment->clean_end;
 	}
-	move_destroy(e->incoming);
+	spool_move_destroy(e->incoming);
 	e->incoming = NULL;
 	return 0;
 }
 
-static int take_record(struct spool *s, const struct record_header *h, struct place place,
-	struct bytes payload)
+/* The last one counts, also if its mail comes only later: moved, with the segment it was in before
+ * gone. */
+static int take_state(struct spool *s, const struct record_header *h, struct place place)
+{
+	struct entry *e = spool_index_find(s, h->mail_id);
+	if (e == NULL)
+		e = spool_index_add(s, h->mail_id);
+	if (e == NULL)
+		return -ENOMEM;
+	e->state = place;
+	return 0;
+}
+
+static int take_record(
+	struct spool *s, const struct record_header *h, struct place place, struct bytes payload)
 {
 	struct entry *e;
 	if (h->mail_id > s->highest_id)
 		s->highest_id = h->mail_id;
 	switch (h->kind) {
-	case RECORD_DATA:
-		return take_data(s, h, place, payload);
-	case RECORD_COMMIT:
-		return take_commit(s, h, place, payload);
+	case RECORD_DATA: return take_data(s, h, place, payload);
+	case RECORD_COMMIT: return take_commit(s, h, place, payload);
 	case RECORD_ABORT:
-		e = index_find(s, h->mail_id);
+		e = spool_index_find(s, h->mail_id);
 		if (e != NULL && e->phase == ENTRY_STREAMING)
-			index_remove(s, e);
+			spool_index_remove(s, e);
 		return 0;
-	case RECORD_STATE:
-		e = index_find(s, h->mail_id);
-		if (e != NULL && e->phase == ENTRY_COMMITTED)
-			e->state = place;
-		return 0;
+	case RECORD_STATE: return take_state(s, h, place);
 	case RECORD_DONE:
-		e = index_find(s, h->mail_id);
+		e = spool_index_find(s, h->mail_id);
 		if (e != NULL)
-			index_remove(s, e);
+			spool_index_remove(s, e);
 		return 0;
-	default:
-		return 0; /* of a later version */
+	default: return 0; /* of a later version */
 	}
 }
 
 /* ---- the scan ---- */
 
-/* What could not be read from `from` to `to` is damage where all was synced, else the crash's tear. */
+/* What could not be read from `from` to `to` is damage where all was synced, else the crash's tear.
+ */
 static void count_hole(struct spool *s, const struct segment *segment, uint64_t from, uint64_t to)
 {
 	uint64_t clean = to < segment->clean_end ? to : segment->clean_end;
@@ -271,19 +300,20 @@ static void count_hole(struct spool *s, const struct segment *segment, uint64_t 
 	s->stats.torn_bytes += to - from - damaged;
 }
 
-/* One step of the scan at `at`: returns the bytes to go on by; `*is_good`: that was a whole record. */
+/* One step of the scan at `at`: returns the bytes to go on by; `*is_good`: that was a whole record.
+ */
 static int64_t scan_record(struct window *w, uint64_t at, bool *is_good)
 {
 	struct record_seed seed = w->segment->seed;
 	struct record_header h;
 	*is_good = false;
-	if (!record_header_read(window_get(w, at, RECORD_HEADER_BYTES), seed, at, &h) ||
-		record_bytes(h.length) > w->segment->end - at)
+	if (!spool_record_header_read(window_get(w, at, RECORD_HEADER_BYTES), seed, at, &h) ||
+		spool_record_bytes(h.length) > w->segment->end - at)
 		return 8;
-	uint64_t n = record_bytes(h.length);
+	uint64_t n = spool_record_bytes(h.length);
 	const uint8_t *b = window_get(w, at, n);
 	struct bytes payload = bytes_of(b + RECORD_HEADER_BYTES, h.length);
-	if (record_payload_is_good(&h, payload, seed)) {
+	if (spool_record_payload_is_good(&h, payload, seed)) {
 		struct place place = {w->segment, at, h.length};
 		int err = take_record(w->spool, &h, place, payload);
 		if (err != 0)
@@ -293,18 +323,44 @@ static int64_t scan_record(struct window *w, uint64_t at, bool *is_good)
 	return (int64_t)n;
 }
 
+/* Makes durable what was read from a segment that nothing vouches for: it may have been written by
+ * a process that was killed before its sync, or whose sync failed; then the kernel still shows it
+ * and believes it clean. So all of it is written again, as it is, to be sure that the sync takes it
+ * along. */
+static int make_durable(struct spool *s, struct segment *segment)
+{
+	struct disk *d = s->disk;
+	uint64_t end = segment->end < segment->file_bytes ? segment->end : segment->file_bytes;
+	int64_t n;
+	for (uint64_t at = 0; at < end; at += (uint64_t)n) {
+		size_t most =
+			end - at < SPOOL_BUFFER_BYTES ? (size_t)(end - at) : SPOOL_BUFFER_BYTES;
+		n = d->read(d, segment->handle, at, s->buffer, most);
+		if (n <= 0)
+			return n < 0 ? (int)n : -EIO;
+		struct bytes part = bytes_of(s->buffer, (size_t)n);
+		int64_t err = d->write(d, segment->handle, at, &part, 1);
+		if (err < 0 && err != -ENOSPC) /* which some file systems say even here */
+			return (int)err;
+	}
+	int err = d->sync(d, segment->handle);
+	return err < 0 ? err : 0;
+}
+
 static int scan_segment(struct spool *s, struct segment *segment)
 {
 	struct window w = {.spool = s, .segment = segment, .b = s->buffer};
 	uint64_t at = SEGMENT_HEADER_BYTES, good_end = at, first_hole = UINT64_MAX;
-	int handle = segment_handle(s, segment);
+	int handle = spool_segment_handle(s, segment);
 	if (handle < 0)
 		return handle;
 	while (at + RECORD_HEADER_BYTES <= segment->end) {
 		bool is_good;
 		int64_t n = scan_record(&w, at, &is_good);
-		if (n < 0)
-			return (int)n;
+		/* What the disk cannot read now it may read later, or from a copy: nothing is
+		 * decided here, above all not that mails are lost and their segments free. */
+		if (w.error != 0 || n < 0)
+			return w.error != 0 ? w.error : (int)n;
 		if (is_good && good_end != at) {
 			count_hole(s, segment, good_end, at);
 			first_hole = first_hole < good_end ? first_hole : good_end;
@@ -315,12 +371,21 @@ static int scan_segment(struct spool *s, struct segment *segment)
 	}
 	if (segment->end > good_end)
 		count_hole(s, segment, good_end, segment->end);
-	if (segment->newer == NULL) {
+	if (segment->clean_end == 0) {
 		segment->clean_end = first_hole < good_end ? first_hole : good_end;
-		/* Where the disk could not read there may be more. */
-		segment->end = w.is_unreadable ? segment->end : good_end;
+		segment->end = good_end;
+		return make_durable(s, segment);
 	}
 	return 0;
+}
+
+/* A mail begins where the first record is that it needs. That is its state, where a crash tore the
+ * batch that moved it between the new commit and the new state. */
+static void pin_state(struct entry *e)
+{
+	const struct segment *state = e->state.segment;
+	if (state != NULL && state->sequence < e->first->sequence)
+		spool_entry_pin(e, e->state.segment);
 }
 
 /* What is not a committed mail goes; what was one and is not whole is counted. */
@@ -328,20 +393,21 @@ static void keep_committed(struct spool *s)
 {
 	for (struct entry *e = s->oldest_entry, *newer; e != NULL; e = newer) {
 		newer = e->newer;
-		move_destroy(e->incoming);
+		spool_move_destroy(e->incoming);
 		e->incoming = NULL;
 		if (e->phase == ENTRY_COMMITTED) {
-			s->live_bytes += entry_log_bytes(e);
+			pin_state(e);
+			s->live_bytes += spool_entry_log_bytes(e);
 			s->stats.mails_live++;
 			continue;
 		}
 		if (e->phase == ENTRY_LOST && e->is_damaged)
 			s->stats.mails_damaged++;
-		index_remove(s, e);
+		spool_index_remove(s, e);
 	}
 }
 
-int recover(struct spool *s, char error[256])
+int spool_recover(struct spool *s, char error[256])
 {
 	s->next_sequence = 1;
 	/* The names we see must not go either. */
@@ -357,6 +423,7 @@ int recover(struct spool *s, char error[256])
 		return err;
 	}
 	keep_committed(s);
+	drop_segments(s, is_unborn, 0);
 	if (s->stats.damaged_bytes != 0 || s->stats.mails_damaged != 0)
 		snprintf(error, 256, "%llu bytes of the spool are damaged; mails lost by it: %llu",
 			(unsigned long long)s->stats.damaged_bytes,

@@ -29,19 +29,19 @@ static void handles_make_room(struct spool *s)
 	}
 }
 
-int segment_handle(struct spool *s, struct segment *segment)
+int spool_segment_handle(struct spool *s, struct segment *segment)
 {
 	char name[SEGMENT_NAME_MAX];
 	if (segment->handle >= 0)
 		return segment->handle;
 	handles_make_room(s);
-	segment->handle = s->disk->open(s->disk, segment_name(segment->sequence, name));
+	segment->handle = s->disk->open(s->disk, spool_segment_name(segment->sequence, name));
 	if (segment->handle >= 0)
 		s->open_count++;
 	return segment->handle;
 }
 
-struct segment *segment_add(struct spool *s, uint64_t sequence)
+struct segment *spool_segment_add(struct spool *s, uint64_t sequence)
 {
 	struct segment *segment = calloc(1, sizeof *segment);
 	if (segment == NULL)
@@ -60,16 +60,16 @@ static int segment_found(struct spool *s, int handle, const struct segment_heade
 	struct disk *d = s->disk;
 	uint8_t b[SEGMENT_HEADER_BYTES];
 	struct bytes part = bytes_of(b, sizeof b);
-	/* An eighth more than a segment is meant to hold: for the batch that goes past its end, and for
-	 * states and dones when the disk is full. */
+	/* An eighth more than a segment is meant to hold: for the batch that goes past its end, and
+	 * for states and dones when the disk is full. */
 	uint64_t room = s->segment_bytes + s->segment_bytes / 8;
 	int err = d->allocate == NULL ? 0 : d->allocate(d, handle, room);
 	if (err < 0 && err != -EOPNOTSUPP)
 		return err;
-	/* From here on a header may be on the disk that tells where the segment before ends, even if this
-	 * fails: so nothing may be added to that one any more. */
+	/* From here on a header may be on the disk that tells where the segment before ends, even
+	 * if this fails: so nothing may be added to that one any more. */
 	s->current = NULL;
-	segment_header_write(header, b);
+	spool_segment_header_write(header, b);
 	int64_t n = d->write(d, handle, 0, &part, 1);
 	if (n < 0)
 		return (int)n;
@@ -84,6 +84,7 @@ static struct segment_header segment_next_header(struct spool *s)
 		.sequence = s->next_sequence++,
 		.highest_id = s->highest_id,
 	};
+	header.oldest_sequence = s->oldest == NULL ? header.sequence : s->oldest->sequence;
 	if (s->newest != NULL) {
 		header.previous_sequence = s->newest->sequence;
 		header.previous_clean_end = s->newest->clean_end;
@@ -92,16 +93,16 @@ static struct segment_header segment_next_header(struct spool *s)
 	return header;
 }
 
-int segment_begin(struct spool *s)
+int spool_segment_begin(struct spool *s)
 {
 	char name[SEGMENT_NAME_MAX];
 	struct segment_header header = segment_next_header(s);
 	handles_make_room(s);
-	int handle = s->disk->create(s->disk, segment_name(header.sequence, name));
+	int handle = s->disk->create(s->disk, spool_segment_name(header.sequence, name));
 	if (handle < 0)
 		return handle;
 	int err = segment_found(s, handle, &header);
-	struct segment *segment = err < 0 ? NULL : segment_add(s, header.sequence);
+	struct segment *segment = err < 0 ? NULL : spool_segment_add(s, header.sequence);
 	if (segment == NULL) {
 		/* It holds no record and never will, so nothing depends on its going. */
 		s->disk->close(s->disk, handle);
@@ -110,31 +111,38 @@ int segment_begin(struct spool *s)
 	}
 	segment->handle = handle;
 	s->open_count++;
-	segment->seed = record_seed_of(header.spool_id, header.sequence);
+	segment->seed = spool_record_seed_of(header.spool_id, header.sequence);
 	segment->clean_end = segment->end = segment->file_bytes = SEGMENT_HEADER_BYTES;
 	s->stats.bytes += SEGMENT_HEADER_BYTES;
 	s->current = segment;
 	s->written = SEGMENT_HEADER_BYTES;
+	s->is_removal_doubtful = false; /* the header says what is gone */
 	return 0;
 }
 
-static void segment_forget_oldest(struct spool *s)
+void spool_segment_free(struct spool *s, struct segment *segment)
 {
-	struct segment *segment = s->oldest;
 	assert(segment->pins == 0 && segment != s->current);
 	handle_close(s, segment);
-	s->oldest = segment->newer;
-	if (s->oldest == NULL)
-		s->newest = NULL;
 	s->stats.segments--;
 	s->stats.bytes -= segment->file_bytes;
 	free(segment);
 }
 
-/* One after the other, each made durable before the next: done records in the second may be for mails in the
- * first. If a folder sync fails, nobody can tell whether the removal will last, not even a later sync that
- * succeeds; nothing more is removed until a restart has looked at what is there. */
-void segments_reclaim(struct spool *s)
+static void segment_forget_oldest(struct spool *s)
+{
+	struct segment *segment = s->oldest;
+	s->oldest = segment->newer;
+	if (s->oldest == NULL)
+		s->newest = NULL;
+	spool_segment_free(s, segment);
+}
+
+/* One after the other, each made durable before the next: done records in the second may be for
+ * mails in the first. If a removal or folder sync fails, nobody can tell whether the removal will
+ * last, not even a later sync that succeeds; nothing more is removed until the next segment's
+ * header has said which is the oldest. */
+void spool_segments_reclaim(struct spool *s)
 {
 	for (int i = 0; i < RECLAIM_MOST && !s->is_removal_doubtful; i++) {
 		struct segment *segment = s->oldest;
@@ -142,43 +150,47 @@ void segments_reclaim(struct spool *s)
 		if (segment == NULL || segment == s->newest || segment->pins != 0)
 			return;
 		handle_close(s, segment);
-		int err = s->disk->remove(s->disk, segment_name(segment->sequence, name));
+		int err = s->disk->remove(s->disk, spool_segment_name(segment->sequence, name));
+		/* -ENOENT: it went when we were told that it had not. */
+		s->is_removal_doubtful = err < 0;
 		if (err < 0 && err != -ENOENT)
 			return;
 		segment_forget_oldest(s);
 		s->stats.segments_freed++;
-		s->is_removal_doubtful = s->disk->sync_dir(s->disk) < 0;
+		if (err == 0)
+			s->is_removal_doubtful = s->disk->sync_dir(s->disk) < 0;
 	}
 }
 
-void segments_fini(struct spool *s)
+void spool_segments_fini(struct spool *s)
 {
 	s->current = NULL;
 	while (s->oldest != NULL)
 		segment_forget_oldest(s);
 }
 
-int segment_load(struct spool *s, const struct place *place)
+int spool_segment_load(struct spool *s, const struct place *place)
 {
 	struct segment *segment = place->segment;
 	struct record_header header;
 	size_t n = RECORD_HEADER_BYTES + place->length;
-	int handle = segment_handle(s, segment);
+	int handle = spool_segment_handle(s, segment);
 	if (handle < 0)
 		return handle;
 	int64_t got = s->disk->read(s->disk, handle, place->at, s->scratch, n);
 	if (got < 0)
 		return (int)got;
 	struct bytes payload = bytes_of(s->scratch + RECORD_HEADER_BYTES, place->length);
-	if ((size_t)got != n || !record_header_read(s->scratch, segment->seed, place->at, &header) ||
-		!record_payload_is_good(&header, payload, segment->seed))
+	if ((size_t)got != n ||
+		!spool_record_header_read(s->scratch, segment->seed, place->at, &header) ||
+		!spool_record_payload_is_good(&header, payload, segment->seed))
 		return -EBADMSG;
 	return 0;
 }
 
-int segment_read_payload(struct spool *s, const struct place *place, uint8_t *to)
+int spool_segment_read_payload(struct spool *s, const struct place *place, uint8_t *to)
 {
-	int err = segment_load(s, place);
+	int err = spool_segment_load(s, place);
 	if (err == 0 && place->length != 0)
 		memcpy(to, s->scratch + RECORD_HEADER_BYTES, place->length);
 	return err;

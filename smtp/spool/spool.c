@@ -21,10 +21,10 @@ static int report(struct spool *s, const struct entry *e, spool_found_fn *found,
 	uint8_t *b = malloc((size_t)e->envelope_size + e->state.length + 1);
 	if (b == NULL)
 		return -ENOMEM;
-	int64_t n = copy_read(s, &e->copy, 0, b, e->envelope_size);
+	int64_t n = spool_copy_read(s, &e->copy, 0, b, e->envelope_size);
 	int err = n < 0 ? (int)n : 0;
 	if (err == 0 && e->state.segment != NULL)
-		err = segment_read_payload(s, &e->state, b + e->envelope_size);
+		err = spool_segment_read_payload(s, &e->state, b + e->envelope_size);
 	if (err == 0) {
 		struct spool_found f = {
 			.id = e->id,
@@ -63,10 +63,10 @@ int spool_open(struct spool **spool, const struct spool_config *config, spool_fo
 		return -ENOMEM;
 	s->disk = config->disk;
 	s->segment_bytes = config->segment_bytes < SEGMENT_BYTES_MIN ? SEGMENT_BYTES_MIN
-								   : config->segment_bytes;
+								     : config->segment_bytes;
 	s->batch = 1;
 	s->disk_bytes_max = config->disk_bytes_max;
-	int err = spool_take_memory(s) ? recover(s, error) : -ENOMEM;
+	int err = spool_take_memory(s) ? spool_recover(s, error) : -ENOMEM;
 	if (err == 0)
 		err = report_all(s, found, user, error);
 	if (err != 0) {
@@ -75,10 +75,11 @@ int spool_open(struct spool **spool, const struct spool_config *config, spool_fo
 		spool_close(s);
 		return err;
 	}
-	/* A full disk must not keep what was recovered from being delivered: then this is tried again with
-	 * the first record. */
-	segment_begin(s);
-	segments_reclaim(s);
+	/* A full disk must not keep what was recovered from being delivered: then this is tried
+	 * again with the first record. Until then nothing is removed. */
+	s->is_removal_doubtful = true;
+	spool_segment_begin(s);
+	spool_segments_reclaim(s);
 	*spool = s;
 	return 0;
 }
@@ -87,10 +88,10 @@ void spool_close(struct spool *s)
 {
 	if (s == NULL)
 		return;
-	compact_cancel(s);
-	batch_fini(s);
-	index_fini(s);
-	segments_fini(s);
+	spool_compact_cancel(s);
+	spool_batch_fini(s);
+	spool_index_fini(s);
+	spool_segments_fini(s);
 	free(s->scratch);
 	free(s->piece);
 	free(s);
@@ -105,39 +106,38 @@ static int append_record(struct spool *s, struct entry *e, struct bytes data)
 {
 	struct record_header h = {.kind = RECORD_DATA, .mail_id = e->id, .offset = e->copy.size};
 	struct place place;
-	int err = batch_put(s, &h, data, &place);
+	int err = spool_batch_put(s, &h, data, &place);
 	if (err != 0)
 		return err;
 	e->batch = s->batch;
 	if (e->first == NULL)
-		entry_pin(e, place.segment);
-	return copy_add(&e->copy, place, data) ? 0 : -ENOMEM;
+		spool_entry_pin(e, place.segment);
+	return spool_copy_add(&e->copy, place, data) ? 0 : -ENOMEM;
 }
 
 /* A mail that failed is forgotten. It may be so already, if the whole batch has failed. */
 static int append_failed(struct spool *s, uint64_t id, int err)
 {
-	struct entry *e = index_find(s, id);
+	struct entry *e = spool_index_find(s, id);
 	if (e != NULL)
-		index_remove(s, e);
+		spool_index_remove(s, e);
 	return err;
 }
 
 int spool_append(struct spool *s, uint64_t id, uint64_t offset, struct bytes data)
 {
-	struct entry *e = index_find(s, id);
+	struct entry *e = spool_index_find(s, id);
 	if (e == NULL && offset != 0)
 		return -EIO; /* its beginning was lost */
 	if (e != NULL && e->phase != ENTRY_STREAMING)
 		return -EINVAL;
 	if (e == NULL)
-		e = index_add(s, id);
+		e = spool_index_add(s, id);
 	if (e == NULL)
 		return -ENOMEM;
 	if (offset != e->copy.size)
 		return append_failed(s, id, -EINVAL);
-	if (s->disk_bytes_max != 0 &&
-		s->stats.bytes + s->buffered + data.n > s->disk_bytes_max)
+	if (s->disk_bytes_max != 0 && s->stats.bytes + s->buffered + data.n > s->disk_bytes_max)
 		return append_failed(s, id, -ENOSPC);
 	while (data.n != 0) {
 		struct bytes part = bytes_first(data, SPOOL_DATA_BYTES_MAX);
@@ -152,28 +152,28 @@ int spool_append(struct spool *s, uint64_t id, uint64_t offset, struct bytes dat
 static int commit_entry(struct spool *s, struct entry *e, uint32_t envelope_size)
 {
 	struct op op = {.kind = OP_COMMIT, .entry = e};
-	if (!batch_reserve_op(s))
+	if (!spool_batch_reserve_op(s))
 		return -ENOMEM;
-	int err = batch_put_commit(s, e->id, &e->copy, envelope_size);
+	int err = spool_batch_put_commit(s, e->id, &e->copy, envelope_size);
 	if (err != 0)
 		return err;
-	batch_add_op(s, &op);
+	spool_batch_add_op(s, &op);
 	e->phase = ENTRY_COMMITTING;
 	e->envelope_size = envelope_size;
 	if (e->first == NULL)
-		entry_pin(e, s->current); /* an empty mail */
+		spool_entry_pin(e, s->current); /* an empty mail */
 	return 0;
 }
 
 int spool_commit(struct spool *s, const struct mail *mail)
 {
-	struct entry *e = index_find(s, mail->id);
+	struct entry *e = spool_index_find(s, mail->id);
 	if (e == NULL && mail->size != 0)
 		return -EIO; /* lost with a batch that failed */
 	if (e != NULL && e->phase != ENTRY_STREAMING)
 		return -EINVAL;
 	if (e == NULL)
-		e = index_add(s, mail->id);
+		e = spool_index_add(s, mail->id);
 	if (e == NULL)
 		return -ENOMEM;
 	if (e->copy.size != mail->size || e->copy.crc != mail->crc ||
@@ -185,43 +185,44 @@ int spool_commit(struct spool *s, const struct mail *mail)
 
 int spool_abort(struct spool *s, uint64_t id)
 {
-	struct entry *e = index_find(s, id);
+	struct entry *e = spool_index_find(s, id);
 	struct record_header h = {.kind = RECORD_ABORT, .mail_id = id};
 	struct place place;
 	if (e == NULL)
 		return 0;
 	if (e->phase != ENTRY_STREAMING)
 		return -EINVAL;
-	index_remove(s, e);
-	/* Only a hint, to let recovery forget sooner: without a commit the mail is not there anyway. */
-	batch_put(s, &h, BYTES_NONE, &place);
+	spool_index_remove(s, e);
+	/* Only a hint, to let recovery forget sooner: without a commit the mail is not there
+	 * anyway. */
+	spool_batch_put(s, &h, BYTES_NONE, &place);
 	return 0;
 }
 
 int spool_put_state(struct spool *s, uint64_t id, struct bytes state)
 {
-	struct entry *e = index_find(s, id);
+	struct entry *e = spool_index_find(s, id);
 	if (e == NULL || e->phase != ENTRY_COMMITTED)
 		return -ENOENT;
 	if (state.n > SPOOL_STATE_BYTES_MAX)
 		return -EMSGSIZE;
-	return batch_put_state(s, e, state);
+	return spool_batch_put_state(s, e, state);
 }
 
 int spool_done(struct spool *s, uint64_t id)
 {
-	struct entry *e = index_find(s, id);
+	struct entry *e = spool_index_find(s, id);
 	if (e == NULL || e->phase != ENTRY_COMMITTED)
 		return -ENOENT;
-	return batch_put_done(s, e);
+	return spool_batch_put_done(s, e);
 }
 
 int64_t spool_read(struct spool *s, uint64_t id, uint64_t offset, uint8_t *to, size_t n)
 {
-	const struct entry *e = index_find(s, id);
+	const struct entry *e = spool_index_find(s, id);
 	if (e == NULL || (e->phase != ENTRY_COMMITTED && e->phase != ENTRY_DONE))
 		return -ENOENT;
-	return copy_read(s, &e->copy, offset, to, n);
+	return spool_copy_read(s, &e->copy, offset, to, n);
 }
 
 /* The extent that holds `offset`, which is inside the mail. */
@@ -238,14 +239,15 @@ static const struct extent *extent_at(const struct copy *c, uint64_t offset)
 	return &c->extents[low];
 }
 
-int64_t copy_read(struct spool *s, const struct copy *c, uint64_t offset, uint8_t *to, size_t n)
+int64_t spool_copy_read(
+	struct spool *s, const struct copy *c, uint64_t offset, uint8_t *to, size_t n)
 {
 	size_t done = 0;
 	while (done < n && offset + done < c->size) {
 		const struct extent *x = extent_at(c, offset + done);
 		size_t skip = (size_t)(offset + done - x->offset);
 		size_t part = x->place.length - skip;
-		int err = segment_load(s, &x->place);
+		int err = spool_segment_load(s, &x->place);
 		if (err != 0)
 			return err;
 		if (part > n - done)

@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 /* smtp/spool/spool_private.h: the spool in memory; shared by the files of this folder.
  *
- * The log is a queue of segments: records go to the newest, and only the oldest is ever removed, when no
- * mail *begins* in it any more. Nothing is kept about tombstones, therefore: a done record is always younger
- * than all records of its mail, so the segments that hold these go first. So that one old mail does not hold
- * up the queue, mails in the oldest segment are moved (appended anew) once the log is more than twice the size
- * of what lives in it (compact.c); like this every byte is moved about once on average.
+ * The log is a queue of segments: records go to the newest, and only the oldest is ever removed,
+ * when no mail *begins* in it any more. Nothing is kept about tombstones, therefore: a done record
+ * is always younger than all records of its mail, so the segments that hold these go first. So that
+ * one old mail does not hold up the queue, mails in the oldest segment are moved (appended anew)
+ * once the log is more than twice the size of what lives in it (compact.c); like this every byte is
+ * moved about once on average.
  *
- * A segment is begun only when all of the one before is synced, or given up at its last good end. */
+ * A segment is begun only when all of the one before is synced, or given up at its last good end.
+ */
 #pragma once
 
 #include "smtp/spool/record.h"
 #include "smtp/spool/spool.h"
 
-#define SPOOL_BUFFER_BYTES (1024u * 1024) /* of a batch kept back: one write for most batches */
-#define SPOOL_DATA_BYTES_MAX (64u * 1024) /* of one DATA record */
-#define SPOOL_HANDLES_MAX  64		  /* segments open at a time */
+#define SPOOL_BUFFER_BYTES   (1024u * 1024) /* of a batch kept back: one write for most batches */
+#define SPOOL_DATA_BYTES_MAX (64u * 1024)   /* of one DATA record */
+#define SPOOL_HANDLES_MAX    64		    /* segments open at a time */
 static_assert(SPOOL_STATE_BYTES_MAX <= RECORD_PAYLOAD_BYTES_MAX, "a state is one record");
-static_assert(RECORD_HEADER_BYTES + RECORD_PAYLOAD_BYTES_MAX <= SPOOL_BUFFER_BYTES, "fits one window");
+static_assert(
+	RECORD_HEADER_BYTES + RECORD_PAYLOAD_BYTES_MAX <= SPOOL_BUFFER_BYTES, "fits one window");
 
 struct segment {
 	struct segment *newer;
@@ -28,6 +31,7 @@ struct segment {
 	uint64_t end;	     /* records are looked for up to here */
 	uint64_t file_bytes; /* on the disk, as far as known */
 	uint64_t pins;	     /* mails that begin here */
+	bool has_header;     /* recovery only: a good one */
 };
 
 /* A record in the log. */
@@ -104,10 +108,10 @@ struct spool {
 	struct segment *oldest, *newest; /* a list, never empty once something was written */
 	struct segment *current;	 /* takes records; NULL: a new one is needed */
 	unsigned open_count;
-	bool is_removal_doubtful; /* a folder sync failed: what was removed may come back */
+	bool is_removal_doubtful; /* what was removed may come back: no header says so yet */
 
-	/* The batch. Records are in the current segment from `current->end` on: up to `written` on the
-	 * disk, the rest in the buffer. */
+	/* The batch. Records are in the current segment from `current->end` on: up to `written` on
+	 * the disk, the rest in the buffer. */
 	uint64_t batch;
 	uint64_t written;
 	uint8_t *buffer;
@@ -131,60 +135,64 @@ struct spool {
 };
 
 /* ---- index.c: mails by id, and in order ---- */
-struct entry *index_find(const struct spool *s, uint64_t id);
+struct entry *spool_index_find(const struct spool *s, uint64_t id);
 /* A new entry, the newest; NULL: no memory. */
-struct entry *index_add(struct spool *s, uint64_t id);
+struct entry *spool_index_add(struct spool *s, uint64_t id);
 /* Frees the entry, unpins its segment, and cancels its move. */
-void index_remove(struct spool *s, struct entry *e);
-void index_make_newest(struct spool *s, struct entry *e);
-void index_fini(struct spool *s);
-void entry_pin(struct entry *e, struct segment *first);
+void spool_index_remove(struct spool *s, struct entry *e);
+void spool_index_make_newest(struct spool *s, struct entry *e);
+void spool_index_fini(struct spool *s);
+void spool_entry_pin(struct entry *e, struct segment *first);
 /* Bytes of the log that the entry's records take. */
-uint64_t entry_log_bytes(const struct entry *e);
+uint64_t spool_entry_log_bytes(const struct entry *e);
 
 /* false: no memory. */
-bool copy_add(struct copy *c, struct place place, struct bytes data);
-void copy_fini(struct copy *c);
+bool spool_copy_add(struct copy *c, struct place place, struct bytes data);
+void spool_copy_fini(struct copy *c);
 /* Makes `to` what `from` was, and `from` empty. */
-void copy_take(struct copy *to, struct copy *from);
+void spool_copy_take(struct copy *to, struct copy *from);
 
 /* ---- segment.c ---- */
-int segment_handle(struct spool *s, struct segment *segment);
-struct segment *segment_add(struct spool *s, uint64_t sequence);
-/* Begins a new segment, durably, and makes it the current one. 0, or -errno: then there is no current one,
- * or still the one before if that can take more. */
-int segment_begin(struct spool *s);
+int spool_segment_handle(struct spool *s, struct segment *segment);
+struct segment *spool_segment_add(struct spool *s, uint64_t sequence);
+/* Begins a new segment, durably, and makes it the current one. 0, or -errno: then there is no
+ * current one, or still the one before if that can take more. */
+int spool_segment_begin(struct spool *s);
 /* Removes oldest segments that nothing needs, a few at most. */
-void segments_reclaim(struct spool *s);
-void segments_fini(struct spool *s);
+void spool_segments_reclaim(struct spool *s);
+/* Closes and frees it; the caller has taken it out of the list. */
+void spool_segment_free(struct spool *s, struct segment *segment);
+void spool_segments_fini(struct spool *s);
 /* Reads the record into s->scratch and checks it; 0 or -errno. */
-int segment_load(struct spool *s, const struct place *place);
+int spool_segment_load(struct spool *s, const struct place *place);
 /* The same, and copies its payload. */
-int segment_read_payload(struct spool *s, const struct place *place, uint8_t *to);
+int spool_segment_read_payload(struct spool *s, const struct place *place, uint8_t *to);
 
 /* ---- batch.c ---- */
 /* Appends a record to the batch; `*place` says where. 0 or -errno. */
-int batch_put(struct spool *s, const struct record_header *h, struct bytes payload,
-	struct place *place);
+int spool_batch_put(
+	struct spool *s, const struct record_header *h, struct bytes payload, struct place *place);
 /* Makes room for one more op; false: no memory. Before a record whose op must not fail. */
-bool batch_reserve_op(struct spool *s);
+bool spool_batch_reserve_op(struct spool *s);
 /* Appends a COMMIT record. */
-int batch_put_commit(struct spool *s, uint64_t id, const struct copy *copy, uint32_t envelope_size);
-void batch_add_op(struct spool *s, const struct op *op);
-int batch_put_state(struct spool *s, struct entry *e, struct bytes state);
-int batch_put_done(struct spool *s, struct entry *e);
-uint64_t batch_unsynced_bytes(const struct spool *s);
-void batch_fini(struct spool *s);
+int spool_batch_put_commit(
+	struct spool *s, uint64_t id, const struct copy *copy, uint32_t envelope_size);
+void spool_batch_add_op(struct spool *s, const struct op *op);
+int spool_batch_put_state(struct spool *s, struct entry *e, struct bytes state);
+int spool_batch_put_done(struct spool *s, struct entry *e);
+uint64_t spool_batch_unsynced_bytes(const struct spool *s);
+void spool_batch_fini(struct spool *s);
 
 /* ---- compact.c ---- */
 /* Moves mails out of the oldest segment, if there is cause to; a bounded number of bytes. */
-void compact_step(struct spool *s);
-void compact_cancel(struct spool *s);
+void spool_compact_step(struct spool *s);
+void spool_compact_cancel(struct spool *s);
 /* The move's commit is durable: the new copy takes the old one's place. */
-void compact_finish(struct spool *s, const struct op *op);
-void move_destroy(struct move *move);
+void spool_compact_finish(struct spool *s, const struct op *op);
+void spool_move_destroy(struct move *move);
 
 /* ---- recover.c ---- */
-int recover(struct spool *s, char error[256]);
+int spool_recover(struct spool *s, char error[256]);
 
-int64_t copy_read(struct spool *s, const struct copy *c, uint64_t offset, uint8_t *to, size_t n);
+int64_t spool_copy_read(
+	struct spool *s, const struct copy *c, uint64_t offset, uint8_t *to, size_t n);

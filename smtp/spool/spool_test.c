@@ -147,7 +147,8 @@ static void synced_mails_are_found_whole_after_a_crash(void **state)
 			const struct found *f = world_find(w, i + 1);
 			assert_int_equal(f->size, sizes[i]);
 			assert_int_equal(f->envelope_size, sizes[i] < 40 ? sizes[i] : 40);
-			assert_memory_equal(f->envelope, content_of(i + 1, 40).at, f->envelope_size);
+			assert_memory_equal(
+				f->envelope, content_of(i + 1, 40).at, f->envelope_size);
 			assert_reads(w, i + 1, sizes[i]);
 		}
 		assert_int_equal(spool_highest_id(w->spool), w->found_count);
@@ -173,8 +174,10 @@ static void interleaved_mails_come_apart_again(void **state)
 	struct world *w = world_make(1 << 20);
 	for (size_t at = 0; at < 5000; at += 500)
 		for (uint64_t id = 1; id <= 4; id++)
-			assert_int_equal(spool_append(w->spool, id, at,
-				bytes_first(bytes_skip(content_of(id, 5000), at), 500)), 0);
+			assert_int_equal(
+				spool_append(w->spool, id, at,
+					bytes_first(bytes_skip(content_of(id, 5000), at), 500)),
+				0);
 	for (uint64_t id = 1; id <= 4; id++) {
 		struct mail mail = {.id = id, .size = 5000, .crc = crc32c(0, content_of(id, 5000))};
 		if (id == 3)
@@ -367,7 +370,8 @@ static void full_disk_refuses_mails_and_recovers_when_there_is_room(void **state
 	world_end(w);
 }
 
-/* What a failed batch held: the commit is reported failed and gone for good; state and done are kept. */
+/* What a failed batch held: the commit is reported failed and gone for good; state and done are
+ * kept. */
 static void failed_batch_drops_commits_and_keeps_states_and_dones(int call)
 {
 	struct world *w = world_make(1 << 20);
@@ -437,16 +441,17 @@ static uint8_t *byte_at(struct world *w, uint64_t sequence, size_t at)
 {
 	char name[SEGMENT_NAME_MAX];
 	size_t n;
-	uint8_t *b = disk_sim_bytes(w->disk, segment_name(sequence, name), &n);
+	uint8_t *b = disk_sim_bytes(w->disk, spool_segment_name(sequence, name), &n);
 	assert_non_null(b);
 	assert_true(at < n);
 	return b + at;
 }
 
-/* One byte wrong in one of five mails, at every kind of place: four are found, and the damage is told. */
+/* One byte wrong in one of five mails, at every kind of place: four are found, and the damage is
+ * told. */
 static void damage_costs_only_what_it_covers(void **state)
 {
-	uint64_t bytes = record_bytes(1000) + record_bytes(4); /* of one mail */
+	uint64_t bytes = spool_record_bytes(1000) + spool_record_bytes(4); /* of one mail */
 	for (uint64_t at = 0; at < bytes; at += at < 48 || at > bytes - 56 ? 1 : 37) {
 		bool is_padding = at >= bytes - 4;
 		struct world *w = world_make(1 << 20);
@@ -508,11 +513,11 @@ static void unknown_kinds_are_skipped(void **state)
 	assert_int_equal(submit(w, 2, 1000), 0);
 	assert_int_equal(spool_sync(w->spool), 0);
 	spool_close(w->spool);
-	uint8_t *b = disk_sim_bytes(w->disk, segment_name(1, name), &n);
+	uint8_t *b = disk_sim_bytes(w->disk, spool_segment_name(1, name), &n);
 	struct segment_header header;
-	assert_true(segment_header_read(bytes_of(b, n), &header));
+	assert_true(spool_segment_header_read(bytes_of(b, n), &header));
 	struct record_header h = {.kind = 77, .mail_id = 3};
-	record_write(&h, content_of(9, 1000), record_seed_of(header.spool_id, 1),
+	spool_record_write(&h, content_of(9, 1000), spool_record_seed_of(header.spool_id, 1),
 		SEGMENT_HEADER_BYTES, b + SEGMENT_HEADER_BYTES);
 	world_open(w);
 	assert_int_equal(w->found_count, 1);
