@@ -698,6 +698,14 @@ static void a_ticket_does_not_resume_under_another_profile(void **state)
 	}
 }
 
+static void show_certificate(SSL_CTX *ctx, enum which which)
+{
+	STACK_OF(X509) *rest = sk_X509_new_null();
+	sk_X509_push(rest, middle.cert);
+	assert_int_equal(SSL_CTX_use_cert_and_key(ctx, leaf[which].cert, leaf[which].key, rest, 1), 1);
+	sk_X509_free(rest);
+}
+
 static void a_resumed_client_is_still_known_by_its_certificate(void **state)
 {
 	static const enum which which[] = {RIGHT};
@@ -706,10 +714,7 @@ static void a_resumed_client_is_still_known_by_its_certificate(void **state)
 		struct tls_server_set *servers = servers_of(which, 1, &s);
 		SSL_CTX *ctx = ticket_client(protocol);
 		struct tls_verdict verdict;
-		STACK_OF(X509) *rest = sk_X509_new_null();
-		sk_X509_push(rest, middle.cert);
-		SSL_CTX_use_cert_and_key(ctx, leaf[CLIENT].cert, leaf[CLIENT].key, rest, 1);
-		sk_X509_free(rest);
+		show_certificate(ctx, CLIENT);
 		assert_false(connects_resumed(servers, ctx, &verdict));
 		assert_string_equal(tls_verify_name(verdict.verify), "OK");
 		assert_true(connects_resumed(servers, ctx, &verdict));
@@ -720,6 +725,49 @@ static void a_resumed_client_is_still_known_by_its_certificate(void **state)
 		SSL_SESSION_free(kept_session);
 		kept_session = NULL;
 	}
+}
+
+static void a_resumed_client_that_was_not_trusted_is_not_trusted_now(void **state)
+{
+	static const enum which which[] = {RIGHT};
+	const struct tls_profile ask = {"ask", .level = TLS_LEVEL_MAY, .client_cert = TLS_CLIENT_CERT_ASK};
+	struct tls_server_set *servers = servers_of(which, 1, &ask);
+	SSL_CTX *ctx = ticket_client(TLS1_3_VERSION);
+	struct tls_verdict verdict;
+	show_certificate(ctx, EXPIRED);
+	assert_false(connects_resumed(servers, ctx, &verdict));
+	assert_string_equal(tls_verify_name(verdict.verify), "FAIL");
+	assert_true(connects_resumed(servers, ctx, &verdict));
+	assert_string_equal(tls_verify_name(verdict.verify), "FAIL");
+	assert_string_equal(verdict.verify_message, "certificate has expired");
+	tls_server_set_put(servers);
+	SSL_CTX_free(ctx);
+	SSL_SESSION_free(kept_session);
+	kept_session = NULL;
+}
+
+static void a_client_is_looked_at_anew_where_the_roots_changed(void **state)
+{
+	static const enum which which[] = {RIGHT};
+	const struct tls_profile ask = {"ask", .level = TLS_LEVEL_MAY, .client_cert = TLS_CLIENT_CERT_ASK};
+	struct tls_server_set *first = servers_of(which, 1, &ask);
+	struct bytes others = lab_certs_pem((const struct lab_cert *const[]){&foreign_ca}, 1);
+	struct tls_error error;
+	struct tls_server_set *second = tls_server_set_create(
+		lib, &(struct tls_server_set_config){&pair[RIGHT], 1, &ask, 1, others}, &error);
+	SSL_CTX *ctx = ticket_client(TLS1_3_VERSION);
+	struct tls_verdict verdict;
+	show_certificate(ctx, CLIENT);
+	assert_false(connects_resumed(first, ctx, &verdict));
+	assert_string_equal(tls_verify_name(verdict.verify), "OK");
+	assert_false(connects_resumed(second, ctx, &verdict));
+	assert_string_equal(tls_verify_name(verdict.verify), "FAIL");
+	tls_server_set_put(first);
+	tls_server_set_put(second);
+	SSL_CTX_free(ctx);
+	free((void *)others.at);
+	SSL_SESSION_free(kept_session);
+	kept_session = NULL;
 }
 
 /* ---- replacing ---- */
@@ -836,6 +884,8 @@ int main(void)
 		cmocka_unit_test(a_ticket_resumes_also_after_the_set_was_replaced),
 		cmocka_unit_test(a_ticket_does_not_resume_under_another_profile),
 		cmocka_unit_test(a_resumed_client_is_still_known_by_its_certificate),
+		cmocka_unit_test(a_resumed_client_that_was_not_trusted_is_not_trusted_now),
+		cmocka_unit_test(a_client_is_looked_at_anew_where_the_roots_changed),
 		cmocka_unit_test(a_replaced_set_leaves_live_sessions_alone),
 		cmocka_unit_test(an_unusable_set_is_refused_in_words),
 		cmocka_unit_test(the_systems_roots_trust_no_lab),
