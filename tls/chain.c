@@ -14,8 +14,10 @@ static void leaf_label(X509 *leaf, size_t index, char *to, size_t size)
 {
 	char name[64] = "";
 	if (leaf != NULL)
-		X509_NAME_get_text_by_NID(X509_get_subject_name(leaf), NID_commonName, name, sizeof name);
-	snprintf(to, size, "certificate %zu%s%s%s", index + 1, name[0] ? " (" : "", name, name[0] ? ")" : "");
+		X509_NAME_get_text_by_NID(
+			X509_get_subject_name(leaf), NID_commonName, name, sizeof name);
+	snprintf(to, size, "certificate %zu%s%s%s", index + 1, name[0] ? " (" : "", name,
+		name[0] ? ")" : "");
 }
 
 static X509 *read_certificate(BIO *from, OSSL_LIB_CTX *openssl)
@@ -81,8 +83,8 @@ SSL_CTX *tls_chain_judge_create(struct tls_lib *lib)
 	return judge;
 }
 
-bool tls_chain_load(struct tls_lib *lib, SSL_CTX *judge, const struct tls_key_pair *pair, size_t index,
-	struct tls_chain *chain, struct tls_error *error)
+bool tls_chain_load(struct tls_lib *lib, SSL_CTX *judge, const struct tls_key_pair *pair,
+	size_t index, struct tls_chain *chain, struct tls_error *error)
 {
 	*chain = (struct tls_chain){0};
 	const char *what = load(lib, judge, pair, chain);
@@ -241,8 +243,8 @@ static const struct tls_name *find(const struct tls_names *names, char *name)
 {
 	const struct tls_name key = {.name = name};
 	return names->count == 0
-		       ? NULL
-		       : bsearch(&key, names->at, names->count, sizeof *names->at, compare_names);
+		? NULL
+		: bsearch(&key, names->at, names->count, sizeof *names->at, compare_names);
 }
 
 const struct tls_name *tls_names_find(const struct tls_names *names, const char *sni)

@@ -9,50 +9,50 @@
 
 /* ---- what a grade means ---- */
 
-/* The suites we speak, best first; ECDSA before RSA, since its signature costs a fifth. All have forward
- * secrecy. OpenSSL's names, as its list settings want them. */
+/* The suites we speak, best first; ECDSA before RSA, since its signature costs a fifth. All have
+ * forward secrecy. OpenSSL's names, as its list settings want them. */
 static const struct tls_suite {
 	const char *name;
 	uint16_t protocol; /* TLS_1_3: a cipher suite of its own kind (RFC 8446 B.4) */
 	uint16_t bits;
 	bool is_aead;
 } suites[] = {
-	{"TLS_AES_256_GCM_SHA384",        TLS_1_3, 256, true },
-	{"TLS_AES_128_GCM_SHA256",        TLS_1_3, 128, true },
-	{"TLS_CHACHA20_POLY1305_SHA256",  TLS_1_3, 256, true },
+	{"TLS_AES_256_GCM_SHA384",	   TLS_1_3, 256, true },
+	{"TLS_AES_128_GCM_SHA256",	   TLS_1_3, 128, true },
+	{"TLS_CHACHA20_POLY1305_SHA256",	 TLS_1_3, 256, true },
 	{"ECDHE-ECDSA-AES256-GCM-SHA384", TLS_1_2, 256, true },
 	{"ECDHE-ECDSA-AES128-GCM-SHA256", TLS_1_2, 128, true },
 	{"ECDHE-ECDSA-CHACHA20-POLY1305", TLS_1_2, 256, true },
-	{"ECDHE-RSA-AES256-GCM-SHA384",   TLS_1_2, 256, true },
-	{"ECDHE-RSA-AES128-GCM-SHA256",   TLS_1_2, 128, true },
-	{"ECDHE-RSA-CHACHA20-POLY1305",   TLS_1_2, 256, true },
+	{"ECDHE-RSA-AES256-GCM-SHA384",	TLS_1_2, 256, true },
+	{"ECDHE-RSA-AES128-GCM-SHA256",	TLS_1_2, 128, true },
+	{"ECDHE-RSA-CHACHA20-POLY1305",	TLS_1_2, 256, true },
 	{"ECDHE-ECDSA-AES256-SHA384",     TLS_1_2, 256, false},
 	{"ECDHE-ECDSA-AES128-SHA256",     TLS_1_2, 128, false},
-	{"ECDHE-RSA-AES256-SHA384",       TLS_1_2, 256, false},
-	{"ECDHE-RSA-AES128-SHA256",       TLS_1_2, 128, false},
-	{"ECDHE-ECDSA-AES256-SHA",        TLS_1_0, 256, false},
-	{"ECDHE-ECDSA-AES128-SHA",        TLS_1_0, 128, false},
-	{"ECDHE-RSA-AES256-SHA",          TLS_1_0, 256, false},
-	{"ECDHE-RSA-AES128-SHA",          TLS_1_0, 128, false},
+	{"ECDHE-RSA-AES256-SHA384",	    TLS_1_2, 256, false},
+	{"ECDHE-RSA-AES128-SHA256",	    TLS_1_2, 128, false},
+	{"ECDHE-ECDSA-AES256-SHA",	   TLS_1_0, 256, false},
+	{"ECDHE-ECDSA-AES128-SHA",	   TLS_1_0, 128, false},
+	{"ECDHE-RSA-AES256-SHA",		 TLS_1_0, 256, false},
+	{"ECDHE-RSA-AES128-SHA",		 TLS_1_0, 128, false},
 };
 
-/* OpenSSL's security level (SSL_CTX_set_security_level(3)) by grade: 1 takes keys of a peer from 1024 bits
- * RSA, 2 from 2048 bits RSA and 224 bits EC. */
+/* OpenSSL's security level (SSL_CTX_set_security_level(3)) by grade: 1 takes keys of a peer from
+ * 1024 bits RSA, 2 from 2048 bits RSA and 224 bits EC. */
 static const int security_levels[] = {
 	[TLS_GRADE_MEDIUM] = 1,
 	[TLS_GRADE_HIGH] = 2,
 	[TLS_GRADE_MODERN] = 2,
 };
 
-/* Our order counts, on the server; ECDSA first makes a client that can do both get the ECDSA chain. */
-#define SIGNATURES                                                                                        \
-	"ecdsa_secp256r1_sha256:ecdsa_secp384r1_sha384:ecdsa_secp521r1_sha512:ed25519:"                   \
-	"rsa_pss_rsae_sha256:rsa_pss_rsae_sha384:rsa_pss_rsae_sha512:"                                    \
+/* Our order counts, on the server: a client that can do both gets the ECDSA chain. */
+#define SIGNATURES                                                                                 \
+	"ecdsa_secp256r1_sha256:ecdsa_secp384r1_sha384:ecdsa_secp521r1_sha512:ed25519:"            \
+	"rsa_pss_rsae_sha256:rsa_pss_rsae_sha384:rsa_pss_rsae_sha512:"                             \
 	"rsa_pkcs1_sha256:rsa_pkcs1_sha384:rsa_pkcs1_sha512"
 #define SIGNATURES_LEGACY SIGNATURES ":ECDSA+SHA1:RSA+SHA1"
 
-/* A client sends a key share for the starred ones, so that neither kind of server asks for another round;
- * the finite-field groups are left out (their cost falls on the server). */
+/* A client sends a key share for the starred ones, so that neither kind of server asks for another
+ * round; the finite-field groups are left out (their cost falls on the server). */
 #define GROUPS_SERVER "X25519MLKEM768:X25519:P-256:P-384"
 #define GROUPS_CLIENT "*X25519MLKEM768:*X25519:P-256:P-384"
 
@@ -111,13 +111,13 @@ void tls_lib_destroy(struct tls_lib *lib)
 bool tls_profile_asks_for_certificate(const struct tls_profile *profile, bool is_server)
 {
 	return !is_server || profile->client_cert != TLS_CLIENT_CERT_NONE ||
-	       profile->level >= TLS_LEVEL_VERIFY;
+		profile->level >= TLS_LEVEL_VERIFY;
 }
 
 bool tls_profile_enforces_trust(const struct tls_profile *profile, bool is_server)
 {
 	return profile->level >= TLS_LEVEL_VERIFY ||
-	       (is_server && profile->client_cert == TLS_CLIENT_CERT_REQUIRE);
+		(is_server && profile->client_cert == TLS_CLIENT_CERT_REQUIRE);
 }
 
 static uint16_t protocol_floor(const struct tls_profile *profile)
@@ -135,12 +135,12 @@ static bool set_protocols(SSL_CTX *ctx, const struct tls_profile *p, struct tls_
 	uint16_t lowest = protocol_floor(p), highest = p->protocol_highest;
 	if (lowest < TLS_1_0 || lowest > TLS_1_3 || highest > TLS_1_3 ||
 		(highest != 0 && highest < lowest)) {
-		tls_error_set(error, "profile %s: no TLS version from 0x%04x to 0x%04x", p->id, lowest,
-			highest);
+		tls_error_set(error, "profile %s: no TLS version from 0x%04x to 0x%04x", p->id,
+			lowest, highest);
 		return false;
 	}
 	return SSL_CTX_set_min_proto_version(ctx, lowest) == 1 &&
-	       SSL_CTX_set_max_proto_version(ctx, highest) == 1;
+		SSL_CTX_set_max_proto_version(ctx, highest) == 1;
 }
 
 static bool suite_fits(const struct tls_suite *suite, const struct tls_profile *p)
@@ -169,7 +169,8 @@ static bool set_ciphers(SSL_CTX *ctx, const struct tls_profile *p, struct tls_er
 		tls_error_set(error, "profile %s: no cipher has %u bits", p->id, p->bits_least);
 		return false;
 	}
-	return SSL_CTX_set_ciphersuites(ctx, tls13) == 1 && SSL_CTX_set_cipher_list(ctx, older) == 1;
+	return SSL_CTX_set_ciphersuites(ctx, tls13) == 1 &&
+		SSL_CTX_set_cipher_list(ctx, older) == 1;
 }
 
 static bool set_groups(SSL_CTX *ctx, const struct tls_set *set, const struct tls_profile *p,
@@ -179,19 +180,21 @@ static bool set_groups(SSL_CTX *ctx, const struct tls_set *set, const struct tls
 	const char *groups = p->groups[0] == '\0' ? ours : p->groups;
 	if (SSL_CTX_set1_groups_list(ctx, groups) == 1)
 		return true;
-	tls_error_set(error, "profile %s: groups '%s' are not known to OpenSSL (known, for one: %s)", p->id,
+	tls_error_set(error,
+		"profile %s: groups '%s' are not known to OpenSSL (known, for one: %s)", p->id,
 		groups, GROUPS_SERVER);
 	return false;
 }
 
 static void set_options(SSL_CTX *ctx)
 {
-	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
-					 SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA |
-					 SSL_OP_NO_RX_CERTIFICATE_COMPRESSION |
-					 SSL_OP_NO_TX_CERTIFICATE_COMPRESSION);
-	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
-				      SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	SSL_CTX_set_options(ctx,
+		SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
+			SSL_OP_PRIORITIZE_CHACHA | SSL_OP_NO_RX_CERTIFICATE_COMPRESSION |
+			SSL_OP_NO_TX_CERTIFICATE_COMPRESSION);
+	SSL_CTX_set_mode(ctx,
+		SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
+			SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_max_early_data(ctx, 0);
 	SSL_CTX_set_max_cert_list(ctx, TLS_CERT_LIST_BYTES_MAX);
@@ -211,12 +214,14 @@ static void set_verification(SSL_CTX *ctx, const struct tls_set *set, const stru
 		SSL_CTX_set1_cert_store(ctx, set->store);
 }
 
-SSL_CTX *tls_context_create(struct tls_set *set, const struct tls_profile *profile, struct tls_error *error)
+SSL_CTX *tls_context_create(
+	struct tls_set *set, const struct tls_profile *profile, struct tls_error *error)
 {
 	SSL_CTX *ctx = SSL_CTX_new_ex(set->lib->openssl, NULL,
 		set->is_server ? TLS_server_method() : TLS_client_method());
 	if (ctx == NULL) {
-		tls_error_set(error, "profile %s: %s", profile->id, tls_openssl_reason("no memory"));
+		tls_error_set(
+			error, "profile %s: %s", profile->id, tls_openssl_reason("no memory"));
 		return NULL;
 	}
 	bool legacy = is_legacy(profile);

@@ -59,7 +59,8 @@ struct lab_cert lab_cert_make(struct lab_spec spec)
 	add_extension(made.cert, issuer->cert, NID_basic_constraints,
 		spec.is_ca ? "critical,CA:TRUE" : "critical,CA:FALSE");
 	if (spec.is_ca)
-		add_extension(made.cert, issuer->cert, NID_key_usage, "critical,keyCertSign,cRLSign");
+		add_extension(
+			made.cert, issuer->cert, NID_key_usage, "critical,keyCertSign,cRLSign");
 	if (spec.alt != NULL)
 		add_extension(made.cert, issuer->cert, NID_subject_alt_name, spec.alt);
 	const EVP_MD *digest = EVP_PKEY_is_a(issuer->key, "ED25519") ? NULL : EVP_sha256();
@@ -151,8 +152,11 @@ size_t lab_wire_read(struct lab_wire *wire, uint8_t *to, size_t room)
 
 static void wire_init(struct lab_wire *wire)
 {
-	*wire = (struct lab_wire){
-		.at = malloc(4096), .size = 4096, .room = SIZE_MAX, .read_most = SIZE_MAX, .cut = SIZE_MAX};
+	*wire = (struct lab_wire){.at = malloc(4096),
+		.size = 4096,
+		.room = SIZE_MAX,
+		.read_most = SIZE_MAX,
+		.cut = SIZE_MAX};
 	assert(wire->at != NULL);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* tls/lab.h: certificates and wires in memory, for tests, fuzzing and benchmarks of TLS. Not in the product.
- * Everything asserts: a lab that cannot be built is a failed test. */
+/* tls/lab.h: certificates and wires in memory, for tests, fuzzing and benchmarks of TLS. Not in the
+ * product. Everything asserts: a lab that cannot be built is a failed test. */
 #pragma once
 
 #include "tls/tls.h"

@@ -51,7 +51,8 @@ static bool is_one_of(const char *kind, const char *const *kinds)
 static const char *take_key(struct contents *contents, const struct block *block)
 {
 	const unsigned char *at = block->data;
-	/* The three forms: PKCS#8, and the traditional ones of RSA and EC; nothing may follow within. */
+	/* The three forms: PKCS#8, and the traditional ones of RSA and EC; nothing may follow
+	 * within. */
 	EVP_PKEY *key = d2i_AutoPrivateKey(NULL, &at, block->n);
 	if (key == NULL || at != block->data + block->n) {
 		EVP_PKEY_free(key);
@@ -71,8 +72,8 @@ static const char *take_certificate(struct contents *contents, const struct bloc
 	if (contents->count == PEM_CERTS_MAX)
 		return "it has too many certificates (at most 32)";
 	X509 *x = strcmp(block->kind, PEM_STRING_X509_TRUSTED) == 0
-			  ? d2i_X509_AUX(NULL, &at, block->n)
-			  : d2i_X509(NULL, &at, block->n);
+		? d2i_X509_AUX(NULL, &at, block->n)
+		: d2i_X509(NULL, &at, block->n);
 	if (x == NULL || at != block->data + block->n || X509_get0_pubkey(x) == NULL) {
 		X509_free(x);
 		return "one of its certificates is damaged";
@@ -83,13 +84,16 @@ static const char *take_certificate(struct contents *contents, const struct bloc
 
 static const char *take_block(struct contents *contents, const struct block *block)
 {
-	static const char *const keys[] = {"PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", NULL};
-	static const char *const certs[] = {"CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE", NULL};
+	static const char *const keys[] = {
+		"PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", NULL};
+	static const char *const certs[] = {
+		"CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE", NULL};
 	/* Some tools write these beside a key; they say nothing that the key does not. */
 	static const char *const ignored[] = {"EC PARAMETERS", "DH PARAMETERS", "PUBLIC KEY", NULL};
 	static const char encrypted[] = "its private key is encrypted: take the password off first "
 					"(openssl pkey -in FILE)";
-	if (strcmp(block->kind, "ENCRYPTED PRIVATE KEY") == 0 || strstr(block->headers, "ENCRYPTED") != NULL)
+	if (strcmp(block->kind, "ENCRYPTED PRIVATE KEY") == 0 ||
+		strstr(block->headers, "ENCRYPTED") != NULL)
 		return encrypted;
 	if (is_one_of(block->kind, keys))
 		return take_key(contents, block);
@@ -98,7 +102,8 @@ static const char *take_block(struct contents *contents, const struct block *blo
 	if (is_one_of(block->kind, ignored))
 		return NULL;
 	if (strstr(block->kind, "CERTIFICATE REQUEST") != NULL)
-		return "it holds a certificate request: import the certificate that the CA made of it";
+		return "it holds a certificate request: import the certificate that the CA made of "
+		       "it";
 	return "it has a block that is neither a certificate nor an ECDSA or RSA key";
 }
 
@@ -107,7 +112,8 @@ static const char *not_pem(struct bytes file)
 	if (file.n == 0)
 		return "it is empty";
 	if (file.at[0] == 0x30) /* an ASN.1 SEQUENCE */
-		return "it is binary (DER or PKCS#12), not PEM: convert it with openssl x509, pkey or pkcs12";
+		return "it is binary (DER or PKCS#12), not PEM: convert it with openssl x509, pkey "
+		       "or pkcs12";
 	return "it has no PEM block (a line -----BEGIN CERTIFICATE----- and so on)";
 }
 
@@ -154,7 +160,10 @@ static void key_text(EVP_PKEY *key, struct pem_certificate *to)
 	char group[64] = "";
 	const char *type = EVP_PKEY_get0_type_name(key);
 	bool is_ec = EVP_PKEY_is_a(key, "EC");
-	snprintf(to->key_type, sizeof to->key_type, "%s", is_ec ? "ECDSA" : type == NULL ? "unknown" : type);
+	snprintf(to->key_type, sizeof to->key_type, "%s",
+		is_ec		       ? "ECDSA"
+			: type == NULL ? "unknown"
+				       : type);
 	to->key_bits = (unsigned)EVP_PKEY_get_bits(key);
 	if (!is_ec || EVP_PKEY_get_group_name(key, group, sizeof group, NULL) != 1)
 		return;
@@ -191,7 +200,8 @@ static void alt_name_text(const GENERAL_NAME *name, char *to, size_t size)
 		int n = ASN1_STRING_length(name->d.iPAddress);
 		for (int i = 0; (n == 4 || n == 16) && i < n; i += n == 4 ? 1 : 2)
 			if (n == 4)
-				snprintf(to + strlen(to), size - strlen(to), "%s%u", i ? "." : "", a[i]);
+				snprintf(to + strlen(to), size - strlen(to), "%s%u", i ? "." : "",
+					a[i]);
 			else
 				snprintf(to + strlen(to), size - strlen(to), "%s%x", i ? ":" : "",
 					a[i] << 8 | a[i + 1]);
@@ -249,7 +259,8 @@ static void describe(X509 *x, struct pem_certificate *to)
 	ERR_clear_error();
 }
 
-int pem_describe(struct bytes pem, size_t index, struct pem_certificate *certificate, struct tls_error *error)
+int pem_describe(struct bytes pem, size_t index, struct pem_certificate *certificate,
+	struct tls_error *error)
 {
 	struct contents contents = {0};
 	const char *what = contents_read(&contents, pem);
@@ -264,7 +275,8 @@ int pem_describe(struct bytes pem, size_t index, struct pem_certificate *certifi
 
 /* ---- importing ---- */
 
-/* Of several certificates of one key (a renewal, a CA's beside a self-signed one) the longest valid. */
+/* Of several certificates of one key (a renewal, a CA's beside a self-signed one) the longest
+ * valid. */
 static X509 *find_leaf(const struct contents *contents)
 {
 	X509 *leaf = NULL;
@@ -334,7 +346,7 @@ static bool write_pair(EVP_PKEY *key, X509 *const *chain, unsigned count, struct
 	/* A memory BIO wipes what it held when it is freed. */
 	BIO *key_text = BIO_new(BIO_s_mem()), *chain_text = BIO_new(BIO_s_mem());
 	bool is_written = key_text != NULL && chain_text != NULL &&
-			  PEM_write_bio_PKCS8PrivateKey(key_text, key, NULL, NULL, 0, NULL, NULL) == 1;
+		PEM_write_bio_PKCS8PrivateKey(key_text, key, NULL, NULL, 0, NULL, NULL) == 1;
 	for (unsigned i = 0; is_written && i < count; i++)
 		is_written = PEM_write_bio_X509(chain_text, chain[i]) == 1;
 	if (is_written) {
@@ -366,17 +378,20 @@ static void mismatch_text(const struct contents *contents, struct tls_error *err
 	key_text(contents->key, &key);
 	if (contents->count == 1 && !first.is_ca)
 		tls_error_set(error,
-			"the key does not belong to the certificate: the key is %s of %u bits, the certificate "
+			"the key does not belong to the certificate: the key is %s of %u bits, the "
+			"certificate "
 			"(%.100s) is for another key (%s of %u bits)",
 			key.key_type, key.key_bits, first.subject, first.key_type, first.key_bits);
 	else
 		tls_error_set(error,
 			"the file has no certificate for its key (%s of %u bits): none of its %zu "
-			"certificates, the first being %.100s, belongs to the key; is the leaf missing?",
+			"certificates, the first being %.100s, belongs to the key; is the leaf "
+			"missing?",
 			key.key_type, key.key_bits, contents->count, first.subject);
 }
 
-/* Does the private half belong to the public one beside it? A damaged file may decode all the same. */
+/* Does the private half belong to the public one beside it? A damaged file may decode all the same.
+ */
 static bool is_whole_key(EVP_PKEY *key)
 {
 	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL);
@@ -388,9 +403,9 @@ static bool is_whole_key(EVP_PKEY *key)
 static int import(const struct contents *contents, struct pem_pair *pair, struct tls_error *error)
 {
 	X509 *chain[PEM_CERTS_MAX];
-	const char *what = contents->key == NULL     ? "it has no private key"
-			   : contents->count == 0 ? "it has a key but no certificate"
-						  : tls_key_unusable(contents->key);
+	const char *what = contents->key == NULL ? "it has no private key"
+		: contents->count == 0		 ? "it has a key but no certificate"
+						 : tls_key_unusable(contents->key);
 	if (what == NULL && !is_whole_key(contents->key))
 		what = "its private key is damaged";
 	if (what != NULL) {
@@ -437,9 +452,10 @@ static bool is_dns_name(const char *name)
 	if (strncmp(name, "*.", 2) == 0)
 		name += 2;
 	for (const char *c = name; *c != '\0'; c++) {
-		bool is_alnum = (*c >= '0' && *c <= '9') || (byte_lower((uint8_t)*c) >= 'a' &&
-								    byte_lower((uint8_t)*c) <= 'z');
-		if (*c == '.' ? label == 0 || c[-1] == '-' : !is_alnum && !(*c == '-' && label != 0))
+		bool is_alnum = (*c >= '0' && *c <= '9') ||
+			(byte_lower((uint8_t)*c) >= 'a' && byte_lower((uint8_t)*c) <= 'z');
+		if (*c == '.' ? label == 0 || c[-1] == '-'
+			      : !is_alnum && !(*c == '-' && label != 0))
 			return false;
 		label = *c == '.' ? 0 : label + 1;
 		if (label > 63)
@@ -484,8 +500,9 @@ static bool set_serial(X509 *x)
 {
 	/* 159 random bits: positive, and unlike any other (CA/Browser Forum BR 7.1 asks for 64). */
 	BIGNUM *number = BN_new();
-	bool is_set = number != NULL && BN_rand(number, 159, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ANY) == 1 &&
-		      BN_to_ASN1_INTEGER(number, X509_get_serialNumber(x)) != NULL;
+	bool is_set = number != NULL &&
+		BN_rand(number, 159, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ANY) == 1 &&
+		BN_to_ASN1_INTEGER(number, X509_get_serialNumber(x)) != NULL;
 	BN_free(number);
 	return is_set;
 }
@@ -497,39 +514,42 @@ static bool set_subject(X509 *x, const char *name)
 	const char *common = strlen(name) <= 64 ? name : "self-signed";
 	return X509_NAME_add_entry_by_NID(subject, NID_commonName, MBSTRING_ASC,
 		       (const unsigned char *)common, -1, -1, 0) == 1 &&
-	       X509_set_issuer_name(x, subject) == 1;
+		X509_set_issuer_name(x, subject) == 1;
 }
 
-static X509 *make_certificate(
-	EVP_PKEY *key, const char *const *names, size_t count, unsigned days, int64_t now, bool is_rsa)
+static X509 *make_certificate(EVP_PKEY *key, const char *const *names, size_t count, unsigned days,
+	int64_t now, bool is_rsa)
 {
 	X509 *x = X509_new();
 	time_t start = (time_t)now - 3600;
 	bool is_made = x != NULL && X509_set_version(x, X509_VERSION_3) == 1 && set_serial(x) &&
-		       X509_time_adj_ex(X509_getm_notBefore(x), 0, 0, &start) != NULL &&
-		       X509_time_adj_ex(X509_getm_notAfter(x), (int)days, 3600, &start) != NULL &&
-		       set_subject(x, names[0]) && X509_set_pubkey(x, key) == 1 &&
-		       add_extension(x, NID_basic_constraints, "critical,CA:FALSE") &&
-		       add_extension(x, NID_key_usage,
-			       is_rsa ? "critical,digitalSignature,keyEncipherment"
-				      : "critical,digitalSignature") &&
-		       add_extension(x, NID_ext_key_usage, "serverAuth,clientAuth") &&
-		       add_extension(x, NID_subject_key_identifier, "hash") && add_names(x, names, count) &&
-		       X509_sign(x, key, EVP_sha256()) > 0;
+		X509_time_adj_ex(X509_getm_notBefore(x), 0, 0, &start) != NULL &&
+		X509_time_adj_ex(X509_getm_notAfter(x), (int)days, 3600, &start) != NULL &&
+		set_subject(x, names[0]) && X509_set_pubkey(x, key) == 1 &&
+		add_extension(x, NID_basic_constraints, "critical,CA:FALSE") &&
+		add_extension(x, NID_key_usage,
+			is_rsa ? "critical,digitalSignature,keyEncipherment"
+			       : "critical,digitalSignature") &&
+		add_extension(x, NID_ext_key_usage, "serverAuth,clientAuth") &&
+		add_extension(x, NID_subject_key_identifier, "hash") &&
+		add_names(x, names, count) && X509_sign(x, key, EVP_sha256()) > 0;
 	if (is_made)
 		return x;
 	X509_free(x);
 	return NULL;
 }
 
-static int refuse_names(const char *const *names, size_t count, unsigned days, struct tls_error *error)
+static int refuse_names(
+	const char *const *names, size_t count, unsigned days, struct tls_error *error)
 {
 	if (count == 0 || count > PEM_NAMES_MAX) {
-		tls_error_set(error, "a certificate needs 1 to %d names, not %zu", PEM_NAMES_MAX, count);
+		tls_error_set(
+			error, "a certificate needs 1 to %d names, not %zu", PEM_NAMES_MAX, count);
 		return -EINVAL;
 	}
 	if (days == 0 || days > PEM_DAYS_MAX) {
-		tls_error_set(error, "a certificate is made for 1 to %d days, not %u", PEM_DAYS_MAX, days);
+		tls_error_set(error, "a certificate is made for 1 to %d days, not %u", PEM_DAYS_MAX,
+			days);
 		return -EINVAL;
 	}
 	for (size_t i = 0; i < count; i++)
@@ -556,6 +576,7 @@ int pem_make_self_signed(const char *const *names, size_t count, unsigned days, 
 	if (is_made)
 		return 0;
 	pem_pair_fini(pair);
-	tls_error_set(error, "a certificate could not be made: %s", tls_openssl_reason("no memory"));
+	tls_error_set(
+		error, "a certificate could not be made: %s", tls_openssl_reason("no memory"));
 	return -ENOMEM;
 }

@@ -51,7 +51,8 @@ static void keep_bio(enum piece piece, BIO *memory)
 {
 	char *at;
 	long n = BIO_get_mem_data(memory, &at);
-	assert_true(bytes_to_string(bytes_of(at, (size_t)n), text_of[piece], sizeof text_of[piece]));
+	assert_true(
+		bytes_to_string(bytes_of(at, (size_t)n), text_of[piece], sizeof text_of[piece]));
 	BIO_free(memory);
 }
 
@@ -60,9 +61,11 @@ static int make_pieces(void **state)
 	root = lab_cert_make((struct lab_spec){.name = "Root", .is_ca = true});
 	middle = lab_cert_make((struct lab_spec){.name = "Middle", .is_ca = true, .issuer = &root});
 	low = lab_cert_make((struct lab_spec){.name = "Low", .is_ca = true, .issuer = &middle});
-	leaf = lab_cert_make((struct lab_spec){.name = "mx.example.test", .issuer = &low,
+	leaf = lab_cert_make((struct lab_spec){.name = "mx.example.test",
+		.issuer = &low,
 		.alt = "DNS:mx.example.test,DNS:*.example.test,IP:192.0.2.1,IP:2001:db8::1"});
-	rsa_leaf = lab_cert_make((struct lab_spec){.name = "rsa.example.test", .key = LAB_RSA, .issuer = &low});
+	rsa_leaf = lab_cert_make(
+		(struct lab_spec){.name = "rsa.example.test", .key = LAB_RSA, .issuer = &low});
 	other = lab_cert_make((struct lab_spec){.name = "other.example.test"});
 	small = lab_cert_make((struct lab_spec){.name = "small.example.test", .key = LAB_RSA_1024});
 	keep_both(ROOT, &root);
@@ -128,17 +131,19 @@ static void a_file_in_any_order_becomes_key_and_ordered_chain(void **state)
 		bool drops_root;
 		unsigned unused;
 	} cases[] = {
-		{{LEAF_KEY, LEAF, LOW, MIDDLE, ROOT}, {"CN=mx.example.test", "CN=Low", "CN=Middle"}, true, 0},
-		{{ROOT, MIDDLE, LOW, LEAF, LEAF_KEY}, {"CN=mx.example.test", "CN=Low", "CN=Middle"}, true, 0},
-		{{MIDDLE, LEAF_KEY, ROOT, NOISE, LEAF, LOW}, {"CN=mx.example.test", "CN=Low", "CN=Middle"},
-			true, 0},
+		{{LEAF_KEY, LEAF, LOW, MIDDLE, ROOT},		      {"CN=mx.example.test", "CN=Low", "CN=Middle"},
+			true,												       0},
+		{{ROOT, MIDDLE, LOW, LEAF, LEAF_KEY},		      {"CN=mx.example.test", "CN=Low", "CN=Middle"},
+			true,												       0},
+		{{MIDDLE, LEAF_KEY, ROOT, NOISE, LEAF, LOW},
+			{"CN=mx.example.test", "CN=Low", "CN=Middle"},						       true,  0},
 		{{NOISE, LEAF, NOISE, OLD_EC_KEY, LOW, MIDDLE, NOISE},
-			{"CN=mx.example.test", "CN=Low", "CN=Middle"}, false, 0},
-		{{LEAF, LEAF_KEY}, {"CN=mx.example.test"}, false, 0},
-		{{LEAF, MIDDLE, LEAF_KEY}, {"CN=mx.example.test"}, false, 1},
-		{{RSA_LEAF, LEAF, LOW, RSA_KEY}, {"CN=rsa.example.test", "CN=Low"}, false, 1},
-		{{OTHER, OTHER_KEY}, {"CN=other.example.test"}, false, 0},
-		{{LEAF, LEAF, LEAF_KEY, LOW, LOW}, {"CN=mx.example.test", "CN=Low"}, false, 2},
+			{"CN=mx.example.test", "CN=Low", "CN=Middle"},						       false, 0},
+		{{LEAF, LEAF_KEY},				     {"CN=mx.example.test"},			   false, 0},
+		{{LEAF, MIDDLE, LEAF_KEY},				   {"CN=mx.example.test"},			   false, 1},
+		{{RSA_LEAF, LEAF, LOW, RSA_KEY},			 {"CN=rsa.example.test", "CN=Low"},		    false, 1},
+		{{OTHER, OTHER_KEY},				     {"CN=other.example.test"},			false, 0},
+		{{LEAF, LEAF, LEAF_KEY, LOW, LOW},			   {"CN=mx.example.test", "CN=Low"},		     false, 2},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		static char file[65536];
@@ -168,27 +173,30 @@ static void a_file_that_will_not_do_is_refused_in_words(void **state)
 		enum piece file[6];
 		const char *words;
 	} cases[] = {
-		{{END}, "the file is not usable: it is empty"},
-		{{NOISE}, "it has no PEM block"},
-		{{LEAF, LOW}, "it has no private key"},
-		{{LEAF_KEY}, "it has a key but no certificate"},
+		{{END},			"the file is not usable: it is empty"			     },
+		{{NOISE},			  "it has no PEM block"				       },
+		{{LEAF, LOW},		      "it has no private key"				     },
+		{{LEAF_KEY},		     "it has a key but no certificate"			      },
 		{{LEAF, RSA_KEY},
-			"the key does not belong to the certificate: the key is RSA of 2048 bits, the "
-			"certificate (CN=mx.example.test) is for another key (ECDSA of 256 bits)"},
-		{{LEAF_KEY, LOW, MIDDLE}, "is the leaf missing?"},
-		{{LEAF_KEY, ROOT}, "is the leaf missing?"},
-		{{LEAF, LOCKED_KEY}, "its private key is encrypted: take the password off first"},
-		{{LEAF, LEAF_KEY, OTHER_KEY}, "it has more than one private key"},
-		{{SMALL, SMALL_KEY}, "its key is too small: RSA needs 2048 bits, ECDSA 224"},
-		{{REQUEST, LEAF_KEY}, "it holds a certificate request"},
+			"the key does not belong to the certificate: the key is RSA of 2048 bits, "
+			"the "
+			"certificate (CN=mx.example.test) is for another key (ECDSA of 256 bits)"	 },
+		{{LEAF_KEY, LOW, MIDDLE},	  "is the leaf missing?"					},
+		{{LEAF_KEY, ROOT},		   "is the leaf missing?"					 },
+		{{LEAF, LOCKED_KEY},	     "its private key is encrypted: take the password off first"},
+		{{LEAF, LEAF_KEY, OTHER_KEY}, "it has more than one private key"				},
+		{{SMALL, SMALL_KEY},	     "its key is too small: RSA needs 2048 bits, ECDSA 224"	   },
+		{{REQUEST, LEAF_KEY},	      "it holds a certificate request"			      },
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		static char file[65536];
 		struct pem_pair pair;
 		struct tls_error error;
-		assert_int_equal(pem_import(join(cases[i].file, file, sizeof file), &pair, &error), -EINVAL);
+		assert_int_equal(
+			pem_import(join(cases[i].file, file, sizeof file), &pair, &error), -EINVAL);
 		if (strstr(error.text, cases[i].words) == NULL)
-			fail_msg("case %zu: \"%s\" does not say \"%s\"", i, error.text, cases[i].words);
+			fail_msg("case %zu: \"%s\" does not say \"%s\"", i, error.text,
+				cases[i].words);
 	}
 }
 
@@ -204,7 +212,8 @@ static void binary_and_too_large_files_are_told_so(void **state)
 	assert_non_null(strstr(error.text, "larger than 256 KiB"));
 }
 
-/* Cut anywhere, a file is refused with some words, or still whole but for text after its last block. */
+/* Cut anywhere, a file is refused with some words, or still whole but for text after its last
+ * block. */
 static void a_file_cut_anywhere_is_refused_with_words(void **state)
 {
 	static const enum piece pieces[] = {LEAF, LOW, LEAF_KEY, END};
@@ -224,7 +233,7 @@ static bool has_private_number_of(const struct pem_pair *pair, EVP_PKEY *key)
 	BIO *from = BIO_new_mem_buf(pair->key, (int)pair->key_n);
 	EVP_PKEY *read = PEM_read_bio_PrivateKey(from, NULL, NULL, NULL);
 	bool is_same = EVP_PKEY_get_bn_param(read, "priv", &a) == 1 &&
-		       EVP_PKEY_get_bn_param(key, "priv", &b) == 1 && BN_cmp(a, b) == 0;
+		EVP_PKEY_get_bn_param(key, "priv", &b) == 1 && BN_cmp(a, b) == 0;
 	BN_clear_free(a);
 	BN_clear_free(b);
 	EVP_PKEY_free(read);
@@ -300,7 +309,8 @@ static void a_certificate_is_described(void **state)
 
 static void a_certificate_made_here_can_be_imported_and_says_what_was_asked(void **state)
 {
-	static const char *const names[] = {"mx.example.test", "*.mail.example.test", "EXAMPLE.test"};
+	static const char *const names[] = {
+		"mx.example.test", "*.mail.example.test", "EXAMPLE.test"};
 	static const int64_t now = 1795000000; /* 2026-11-18T11:06:40Z */
 	for (int kind = PEM_KEY_ECDSA_P256; kind <= PEM_KEY_RSA_2048; kind++) {
 		struct pem_pair pair, imported;
@@ -313,7 +323,8 @@ static void a_certificate_made_here_can_be_imported_and_says_what_was_asked(void
 		assert_string_equal(imported.chain, pair.chain);
 		assert_int_equal(pem_describe(bytes_of_string(pair.chain), 0, &c, &error), 0);
 		assert_string_equal(c.subject, "CN=mx.example.test");
-		static const char expected[] = "mx.example.test\0*.mail.example.test\0EXAMPLE.test\0";
+		static const char expected[] =
+			"mx.example.test\0*.mail.example.test\0EXAMPLE.test\0";
 		assert_memory_equal(c.names, expected, sizeof expected);
 		assert_int_equal(c.not_before, now - 3600);
 		assert_int_equal(c.not_after, now + 90 * 86400);
@@ -344,31 +355,37 @@ static void two_made_alike_have_different_keys_and_serials(void **state)
 
 static void what_is_no_dns_name_gets_no_certificate(void **state)
 {
-	static const char *const bad[] = {"", ".", "a..example.test", "-a.example.test", "a-.example.test",
-		"a b.example.test", "*", "*.", "a.*.example.test", "**.example.test", "mx_1.example.test",
-		"mx.example.test.", "mx.example.test\n", "%s%n",
+	static const char *const bad[] = {"", ".", "a..example.test", "-a.example.test",
+		"a-.example.test", "a b.example.test", "*", "*.", "a.*.example.test",
+		"**.example.test", "mx_1.example.test", "mx.example.test.", "mx.example.test\n",
+		"%s%n",
 		"a123456789012345678901234567890123456789012345678901234567890123.example.test"};
 	struct pem_pair pair;
 	struct tls_error error;
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-		if (pem_make_self_signed(&bad[i], 1, 1, PEM_KEY_ECDSA_P256, 0, &pair, &error) != -EINVAL)
+		if (pem_make_self_signed(&bad[i], 1, 1, PEM_KEY_ECDSA_P256, 0, &pair, &error) !=
+			-EINVAL)
 			fail_msg("'%s' was taken for a name", bad[i]);
 		assert_non_null(strstr(error.text, "is not a DNS name"));
 	}
 	static const char *const good[] = {"a.example.test"};
-	assert_int_equal(pem_make_self_signed(good, 0, 1, PEM_KEY_ECDSA_P256, 0, &pair, &error), -EINVAL);
-	assert_int_equal(pem_make_self_signed(good, 1, 0, PEM_KEY_ECDSA_P256, 0, &pair, &error), -EINVAL);
-	assert_int_equal(pem_make_self_signed(good, 1, 3651, PEM_KEY_ECDSA_P256, 0, &pair, &error), -EINVAL);
+	assert_int_equal(
+		pem_make_self_signed(good, 0, 1, PEM_KEY_ECDSA_P256, 0, &pair, &error), -EINVAL);
+	assert_int_equal(
+		pem_make_self_signed(good, 1, 0, PEM_KEY_ECDSA_P256, 0, &pair, &error), -EINVAL);
+	assert_int_equal(
+		pem_make_self_signed(good, 1, 3651, PEM_KEY_ECDSA_P256, 0, &pair, &error), -EINVAL);
 }
 
 static void a_name_too_long_for_a_common_name_is_still_certified(void **state)
 {
-	static const char *const names[] = {
-		"a-host-name-that-is-long.in-a-domain-that-is-longer.and-one-more-label.example.test"};
+	static const char *const names[] = {"a-host-name-that-is-long.in-a-domain-that-is-longer."
+					    "and-one-more-label.example.test"};
 	struct pem_pair pair;
 	struct pem_certificate c;
 	struct tls_error error;
-	assert_int_equal(pem_make_self_signed(names, 1, 1, PEM_KEY_ECDSA_P256, 0, &pair, &error), 0);
+	assert_int_equal(
+		pem_make_self_signed(names, 1, 1, PEM_KEY_ECDSA_P256, 0, &pair, &error), 0);
 	assert_int_equal(pem_describe(bytes_of_string(pair.chain), 0, &c, &error), 0);
 	assert_string_equal(c.names, names[0]);
 	pem_pair_fini(&pair);

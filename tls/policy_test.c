@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What profiles and certificates do to a handshake: trust, names, versions, grades, SNI, tickets. */
+/* What profiles and certificates do to a handshake: trust, names, versions, grades, SNI, tickets.
+ */
 #include "tls/lab.h"
 
 #include <setjmp.h>
@@ -43,14 +44,16 @@ static void make_pair(enum which which, struct lab_spec spec)
 static int make_certificates(void **state)
 {
 	ca = lab_cert_make((struct lab_spec){.name = "Lab CA", .is_ca = true});
-	middle = lab_cert_make((struct lab_spec){.name = "Lab Middle", .is_ca = true, .issuer = &ca});
+	middle = lab_cert_make(
+		(struct lab_spec){.name = "Lab Middle", .is_ca = true, .issuer = &ca});
 	foreign_ca = lab_cert_make((struct lab_spec){.name = "Foreign CA", .is_ca = true});
 	const struct lab_spec specs[WHICH_COUNT] = {
 		[RIGHT] = {"mx", "DNS:mx.example.test", &middle},
 		[SELF_SIGNED] = {"self", "DNS:mx.example.test", NULL},
 		[UNKNOWN_ROOT] = {"foreign", "DNS:mx.example.test", &foreign_ca},
 		[WRONG_NAME] = {"wrong", "DNS:elsewhere.example.test", &middle},
-		[EXPIRED] = {"old", "DNS:mx.example.test", &middle, .from_days = -20, .to_days = -1},
+		[EXPIRED] = {"old", "DNS:mx.example.test", &middle, .from_days = -20,
+			   .to_days = -1},
 		[NOT_YET] = {"young", "DNS:mx.example.test", &middle, .from_days = 2, .to_days = 9},
 		[NO_ALT_NAME] = {"mx.example.test", NULL, &middle},
 		[ADDRESS] = {"address", "IP:192.0.2.25", &middle},
@@ -103,8 +106,8 @@ static struct tls_server_set *servers_of(
 	assert_true(count <= 8);
 	for (size_t i = 0; i < count; i++)
 		pairs[i] = pair[which[i]];
-	struct tls_server_set *set = tls_server_set_create(lib,
-		&(struct tls_server_set_config){pairs, count, profile, 1, roots}, &error);
+	struct tls_server_set *set = tls_server_set_create(
+		lib, &(struct tls_server_set_config){pairs, count, profile, 1, roots}, &error);
 	assert_string_equal(error.text, "");
 	assert_non_null(set);
 	return set;
@@ -113,8 +116,8 @@ static struct tls_server_set *servers_of(
 static struct tls_client_set *clients_of(const struct tls_profile *profile)
 {
 	struct tls_error error;
-	struct tls_client_set *set =
-		tls_client_set_create(lib, &(struct tls_client_set_config){profile, 1, roots}, &error);
+	struct tls_client_set *set = tls_client_set_create(
+		lib, &(struct tls_client_set_config){profile, 1, roots}, &error);
 	assert_string_equal(error.text, "");
 	assert_non_null(set);
 	return set;
@@ -144,27 +147,36 @@ static void meeting_end(struct meeting *m)
 	tls_client_set_put(m->clients);
 }
 
-static struct meeting meeting_of(const enum which *which, size_t count, struct tls_profile for_server,
-	struct tls_profile for_client)
+static struct meeting meeting_of(const enum which *which, size_t count,
+	struct tls_profile for_server, struct tls_profile for_client)
 {
-	return (struct meeting){
-		.servers = servers_of(which, count, &for_server), .clients = clients_of(&for_client)};
+	return (struct meeting){.servers = servers_of(which, count, &for_server),
+		.clients = clients_of(&for_client)};
 }
 
 /* ---- verification by level ---- */
 
 static void each_level_enforces_what_it_says_and_records_the_rest(void **state)
 {
-	enum asks { MAY, ENCRYPT, VERIFY, VERIFY_NAME, VERIFY_BELOW, VERIFY_OTHER, SECURE, ASKS_COUNT };
+	enum asks {
+		MAY,
+		ENCRYPT,
+		VERIFY,
+		VERIFY_NAME,
+		VERIFY_BELOW,
+		VERIFY_OTHER,
+		SECURE,
+		ASKS_COUNT
+	};
 	static const struct tls_profile profiles[ASKS_COUNT] = {
 		[MAY] = {"may", .level = TLS_LEVEL_MAY},
 		[ENCRYPT] = {"encrypt", .level = TLS_LEVEL_ENCRYPT},
 		[VERIFY] = {"verify", .level = TLS_LEVEL_VERIFY},
 		[VERIFY_NAME] = {"name", .level = TLS_LEVEL_VERIFY,
-			.names = "nothing.example.test\0MX.example.test\0"},
+			 .names = "nothing.example.test\0MX.example.test\0"},
 		[VERIFY_BELOW] = {"below", .level = TLS_LEVEL_VERIFY, .names = ".example.test\0"},
 		[VERIFY_OTHER] = {"other", .level = TLS_LEVEL_VERIFY,
-			.names = "other.example.test\0.mx.example.test\0"},
+			 .names = "other.example.test\0.mx.example.test\0"},
 		[SECURE] = {"secure", .level = TLS_LEVEL_SECURE},
 	};
 	/* By certificate: what comes of each level: o: goes, u: untrusted, n: for another name. */
@@ -173,15 +185,17 @@ static void each_level_enforces_what_it_says_and_records_the_rest(void **state)
 		const char outcome[ASKS_COUNT + 1];
 		const char *word, *message; /* as recorded where nothing is enforced */
 	} cases[] = {
-		{RIGHT, "ooooono", "OK", ""},
-		{MX_RSA, "ooooono", "OK", ""},
-		{SELF_SIGNED, "oouuuuu", "FAIL", "self-signed certificate"},
+		{RIGHT,	"ooooono", "OK",	 ""					   },
+		{MX_RSA,	 "ooooono", "OK",	  ""					    },
+		{SELF_SIGNED,  "oouuuuu", "FAIL", "self-signed certificate"		  },
 		{UNKNOWN_ROOT, "oouuuuu", "FAIL", "unable to get local issuer certificate"},
-		{EXPIRED, "oouuuuu", "FAIL", "certificate has expired"},
-		{NOT_YET, "oouuuuu", "FAIL", "certificate is not yet valid"},
-		{WRONG_NAME, "ooononn", "OK", "certificate is for another name than mx.example.test"},
-		{NO_ALT_NAME, "ooonnnn", "OK", "certificate is for another name than mx.example.test"},
-		{DOMAIN, "ooonnno", "OK", ""},
+		{EXPIRED,	  "oouuuuu", "FAIL", "certificate has expired"		      },
+		{NOT_YET,	  "oouuuuu", "FAIL", "certificate is not yet valid"	   },
+		{WRONG_NAME,   "ooononn", "OK",
+			"certificate is for another name than mx.example.test"		      },
+		{NO_ALT_NAME,  "ooonnnn", "OK",
+			"certificate is for another name than mx.example.test"		      },
+		{DOMAIN,	 "ooonnno", "OK",	  ""					    },
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
 		for (int asks = 0; asks < ASKS_COUNT; asks++) {
@@ -190,10 +204,10 @@ static void each_level_enforces_what_it_says_and_records_the_rest(void **state)
 			const char *text;
 			meet(&m, "mx.example.test", "example.test");
 			enum tls_failure_kind kind = tls_failure(m.client, &text);
-			char found = m.at_client == TLS_OK	    ? 'o'
-				     : kind == TLS_FAILURE_UNTRUSTED ? 'u'
-				     : kind == TLS_FAILURE_NAME	    ? 'n'
-								    : '?';
+			char found = m.at_client == TLS_OK	? 'o'
+				: kind == TLS_FAILURE_UNTRUSTED ? 'u'
+				: kind == TLS_FAILURE_NAME	? 'n'
+								: '?';
 			if (found != outcome)
 				fail_msg("%s at %s: %c, not %c: %s", m.of_client.cert_subject,
 					profiles[asks].id, found, outcome, text);
@@ -201,7 +215,8 @@ static void each_level_enforces_what_it_says_and_records_the_rest(void **state)
 			assert_int_equal(m.at_server == TLS_OK, outcome == 'o');
 			assert_memory_equal(m.of_client.cert_subject, "CN=", 3);
 			if (asks <= ENCRYPT) {
-				assert_string_equal(tls_verify_name(m.of_client.verify), cases[i].word);
+				assert_string_equal(
+					tls_verify_name(m.of_client.verify), cases[i].word);
 				assert_string_equal(m.of_client.verify_message, cases[i].message);
 			}
 			if (asks > ENCRYPT)
@@ -218,11 +233,11 @@ static void a_refused_server_is_told_by_alert_and_the_reason_is_in_words(void **
 		const char *client_text, *server_text;
 	} cases[] = {
 		{SELF_SIGNED, "the server's certificate is not trusted: self-signed certificate",
-			"TLS handshake failed: tlsv1 alert unknown ca"},
-		{EXPIRED, "the server's certificate is not trusted: certificate has expired",
-			"TLS handshake failed: ssl/tls alert certificate expired"},
-		{WRONG_NAME, "the server's certificate is not for mx.example.test nor for example.test",
-			"TLS handshake failed: ssl/tls alert bad certificate"},
+			"TLS handshake failed: tlsv1 alert unknown ca"											},
+		{EXPIRED,	  "the server's certificate is not trusted: certificate has expired",
+			"TLS handshake failed: ssl/tls alert certificate expired"										 },
+		{WRONG_NAME,
+			"the server's certificate is not for mx.example.test nor for example.test",	"TLS handshake failed: ssl/tls alert bad certificate"},
 	};
 	const struct tls_profile secure = {"secure", .level = TLS_LEVEL_SECURE};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -245,17 +260,18 @@ static void secure_takes_host_or_domain_or_address(void **state)
 		bool goes;
 		const char *sni;
 	} cases[] = {
-		{RIGHT, "mx.example.test.", "", true, "mx.example.test"},
-		{RIGHT, "MX.Example.TEST", "", true, "MX.Example.TEST"},
-		{RIGHT, "", "", false, ""},
-		{RIGHT, "elsewhere.example.test", "mx.example.test", true, "elsewhere.example.test"},
-		{DOMAIN, "mx.example.test", "", false, "mx.example.test"},
-		{WILDCARD, "a.wild.example.test", "", true, "a.wild.example.test"},
-		{WILDCARD, "a.b.wild.example.test", "", false, "a.b.wild.example.test"},
-		{WILDCARD, "wild.example.test", "", false, "wild.example.test"},
-		{ADDRESS, "192.0.2.25", "", true, ""},
-		{ADDRESS, "192.0.2.26", "", false, ""},
-		{RIGHT, "192.0.2.25", "mx.example.test", true, ""},
+		{RIGHT,	"mx.example.test.",	    "",		true,  "mx.example.test"      },
+		{RIGHT,	"MX.Example.TEST",	   "",		       true,  "MX.Example.TEST"      },
+		{RIGHT,	"",			    "",		false, ""			 },
+		{RIGHT,	"elsewhere.example.test", "mx.example.test", true,
+			"elsewhere.example.test"							     },
+		{DOMAIN,	 "mx.example.test",	    "",		false, "mx.example.test"	},
+		{WILDCARD, "a.wild.example.test",	  "",		      true,  "a.wild.example.test"	 },
+		{WILDCARD, "a.b.wild.example.test",  "",		false, "a.b.wild.example.test"},
+		{WILDCARD, "wild.example.test",	"",		    false, "wild.example.test"    },
+		{ADDRESS,  "192.0.2.25",		"",		    true,  ""			    },
+		{ADDRESS,  "192.0.2.26",		"",		    false, ""		     },
+		{RIGHT,	"192.0.2.25",	      "mx.example.test", true,  ""			 },
 	};
 	const struct tls_profile secure = {"secure", .level = TLS_LEVEL_SECURE};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -277,16 +293,16 @@ static void sni_chooses_the_chain(void **state)
 	static const struct {
 		const char *sni, *subject;
 	} cases[] = {
-		{"mx.example.test", "CN=mx"},
-		{"MX.EXAMPLE.test", "CN=mx"},
-		{"", "CN=mx"},
-		{"unknown.example.test", "CN=mx"},
-		{"a.wild.example.test", "CN=wild"},
-		{"A.Wild.example.test", "CN=wild"},
-		{"a.b.wild.example.test", "CN=mx"},
-		{"wild.example.test", "CN=mx"},
-		{".wild.example.test", "CN=mx"},
-		{"other.example.test", "CN=other-rsa"},
+		{"mx.example.test",	    "CN=mx"	   },
+		{"MX.EXAMPLE.test",	    "CN=mx"	   },
+		{"",		      "CN=mx"	    },
+		{"unknown.example.test",	 "CN=mx"	},
+		{"a.wild.example.test",	"CN=wild"	 },
+		{"A.Wild.example.test",	"CN=wild"	 },
+		{"a.b.wild.example.test", "CN=mx"	 },
+		{"wild.example.test",     "CN=mx"	     },
+		{".wild.example.test",    "CN=mx"	      },
+		{"other.example.test",    "CN=other-rsa"},
 	};
 	struct meeting m = meeting_of(which, 5, may, may);
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -313,19 +329,24 @@ static struct lab_raw raw_client(SSL_CTX **ctx, struct lab_link *link, const cha
 static void a_client_that_can_do_both_gets_ecdsa_and_others_rsa(void **state)
 {
 	static const enum which orders[][4] = {
-		{RIGHT, MX_RSA, WILDCARD, WILDCARD_RSA}, {MX_RSA, RIGHT, WILDCARD_RSA, WILDCARD}};
+		{RIGHT,	MX_RSA, WILDCARD,	  WILDCARD_RSA},
+		 {MX_RSA, RIGHT,	 WILDCARD_RSA, WILDCARD    }
+	};
 	static const struct {
 		int protocol;
 		const char *sigalgs, *sni, *subject;
 	} cases[] = {
-		{TLS1_3_VERSION, "rsa_pss_rsae_sha256:ecdsa_secp256r1_sha256", "mx.example.test", "mx"},
-		{TLS1_2_VERSION, "rsa_pss_rsae_sha256:ecdsa_secp256r1_sha256", "mx.example.test", "mx"},
-		{TLS1_3_VERSION, "rsa_pss_rsae_sha256", "mx.example.test", "rsa"},
-		{TLS1_2_VERSION, "rsa_pkcs1_sha256", "mx.example.test", "rsa"},
-		{TLS1_3_VERSION, "rsa_pss_rsae_sha256", NULL, "rsa"},
-		{TLS1_3_VERSION, "ecdsa_secp256r1_sha256", NULL, "mx"},
-		{TLS1_3_VERSION, "rsa_pss_rsae_sha256", "a.wild.example.test", "wild-rsa"},
-		{TLS1_2_VERSION, "rsa_pss_rsae_sha256:ecdsa_secp256r1_sha256", "a.wild.example.test", "wild"},
+		{TLS1_3_VERSION, "rsa_pss_rsae_sha256:ecdsa_secp256r1_sha256", "mx.example.test",
+			"mx"											   },
+		{TLS1_2_VERSION, "rsa_pss_rsae_sha256:ecdsa_secp256r1_sha256", "mx.example.test",
+			"mx"											   },
+		{TLS1_3_VERSION, "rsa_pss_rsae_sha256",			"mx.example.test",	   "rsa"	},
+		{TLS1_2_VERSION, "rsa_pkcs1_sha256",			     "mx.example.test",	"rsa"     },
+		{TLS1_3_VERSION, "rsa_pss_rsae_sha256",			NULL,		      "rsa"	   },
+		{TLS1_3_VERSION, "ecdsa_secp256r1_sha256",			   NULL,			 "mx"	     },
+		{TLS1_3_VERSION, "rsa_pss_rsae_sha256",			"a.wild.example.test", "wild-rsa"},
+		{TLS1_2_VERSION, "rsa_pss_rsae_sha256:ecdsa_secp256r1_sha256",
+			"a.wild.example.test",							       "wild"    },
 	};
 	for (size_t order = 0; order < 2; order++) {
 		struct tls_server_set *servers = servers_of(orders[order], 4, &may);
@@ -341,8 +362,8 @@ static void a_client_that_can_do_both_gets_ecdsa_and_others_rsa(void **state)
 			assert_int_equal(SSL_set1_sigalgs_list(raw.ssl, cases[i].sigalgs), 1);
 			assert_true(lab_raw_shake(&raw, server, &at_server));
 			X509_NAME_get_text_by_NID(
-				X509_get_subject_name(SSL_get0_peer_certificate(raw.ssl)), NID_commonName,
-				name, sizeof name);
+				X509_get_subject_name(SSL_get0_peer_certificate(raw.ssl)),
+				NID_commonName, name, sizeof name);
 			assert_string_equal(name, cases[i].subject);
 			tls_close(server);
 			lab_raw_free(&raw);
@@ -360,16 +381,16 @@ static void versions_meet_where_both_profiles_allow(void **state)
 	static const struct {
 		uint16_t server_lowest, server_highest, client_lowest, client_highest, agreed;
 	} cases[] = {
-		{0,	  0,       0,       0,	     TLS_1_3},
-		{0,	  TLS_1_2, 0,       0,	     TLS_1_2},
-		{0,	  0,       0,       TLS_1_2, TLS_1_2},
-		{TLS_1_3, 0,       0,       TLS_1_2, 0	    },
-		{0,	  0,       TLS_1_3, 0,	     TLS_1_3},
-		{0,	  0,       TLS_1_0, TLS_1_1, 0	    },
-		{TLS_1_0, 0,       TLS_1_0, TLS_1_0, TLS_1_0},
-		{TLS_1_0, 0,       TLS_1_0, TLS_1_1, TLS_1_1},
-		{TLS_1_1, 0,       TLS_1_0, TLS_1_0, 0	    },
-		{TLS_1_0, 0,       0,       0,	     TLS_1_3},
+		{0,	    0,       0,	  0,	     TLS_1_3},
+		{0,	    TLS_1_2, 0,	0,	   TLS_1_2},
+		{0,	    0,       0,	  TLS_1_2, TLS_1_2},
+		{TLS_1_3, 0,	     0,	TLS_1_2, 0	  },
+		{0,	    0,       TLS_1_3, 0,	   TLS_1_3},
+		{0,	    0,       TLS_1_0, TLS_1_1, 0	  },
+		{TLS_1_0, 0,	     TLS_1_0, TLS_1_0, TLS_1_0},
+		{TLS_1_0, 0,	     TLS_1_0, TLS_1_1, TLS_1_1},
+		{TLS_1_1, 0,	     TLS_1_0, TLS_1_0, 0	},
+		{TLS_1_0, 0,	     0,	0,	   TLS_1_3},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
 		for (enum which which = RIGHT; which <= MX_RSA; which += MX_RSA - RIGHT) {
@@ -385,7 +406,8 @@ static void versions_meet_where_both_profiles_allow(void **state)
 			assert_int_equal(m.of_server.protocol, cases[i].agreed);
 			assert_int_equal(m.of_client.protocol, cases[i].agreed);
 			if (cases[i].agreed == 0)
-				assert_int_equal(tls_failure(m.server, NULL), TLS_FAILURE_HANDSHAKE);
+				assert_int_equal(
+					tls_failure(m.server, NULL), TLS_FAILURE_HANDSHAKE);
 			meeting_end(&m);
 		}
 }
@@ -393,31 +415,32 @@ static void versions_meet_where_both_profiles_allow(void **state)
 static void grades_take_the_suites_they_name(void **state)
 {
 	static const struct {
-		const char *suites; /* of a TLS 1.2 client */
+		const char *suites;    /* of a TLS 1.2 client */
 		const char outcome[4]; /* by grade: medium, high, modern */
 		uint16_t bits_least;
 		const char *agreed;
 	} cases[] = {
-		{"ECDHE-ECDSA-AES128-GCM-SHA256", "ooo", 0, "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"},
-		{"ECDHE-ECDSA-CHACHA20-POLY1305", "ooo", 0,
-			"TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"},
-		{"ECDHE-ECDSA-AES128-SHA256", "oo-", 0, "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256"},
-		{"ECDHE-ECDSA-AES256-SHA", "oo-", 0, "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA"},
-		{"ECDHE-ECDSA-AES128-SHA:ECDHE-ECDSA-AES256-GCM-SHA384", "ooo", 0,
-			"TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"},
-		{"ECDHE-ECDSA-AES128-GCM-SHA256", "---", 256, ""},
+		{"ECDHE-ECDSA-AES128-GCM-SHA256",				  "ooo", 0,
+			"TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"								       },
+		{"ECDHE-ECDSA-CHACHA20-POLY1305",				  "ooo", 0,
+			"TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"								       },
+		{"ECDHE-ECDSA-AES128-SHA256",				      "oo-", 0,	"TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256"},
+		{"ECDHE-ECDSA-AES256-SHA",				   "oo-", 0,   "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA"   },
+		{"ECDHE-ECDSA-AES128-SHA:ECDHE-ECDSA-AES256-GCM-SHA384",	 "ooo", 0,
+			"TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"								       },
+		{"ECDHE-ECDSA-AES128-GCM-SHA256",				  "---", 256, ""					},
 		{"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-SHA384", "oo-", 256,
-			"TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA384"},
-		{"AES128-SHA:AES256-GCM-SHA384", "---", 0, ""},
-		{"DHE-RSA-AES256-GCM-SHA384", "---", 0, ""},
-		{"AECDH-AES256-SHA:ADH-AES256-GCM-SHA384", "---", 0, ""},
-		{"ECDHE-ECDSA-NULL-SHA:NULL-SHA256", "---", 0, ""},
+			"TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA384"								       },
+		{"AES128-SHA:AES256-GCM-SHA384",				 "---", 0,   ""					     },
+		{"DHE-RSA-AES256-GCM-SHA384",				      "---", 0,	""					  },
+		{"AECDH-AES256-SHA:ADH-AES256-GCM-SHA384",		   "---", 0,   ""				       },
+		{"ECDHE-ECDSA-NULL-SHA:NULL-SHA256",			     "---", 0,   ""					 },
 	};
 	static const enum which which[] = {RIGHT};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
 		for (int grade = TLS_GRADE_MEDIUM; grade <= TLS_GRADE_MODERN; grade++) {
-			struct tls_profile s = {"s", .level = TLS_LEVEL_MAY, .grade = (uint8_t)grade,
-				.bits_least = cases[i].bits_least};
+			struct tls_profile s = {"s", .level = TLS_LEVEL_MAY,
+				.grade = (uint8_t)grade, .bits_least = cases[i].bits_least};
 			struct tls_server_set *servers = servers_of(which, 1, &s);
 			struct lab_link link;
 			SSL_CTX *ctx = NULL;
@@ -444,8 +467,8 @@ static void grades_take_the_suites_they_name(void **state)
 static void grades_differ_in_the_keys_they_take_of_a_server(void **state)
 {
 	/* A server of OpenSSL's own, since ours refuses to use such a key. */
-	struct lab_cert weak =
-		lab_cert_make((struct lab_spec){.name = "weak", .key = LAB_RSA_1024, .issuer = &ca});
+	struct lab_cert weak = lab_cert_make(
+		(struct lab_spec){.name = "weak", .key = LAB_RSA_1024, .issuer = &ca});
 	static const bool goes[] = {[TLS_GRADE_MEDIUM] = true, [TLS_GRADE_HIGH] = false};
 	for (int grade = TLS_GRADE_MEDIUM; grade <= TLS_GRADE_HIGH; grade++) {
 		struct tls_profile c = {"c", .level = TLS_LEVEL_VERIFY, .grade = (uint8_t)grade};
@@ -473,7 +496,8 @@ static void grades_differ_in_the_keys_they_take_of_a_server(void **state)
 		}
 		const char *text;
 		assert_int_equal(at_client, goes[grade] ? TLS_OK : TLS_FAIL);
-		assert_int_equal(tls_failure(client, &text), goes[grade] ? 0 : TLS_FAILURE_UNTRUSTED);
+		assert_int_equal(
+			tls_failure(client, &text), goes[grade] ? 0 : TLS_FAILURE_UNTRUSTED);
 		assert_true(goes[grade] || strstr(text, "key too weak") != NULL);
 		tls_close(client);
 		lab_link_fini(&link);
@@ -489,13 +513,13 @@ static void groups_are_the_profiles_or_the_usual_ones(void **state)
 	static const struct {
 		const char *server, *client, *agreed;
 	} cases[] = {
-		{"", "", "X25519MLKEM768"},
-		{"", "X25519", "x25519"},
-		{"", "P-256", "secp256r1"},
-		{"", "P-384", "secp384r1"},
-		{"", "P-521", ""},
-		{"P-384", "", "secp384r1"}, /* by another round: the client sent no share for it */
-		{"X25519:P-256", "P-256:X25519", "secp256r1"},
+		{"",	     "",		 "X25519MLKEM768"},
+		{"",	     "X25519",       "x25519"	       },
+		{"",	     "P-256",	      "secp256r1"	 },
+		{"",	     "P-384",	      "secp384r1"	 },
+		{"",	     "P-521",	      ""		},
+		{"P-384",	  "",	      "secp384r1"	 }, /* by another round: the client sent no share for it */
+		{"X25519:P-256", "P-256:X25519", "secp256r1"	    },
 	};
 	static const enum which which[] = {RIGHT};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -523,25 +547,29 @@ static void client_certificates_are_asked_for_and_judged(void **state)
 		enum tls_failure_kind failure;
 		const char *word;
 	} cases[] = {
-		{TLS_CLIENT_CERT_NONE, TLS_LEVEL_ENCRYPT, "", CLIENT, 0, "NOT"},
-		{TLS_CLIENT_CERT_ASK, TLS_LEVEL_ENCRYPT, "", CLIENT, 0, "OK"},
-		{TLS_CLIENT_CERT_ASK, TLS_LEVEL_ENCRYPT, "", NOBODY, 0, "NO"},
-		{TLS_CLIENT_CERT_ASK, TLS_LEVEL_ENCRYPT, "", SELF_SIGNED, 0, "FAIL"},
-		{TLS_CLIENT_CERT_ASK, TLS_LEVEL_ENCRYPT, "", EXPIRED, 0, "FAIL"},
-		{TLS_CLIENT_CERT_REQUIRE, TLS_LEVEL_ENCRYPT, "", CLIENT, 0, "OK"},
-		{TLS_CLIENT_CERT_REQUIRE, TLS_LEVEL_ENCRYPT, "", NOBODY, TLS_FAILURE_NO_CERT, "NO"},
-		{TLS_CLIENT_CERT_REQUIRE, TLS_LEVEL_ENCRYPT, "", SELF_SIGNED, TLS_FAILURE_UNTRUSTED, "FAIL"},
-		{TLS_CLIENT_CERT_REQUIRE, TLS_LEVEL_ENCRYPT, "", EXPIRED, TLS_FAILURE_UNTRUSTED, "FAIL"},
-		{TLS_CLIENT_CERT_NONE, TLS_LEVEL_VERIFY, "", NOBODY, TLS_FAILURE_NO_CERT, "NO"},
-		{TLS_CLIENT_CERT_NONE, TLS_LEVEL_VERIFY, "", CLIENT, 0, "OK"},
-		{TLS_CLIENT_CERT_ASK, TLS_LEVEL_VERIFY, "client.example.test", CLIENT, 0, "OK"},
-		{TLS_CLIENT_CERT_ASK, TLS_LEVEL_VERIFY, ".example.test", CLIENT, 0, "OK"},
-		{TLS_CLIENT_CERT_ASK, TLS_LEVEL_VERIFY, "other.example.test", CLIENT, TLS_FAILURE_NAME, "FAIL"},
-		{TLS_CLIENT_CERT_ASK, TLS_LEVEL_SECURE, "", CLIENT, 0, "OK"},
+		{TLS_CLIENT_CERT_NONE,    TLS_LEVEL_ENCRYPT, "",		      CLIENT,      0,			 "NOT" },
+		{TLS_CLIENT_CERT_ASK,     TLS_LEVEL_ENCRYPT, "",		     CLIENT,	     0,			"OK"  },
+		{TLS_CLIENT_CERT_ASK,     TLS_LEVEL_ENCRYPT, "",		     NOBODY,	     0,			"NO"  },
+		{TLS_CLIENT_CERT_ASK,     TLS_LEVEL_ENCRYPT, "",		     SELF_SIGNED, 0,		     "FAIL"},
+		{TLS_CLIENT_CERT_ASK,     TLS_LEVEL_ENCRYPT, "",		     EXPIRED,     0,			 "FAIL"},
+		{TLS_CLIENT_CERT_REQUIRE, TLS_LEVEL_ENCRYPT, "",			 CLIENT,	 0,			    "OK"	},
+		{TLS_CLIENT_CERT_REQUIRE, TLS_LEVEL_ENCRYPT, "",			 NOBODY,	 TLS_FAILURE_NO_CERT,   "NO"  },
+		{TLS_CLIENT_CERT_REQUIRE, TLS_LEVEL_ENCRYPT, "",			 SELF_SIGNED, TLS_FAILURE_UNTRUSTED,
+			"FAIL"												       },
+		{TLS_CLIENT_CERT_REQUIRE, TLS_LEVEL_ENCRYPT, "",			 EXPIRED,	  TLS_FAILURE_UNTRUSTED,
+			"FAIL"												       },
+		{TLS_CLIENT_CERT_NONE,    TLS_LEVEL_VERIFY,	 "",		     NOBODY,	     TLS_FAILURE_NO_CERT,	  "NO"  },
+		{TLS_CLIENT_CERT_NONE,    TLS_LEVEL_VERIFY,	 "",		     CLIENT,	     0,			"OK"  },
+		{TLS_CLIENT_CERT_ASK,     TLS_LEVEL_VERIFY,	"client.example.test", CLIENT,      0,			  "OK"  },
+		{TLS_CLIENT_CERT_ASK,     TLS_LEVEL_VERIFY,	".example.test",	 CLIENT,	 0,			    "OK"	},
+		{TLS_CLIENT_CERT_ASK,     TLS_LEVEL_VERIFY,	"other.example.test",  CLIENT,
+			TLS_FAILURE_NAME,										      "FAIL"},
+		{TLS_CLIENT_CERT_ASK,     TLS_LEVEL_SECURE,	"",		    CLIENT,	    0,		       "OK"  },
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
 		for (int protocol = TLS1_2_VERSION; protocol <= TLS1_3_VERSION; protocol++) {
-			struct tls_profile s = {"s", .level = cases[i].level, .client_cert = cases[i].asks};
+			struct tls_profile s = {
+				"s", .level = cases[i].level, .client_cert = cases[i].asks};
 			snprintf(s.names, sizeof s.names, "%s", cases[i].names);
 			struct tls_server_set *servers = servers_of(which, 1, &s);
 			struct lab_link link;
@@ -563,7 +591,8 @@ static void client_certificates_are_asked_for_and_judged(void **state)
 			tls_get_verdict(server, &verdict);
 			enum tls_failure_kind kind = tls_failure(server, &text);
 			if (kind != cases[i].failure)
-				fail_msg("case %zu: %d, not %d: %s", i, kind, cases[i].failure, text);
+				fail_msg("case %zu: %d, not %d: %s", i, kind, cases[i].failure,
+					text);
 			assert_int_equal(at_server, kind == TLS_FAILURE_NONE ? TLS_OK : TLS_FAIL);
 			assert_string_equal(tls_verify_name(verdict.verify), cases[i].word);
 			if (cases[i].client == CLIENT && cases[i].word[0] == 'O')
@@ -591,13 +620,17 @@ static void a_session_is_checked_against_another_profile(void **state)
 		enum tls_failure_kind kind;
 		const char *why;
 	} cases[] = {
-		{{"a", .level = TLS_LEVEL_ENCRYPT}, TLS_FAILURE_NONE, ""},
-		{{"b", .level = TLS_LEVEL_ENCRYPT, .grade = TLS_GRADE_MODERN}, TLS_FAILURE_NONE, ""},
-		{{"c", .protocol_lowest = TLS_1_3}, TLS_FAILURE_WEAK, "TLSv1.2 was agreed, TLSv1.3 is the least"},
-		{{"d", .bits_least = 257}, TLS_FAILURE_WEAK, "a cipher of 256 bits was agreed, 257 is the least"},
-		{{"e", .level = TLS_LEVEL_VERIFY}, TLS_FAILURE_NO_CERT, "the client sent no certificate"},
-		{{"f", .client_cert = TLS_CLIENT_CERT_REQUIRE}, TLS_FAILURE_NO_CERT,
-			"the client sent no certificate"},
+		{{"a", .level = TLS_LEVEL_ENCRYPT},			    TLS_FAILURE_NONE,    ""},
+		{{"b", .level = TLS_LEVEL_ENCRYPT, .grade = TLS_GRADE_MODERN}, TLS_FAILURE_NONE,
+			""										   },
+		{{"c", .protocol_lowest = TLS_1_3},			    TLS_FAILURE_WEAK,
+			"TLSv1.2 was agreed, TLSv1.3 is the least"						  },
+		{{"d", .bits_least = 257},					   TLS_FAILURE_WEAK,
+			"a cipher of 256 bits was agreed, 257 is the least"				   },
+		{{"e", .level = TLS_LEVEL_VERIFY},				   TLS_FAILURE_NO_CERT,
+			"the client sent no certificate"							},
+		{{"f", .client_cert = TLS_CLIENT_CERT_REQUIRE},		TLS_FAILURE_NO_CERT,
+			"the client sent no certificate"							},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		assert_int_equal(tls_check(m.server, &cases[i].profile, why), cases[i].kind);
@@ -622,8 +655,10 @@ static int keep_session(SSL *ssl, SSL_SESSION *session)
 	return 1;
 }
 
-/* One connection of a client that keeps its ticket; true if it was resumed, by both sides' account. */
-static bool connects_resumed(struct tls_server_set *servers, SSL_CTX *ctx, struct tls_verdict *verdict)
+/* One connection of a client that keeps its ticket; true if it was resumed, by both sides' account.
+ */
+static bool connects_resumed(
+	struct tls_server_set *servers, SSL_CTX *ctx, struct tls_verdict *verdict)
 {
 	struct lab_link link;
 	enum tls_result at_server;
@@ -702,14 +737,16 @@ static void show_certificate(SSL_CTX *ctx, enum which which)
 {
 	STACK_OF(X509) *rest = sk_X509_new_null();
 	sk_X509_push(rest, middle.cert);
-	assert_int_equal(SSL_CTX_use_cert_and_key(ctx, leaf[which].cert, leaf[which].key, rest, 1), 1);
+	assert_int_equal(
+		SSL_CTX_use_cert_and_key(ctx, leaf[which].cert, leaf[which].key, rest, 1), 1);
 	sk_X509_free(rest);
 }
 
 static void a_resumed_client_is_still_known_by_its_certificate(void **state)
 {
 	static const enum which which[] = {RIGHT};
-	const struct tls_profile s = {"s", .level = TLS_LEVEL_VERIFY, .names = "client.example.test"};
+	const struct tls_profile s = {
+		"s", .level = TLS_LEVEL_VERIFY, .names = "client.example.test"};
 	for (int protocol = TLS1_2_VERSION; protocol <= TLS1_3_VERSION; protocol++) {
 		struct tls_server_set *servers = servers_of(which, 1, &s);
 		SSL_CTX *ctx = ticket_client(protocol);
@@ -730,7 +767,8 @@ static void a_resumed_client_is_still_known_by_its_certificate(void **state)
 static void a_resumed_client_that_was_not_trusted_is_not_trusted_now(void **state)
 {
 	static const enum which which[] = {RIGHT};
-	const struct tls_profile ask = {"ask", .level = TLS_LEVEL_MAY, .client_cert = TLS_CLIENT_CERT_ASK};
+	const struct tls_profile ask = {
+		"ask", .level = TLS_LEVEL_MAY, .client_cert = TLS_CLIENT_CERT_ASK};
 	struct tls_server_set *servers = servers_of(which, 1, &ask);
 	SSL_CTX *ctx = ticket_client(TLS1_3_VERSION);
 	struct tls_verdict verdict;
@@ -749,7 +787,8 @@ static void a_resumed_client_that_was_not_trusted_is_not_trusted_now(void **stat
 static void a_client_is_looked_at_anew_where_the_roots_changed(void **state)
 {
 	static const enum which which[] = {RIGHT};
-	const struct tls_profile ask = {"ask", .level = TLS_LEVEL_MAY, .client_cert = TLS_CLIENT_CERT_ASK};
+	const struct tls_profile ask = {
+		"ask", .level = TLS_LEVEL_MAY, .client_cert = TLS_CLIENT_CERT_ASK};
 	struct tls_server_set *first = servers_of(which, 1, &ask);
 	struct bytes others = lab_certs_pem((const struct lab_cert *const[]){&foreign_ca}, 1);
 	struct tls_error error;
@@ -795,7 +834,8 @@ static void a_replaced_set_leaves_live_sessions_alone(void **state)
 
 static void an_unusable_set_is_refused_in_words(void **state)
 {
-	struct lab_cert small = lab_cert_make((struct lab_spec){.name = "small", .key = LAB_RSA_1024});
+	struct lab_cert small =
+		lab_cert_make((struct lab_spec){.name = "small", .key = LAB_RSA_1024});
 	struct lab_cert ed = lab_cert_make((struct lab_spec){.name = "ed", .key = LAB_ED25519});
 	struct tls_key_pair weak = lab_pair((const struct lab_cert *const[]){&small}, 1);
 	struct tls_key_pair edwards = lab_pair((const struct lab_cert *const[]){&ed}, 1);
@@ -810,42 +850,45 @@ static void an_unusable_set_is_refused_in_words(void **state)
 		struct bytes roots;
 		const char *words;
 	} cases[] = {
-		{&mixed, may, roots, "certificate 2 (mx): the private key does not belong to its leaf"},
-		{&garbage, may, roots, "certificate 2: its chain is not PEM certificates"},
-		{&cut, may, roots, "certificate 2 (mx): its chain is not PEM certificates"},
-		{&keyless, may, roots, "certificate 2 (mx): its private key cannot be read"},
-		{&weak, may, roots, "certificate 2 (small): its key is too small"},
-		{&edwards, may, roots, "certificate 2 (ed): its key is neither ECDSA nor RSA"},
-		{NULL, {"p", .groups = "P-257"}, roots, "profile p: groups 'P-257' are not known"},
-		{NULL, {"p", .bits_least = 512}, roots, "profile p: no cipher has 512 bits"},
-		{NULL, {"p", .protocol_lowest = TLS_1_3, .protocol_highest = TLS_1_2}, roots,
-			"profile p: no TLS version from 0x0304 to 0x0303"},
-		{NULL, {"p", .protocol_lowest = 0x0300}, roots, "profile p: no TLS version from 0x0300"},
-		{NULL, {"p", .grade = 9}, roots, "profile p: no such grade or level"},
-		{NULL, {"p", .level = TLS_LEVEL_VERIFY}, BYTES_LITERAL("x"),
-			"the CA set has no PEM certificate in it"},
-		{NULL, {"p", .level = TLS_LEVEL_VERIFY}, cut.chain_pem,
-			"the CA set has a damaged certificate in it"},
+		{&mixed,	 may,							    roots,
+			"certificate 2 (mx): the private key does not belong to its leaf"											 },
+		{&garbage, may,							    roots,	       "certificate 2: its chain is not PEM certificates"	 },
+		{&cut,     may,							    roots,		   "certificate 2 (mx): its chain is not PEM certificates"},
+		{&keyless, may,							    roots,	       "certificate 2 (mx): its private key cannot be read"   },
+		{&weak,	may,							    roots,		    "certificate 2 (small): its key is too small"		 },
+		{&edwards, may,							    roots,	       "certificate 2 (ed): its key is neither ECDSA nor RSA" },
+		{NULL,     {"p", .groups = "P-257"},					 roots,		"profile p: groups 'P-257' are not known"		 },
+		{NULL,     {"p", .bits_least = 512},					 roots,		"profile p: no cipher has 512 bits"			   },
+		{NULL,     {"p", .protocol_lowest = TLS_1_3, .protocol_highest = TLS_1_2}, roots,
+			"profile p: no TLS version from 0x0304 to 0x0303"												    },
+		{NULL,     {"p", .protocol_lowest = 0x0300},				 roots,
+			"profile p: no TLS version from 0x0300"													      },
+		{NULL,     {"p", .grade = 9},					      roots,		 "profile p: no such grade or level"		    },
+		{NULL,     {"p", .level = TLS_LEVEL_VERIFY},				 BYTES_LITERAL("x"),
+			"the CA set has no PEM certificate in it"													    },
+		{NULL,     {"p", .level = TLS_LEVEL_VERIFY},				 cut.chain_pem,
+			"the CA set has a damaged certificate in it"													 },
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-		const struct tls_key_pair pairs[] = {
-			pair[WILDCARD], cases[i].second != NULL ? *cases[i].second : pair[WILDCARD]};
+		const struct tls_key_pair pairs[] = {pair[WILDCARD],
+			cases[i].second != NULL ? *cases[i].second : pair[WILDCARD]};
 		struct tls_error error = {""};
 		assert_null(tls_server_set_create(lib,
-			&(struct tls_server_set_config){
-				pairs, cases[i].second != NULL ? 2 : 1, &cases[i].profile, 1, cases[i].roots},
+			&(struct tls_server_set_config){pairs, cases[i].second != NULL ? 2 : 1,
+				&cases[i].profile, 1, cases[i].roots},
 			&error));
 		if (strstr(error.text, cases[i].words) == NULL)
 			fail_msg("\"%s\" does not say \"%s\"", error.text, cases[i].words);
 		if (cases[i].second != NULL)
 			continue;
-		assert_null(tls_client_set_create(
-			lib, &(struct tls_client_set_config){&cases[i].profile, 1, cases[i].roots}, &error));
+		assert_null(tls_client_set_create(lib,
+			&(struct tls_client_set_config){&cases[i].profile, 1, cases[i].roots},
+			&error));
 		assert_non_null(strstr(error.text, cases[i].words));
 	}
 	struct tls_error error = {""};
-	assert_null(tls_server_set_create(
-		lib, &(struct tls_server_set_config){.profiles = &may, .profile_count = 1}, &error));
+	assert_null(tls_server_set_create(lib,
+		&(struct tls_server_set_config){.profiles = &may, .profile_count = 1}, &error));
 	assert_non_null(strstr(error.text, "needs a certificate"));
 	lab_pair_free(&weak);
 	lab_pair_free(&edwards);
@@ -860,7 +903,8 @@ static void the_systems_roots_trust_no_lab(void **state)
 	struct tls_error error;
 	struct meeting m = {.servers = servers_of(which, 1, &may),
 		.clients = tls_client_set_create(lib,
-			&(struct tls_client_set_config){.profiles = &verify, .profile_count = 1}, &error)};
+			&(struct tls_client_set_config){.profiles = &verify, .profile_count = 1},
+			&error)};
 	assert_string_equal(error.text, "");
 	meet(&m, "mx.example.test", "");
 	assert_int_equal(tls_failure(m.client, NULL), TLS_FAILURE_UNTRUSTED);

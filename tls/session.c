@@ -4,8 +4,9 @@
  *   io.read  ─▶ BIO ─▶ OpenSSL ─▶ tls_read
  *   io.write ◀─ pending ◀─ BIO ◀─ OpenSSL ◀─ tls_write
  *
- * The BIO takes what OpenSSL writes as a whole: what the io has no room for waits in `pending`. So a record
- * is never half written inside OpenSSL, and a caller of tls_write need not come again with the same bytes. */
+ * The BIO takes what OpenSSL writes as a whole: what the io has no room for waits in `pending`. So
+ * a record is never half written inside OpenSSL, and a caller of tls_write need not come again with
+ * the same bytes. */
 #include "tls/tls_private.h"
 
 #include <arpa/inet.h>
@@ -53,7 +54,8 @@ static bool pending_append(struct tls *tls, const char *from, size_t n)
 
 /* ---- a peer that asks too much ---- */
 
-/* The first record tells how long the ClientHello will be: refused before OpenSSL takes room for it. */
+/* The first record tells how long the ClientHello will be: refused before OpenSSL takes room for
+ * it. */
 static bool is_hello_too_large(const uint8_t start[TLS_HELLO_START_BYTES])
 {
 	enum { HANDSHAKE = 22, CLIENT_HELLO = 1 };
@@ -73,13 +75,14 @@ static void handshake_bytes_seen(struct tls *tls, struct bytes in)
 	tls->handshake_bytes += (uint32_t)in.n;
 	if (tls->handshake_bytes > TLS_HANDSHAKE_BYTES_MAX)
 		tls->cut = "the peer's part of the TLS handshake is larger than 128 KiB";
-	else if (tls->set->is_server && !had_start && tls->handshake_bytes >= TLS_HELLO_START_BYTES &&
-		 is_hello_too_large(tls->hello_start))
+	else if (tls->set->is_server && !had_start &&
+		tls->handshake_bytes >= TLS_HELLO_START_BYTES &&
+		is_hello_too_large(tls->hello_start))
 		tls->cut = "the ClientHello is larger than 16 KiB or cut up";
 }
 
-void tls_message_seen(int is_sent, int version, int type, const void *message, size_t n, SSL *ssl,
-	void *unused)
+void tls_message_seen(
+	int is_sent, int version, int type, const void *message, size_t n, SSL *ssl, void *unused)
 {
 	if (is_sent || type != SSL3_RT_HANDSHAKE)
 		return;
@@ -103,7 +106,8 @@ static int bio_read(BIO *bio, char *to, size_t room, size_t *n)
 		if (!tls->is_done)
 			handshake_bytes_seen(tls, bytes_of(to, *n));
 	}
-	/* Without retry flags this is an error: it ends OpenSSL's loop over what a flooding peer sent. */
+	/* Without retry flags this is an error: it ends OpenSSL's loop over what a flooding peer
+	 * sent. */
 	if (tls->cut != NULL) {
 		*n = 0;
 		return 0;
@@ -126,7 +130,8 @@ static int bio_write(BIO *bio, const char *from, size_t size, size_t *n)
 	}
 	size_t taken = 0;
 	while (is_empty && taken < size) {
-		size_t moved = tls->io.write(tls->io.user, (const uint8_t *)from + taken, size - taken);
+		size_t moved =
+			tls->io.write(tls->io.user, (const uint8_t *)from + taken, size - taken);
 		if (moved == 0)
 			break;
 		taken += moved;
@@ -168,8 +173,8 @@ struct tls *tls_of_ssl(const SSL *ssl)
 
 /* ---- open and close ---- */
 
-static struct tls *open_session(struct tls_set *set, uint32_t profile, struct tls_io io, const char *host,
-	const char *domain)
+static struct tls *open_session(struct tls_set *set, uint32_t profile, struct tls_io io,
+	const char *host, const char *domain)
 {
 	if (profile >= set->profile_count)
 		return NULL;
@@ -270,9 +275,9 @@ static enum tls_result fail(struct tls *tls, enum tls_failure_kind kind, const c
 enum tls_failure_kind tls_failure(const struct tls *tls, const char **text)
 {
 	if (text != NULL)
-		*text = tls->failure == TLS_FAILURE_NONE   ? ""
-			: tls->failure_text == NULL ? "no memory"
-						    : tls->failure_text;
+		*text = tls->failure == TLS_FAILURE_NONE ? ""
+			: tls->failure_text == NULL	 ? "no memory"
+							 : tls->failure_text;
 	return tls->failure;
 }
 
@@ -281,10 +286,11 @@ static enum tls_result fail_refused(struct tls *tls)
 {
 	const char *peer = tls->set->is_server ? "client" : "server";
 	if (tls->trust_error != X509_V_OK)
-		return fail(tls, TLS_FAILURE_UNTRUSTED, "the %s's certificate is not trusted: %s", peer,
-			X509_verify_cert_error_string(tls->trust_error));
+		return fail(tls, TLS_FAILURE_UNTRUSTED, "the %s's certificate is not trusted: %s",
+			peer, X509_verify_cert_error_string(tls->trust_error));
 	if (tls->set->is_server)
-		return fail(tls, TLS_FAILURE_NAME, "the client's certificate has none of the names asked for");
+		return fail(tls, TLS_FAILURE_NAME,
+			"the client's certificate has none of the names asked for");
 	if (tls->profile->level == TLS_LEVEL_VERIFY)
 		return fail(tls, TLS_FAILURE_NAME,
 			"the server's certificate has none of the names asked for: %s, …",
@@ -310,7 +316,8 @@ static enum tls_result not_moved(struct tls *tls, int returned)
 {
 	int error = SSL_get_error(tls->ssl, returned);
 	if (tls->cut != NULL)
-		return fail(tls, tls->is_done ? TLS_FAILURE_PEER : TLS_FAILURE_HANDSHAKE, "%s", tls->cut);
+		return fail(tls, tls->is_done ? TLS_FAILURE_PEER : TLS_FAILURE_HANDSHAKE, "%s",
+			tls->cut);
 	if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
 		return TLS_AGAIN;
 	if (error == SSL_ERROR_ZERO_RETURN && tls->is_done)
@@ -319,7 +326,8 @@ static enum tls_result not_moved(struct tls *tls, int returned)
 		return fail(tls, TLS_FAILURE_HANDSHAKE, "the peer ended TLS within the handshake");
 	if (!tls->is_done)
 		return fail_in_handshake(tls);
-	return fail(tls, TLS_FAILURE_PEER, "TLS session failed: %s", tls_openssl_reason("no reason given"));
+	return fail(tls, TLS_FAILURE_PEER, "TLS session failed: %s",
+		tls_openssl_reason("no reason given"));
 }
 
 /* ---- the handshake ---- */

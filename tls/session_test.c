@@ -59,8 +59,10 @@ static struct bed *bed_make(struct tls_profile for_server, struct tls_profile fo
 	bed->lib = tls_lib_create();
 	assert_non_null(bed->lib);
 	bed->servers = tls_server_set_create(bed->lib,
-		&(struct tls_server_set_config){
-			.pairs = &pair, .pair_count = 1, .profiles = &for_server, .profile_count = 1,
+		&(struct tls_server_set_config){.pairs = &pair,
+			.pair_count = 1,
+			.profiles = &for_server,
+			.profile_count = 1,
 			.client_ca_pem = roots},
 		&error);
 	assert_string_equal(error.text, "");
@@ -287,11 +289,11 @@ static void garbage_for_a_clienthello_fails_with_a_reason(void **state)
 		struct bytes bytes;
 		const char *reason;
 	} cases[] = {
-		{BYTES_LITERAL("EHLO client.example.test\r\n"),		  "wrong version number"},
-		{BYTES_LITERAL("GET / HTTP/1.0\r\n\r\n"),			  "http request"	},
-		{{sslv2, sizeof sslv2},					  "record length mismatch"},
-		{BYTES_LITERAL("\x16\x03\x01\x00\x05\x02\x00\x00\x01\x01"), "unexpected message"	 },
-		{BYTES_LITERAL("\x16\x03\x01\xff\xff\x01\x00\xff\xff\x01"), "data length too long"},
+		{BYTES_LITERAL("EHLO client.example.test\r\n"),		"wrong version number"  },
+		{BYTES_LITERAL("GET / HTTP/1.0\r\n\r\n"),			  "http request"		},
+		{{sslv2, sizeof sslv2},					"record length mismatch"},
+		{BYTES_LITERAL("\x16\x03\x01\x00\x05\x02\x00\x00\x01\x01"), "unexpected message"	},
+		{BYTES_LITERAL("\x16\x03\x01\xff\xff\x01\x00\xff\xff\x01"), "data length too long"  },
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		struct bed *bed = bed_usual();
@@ -318,11 +320,11 @@ static void a_clienthello_that_would_be_large_is_refused_at_its_ninth_byte(void 
 		const char *text;
 	} cases[] = {
 		{BYTES_LITERAL("\x16\x03\x01\x02\x00\x01\x00\x40\x01"),
-			"the ClientHello is larger than 16 KiB or cut up"},
+			"the ClientHello is larger than 16 KiB or cut up"		 },
 		{BYTES_LITERAL("\x16\x03\x01\x40\x00\x01\x01\xff\xff"),
-			"the ClientHello is larger than 16 KiB or cut up"},
+			"the ClientHello is larger than 16 KiB or cut up"		 },
 		{BYTES_LITERAL("\x16\x03\x01\x00\x01\x01\x16\x03\x01"),
-			"the ClientHello is larger than 16 KiB or cut up"},
+			"the ClientHello is larger than 16 KiB or cut up"		 },
 		{BYTES_LITERAL("\x16\x03\x01\x02\x00\x01\x00\x40\x00"), NULL},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
@@ -343,9 +345,11 @@ static void a_clienthello_that_would_be_large_is_refused_at_its_ninth_byte(void 
 
 static void a_peer_that_never_ends_its_handshake_is_cut(void **state)
 {
-	/* A warning alert or an empty record is bounded by OpenSSL; a long stream of anything by us. */
+	/* A warning alert or an empty record is bounded by OpenSSL; a long stream of anything by
+	 * us. */
 	struct bed *bed = bed_usual();
-	static const uint8_t piece[] = {0x14, 0x03, 0x03, 0x00, 0x01, 0x01}; /* change_cipher_spec */
+	static const uint8_t piece[] = {
+		0x14, 0x03, 0x03, 0x00, 0x01, 0x01}; /* change_cipher_spec */
 	enum tls_result result = TLS_AGAIN;
 	size_t sent = 0;
 	for (; result == TLS_AGAIN && sent < 1000000; sent += sizeof piece) {
@@ -389,7 +393,8 @@ static void a_handshake_cut_at_any_byte_waits(void **state)
 		assert_int_equal(at_server, TLS_AGAIN);
 		bed_close_sessions(whole);
 	}
-	for (size_t cut = 0; cut + 300 < down; cut += 11) { /* a ticket of some 250 bytes comes last */
+	for (size_t cut = 0; cut + 300 < down;
+		cut += 11) { /* a ticket of some 250 bytes comes last */
 		bed_open_sessions(whole);
 		whole->link.down.cut = cut;
 		for (int turns = 0; turns < 8; turns++) {
@@ -412,7 +417,8 @@ static void any_byte_changed_of_the_clienthello_fails_the_handshake(void **state
 		bed_open_sessions(bed);
 		tls_handshake(bed->client);
 		hello = bed->link.up.tail;
-		if (at == 1 || at == 2) /* the version of a record counts for nothing (RFC 8446 5.1) */
+		if (at == 1 ||
+			at == 2) /* the version of a record counts for nothing (RFC 8446 5.1) */
 			continue;
 		bed->link.up.at[at] ^= 0x21;
 		for (int turns = 0; turns < 8; turns++) {
@@ -508,7 +514,8 @@ static void a_heap_of_key_updates_is_cut_in_the_middle(void **state)
 	}
 	lab_raw_pump(&peer.raw);
 	assert_int_equal(tls_read(bed->server, in, sizeof in, &n), TLS_FAIL);
-	assert_true(bed->link.up.tail - bed->link.up.head > 40000); /* most was not even looked at */
+	assert_true(
+		bed->link.up.tail - bed->link.up.head > 40000); /* most was not even looked at */
 	lab_raw_free(&peer.raw);
 	SSL_CTX_free(peer.ctx);
 	bed_free(bed);
@@ -564,7 +571,8 @@ static void a_client_cannot_renegotiate(void **state)
 		SSL_do_handshake(raw.ssl);
 		lab_raw_pump(&raw);
 		/* We say no_renegotiation; it is the client's part to end it over that. */
-		assert_int_equal(tls_read(bed->server, in, sizeof in, &n), turns == 0 ? TLS_AGAIN : TLS_FAIL);
+		assert_int_equal(tls_read(bed->server, in, sizeof in, &n),
+			turns == 0 ? TLS_AGAIN : TLS_FAIL);
 		lab_raw_pump(&raw);
 	}
 	const char *text;
@@ -595,7 +603,8 @@ static void an_unknown_profile_opens_nothing(void **state)
 {
 	struct bed *bed = bed_usual();
 	assert_null(tls_open_server(bed->servers, 1, lab_server_io(&bed->link)));
-	assert_null(tls_open_client(bed->clients, 7, lab_client_io(&bed->link), "a.example.test", ""));
+	assert_null(
+		tls_open_client(bed->clients, 7, lab_client_io(&bed->link), "a.example.test", ""));
 	assert_int_equal(tls_server_set_sessions(bed->servers), 1);
 	bed_free(bed);
 }

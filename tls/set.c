@@ -28,10 +28,11 @@ void tls_set_release(struct tls_set *set)
 		set_free(set);
 }
 
-static struct tls_set *set_create(struct tls_lib *lib, bool is_server, const struct tls_profile *profiles,
-	size_t profile_count, struct tls_error *error)
+static struct tls_set *set_create(struct tls_lib *lib, bool is_server,
+	const struct tls_profile *profiles, size_t profile_count, struct tls_error *error)
 {
-	static_assert(sizeof(struct tls_server_set) == sizeof(struct tls_set), "they are the same inside");
+	static_assert(sizeof(struct tls_server_set) == sizeof(struct tls_set),
+		"they are the same inside");
 	struct tls_set *set = calloc(1, sizeof *set);
 	tls_error_set(error, "no memory for TLS contexts");
 	if (set == NULL)
@@ -68,7 +69,8 @@ static bool set_load_store(struct tls_set *set, struct bytes pem, struct tls_err
 	set->store = tls_store_create(set->lib, pem, error);
 	if (set->store != NULL)
 		return true;
-	/* Where nothing depends on trust, a host without roots still relays; the records say untrusted. */
+	/* Where nothing depends on trust, a host without roots still relays; the records say
+	 * untrusted. */
 	if (pem.n != 0 || any_profile(set, tls_profile_enforces_trust))
 		return false;
 	set->store = X509_STORE_new();
@@ -77,8 +79,8 @@ static bool set_load_store(struct tls_set *set, struct bytes pem, struct tls_err
 
 /* ---- server sets ---- */
 
-/* Called when the ClientHello is read and the handshake is not a resumed one: takes the chains of the
- * name asked for. A handshake for the default name keeps what the SSL_CTX has. */
+/* Called when the ClientHello is read and the handshake is not a resumed one: takes the chains of
+ * the name asked for. A handshake for the default name keeps what the SSL_CTX has. */
 static int certificate_wanted(SSL *ssl, void *user)
 {
 	const struct tls_set *set = user;
@@ -107,19 +109,20 @@ static int server_name_asked(SSL *ssl, int *alert, void *user)
 	return tls_names_find(&set->names, sni) != NULL ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
 }
 
-/* A session is resumed only under what it was made under: with client certificates that is the whole
- * profile and the roots they were checked against. */
+/* A session is resumed only under what it was made under: with client certificates that is the
+ * whole profile and the roots they were checked against. */
 static bool set_session_context(SSL_CTX *ctx, const struct tls_profile *p, struct bytes ca_pem)
 {
 	unsigned char digest[EVP_MAX_MD_SIZE];
 	unsigned int n = 0;
 	EVP_MD_CTX *md = EVP_MD_CTX_new();
 	bool is_done = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 &&
-		       EVP_DigestUpdate(md, p->id, strnlen(p->id, sizeof p->id)) == 1 &&
-		       EVP_DigestUpdate(md, &p->client_cert, 1) == 1 && EVP_DigestUpdate(md, &p->level, 1) == 1;
+		EVP_DigestUpdate(md, p->id, strnlen(p->id, sizeof p->id)) == 1 &&
+		EVP_DigestUpdate(md, &p->client_cert, 1) == 1 &&
+		EVP_DigestUpdate(md, &p->level, 1) == 1;
 	if (is_done && tls_profile_asks_for_certificate(p, true))
 		is_done = EVP_DigestUpdate(md, p->names, sizeof p->names) == 1 &&
-			  EVP_DigestUpdate(md, ca_pem.at, ca_pem.n) == 1;
+			EVP_DigestUpdate(md, ca_pem.at, ca_pem.n) == 1;
 	is_done = is_done && EVP_DigestFinal_ex(md, digest, &n) == 1;
 	EVP_MD_CTX_free(md);
 	return is_done && SSL_CTX_set_session_id_context(ctx, digest, SSL_MAX_SID_CTX_LENGTH) == 1;
@@ -139,7 +142,8 @@ static SSL_CTX *server_context_create(struct tls_set *set, const struct tls_prof
 	SSL_CTX *ctx = tls_context_create(set, profile, error);
 	if (ctx == NULL)
 		return NULL;
-	if (!use_chain(ctx, set, set->names.unnamed.ecdsa) || !use_chain(ctx, set, set->names.unnamed.rsa) ||
+	if (!use_chain(ctx, set, set->names.unnamed.ecdsa) ||
+		!use_chain(ctx, set, set->names.unnamed.rsa) ||
 		!set_session_context(ctx, profile, ca_pem)) {
 		tls_error_set(error, "profile %s: %s", profile->id,
 			tls_openssl_reason("the default certificate cannot be used"));
@@ -187,7 +191,7 @@ struct tls_server_set *tls_server_set_create(
 	if (set == NULL)
 		return NULL;
 	bool is_made = server_load_chains(set, config, error) &&
-		       set_load_store(set, config->client_ca_pem, error);
+		set_load_store(set, config->client_ca_pem, error);
 	for (size_t i = 0; is_made && i < set->profile_count; i++) {
 		set->contexts[i] =
 			server_context_create(set, &set->profiles[i], config->client_ca_pem, error);
@@ -220,7 +224,8 @@ size_t tls_server_set_sessions(const struct tls_server_set *set)
 struct tls_client_set *tls_client_set_create(
 	struct tls_lib *lib, const struct tls_client_set_config *config, struct tls_error *error)
 {
-	struct tls_set *set = set_create(lib, false, config->profiles, config->profile_count, error);
+	struct tls_set *set =
+		set_create(lib, false, config->profiles, config->profile_count, error);
 	if (set == NULL)
 		return NULL;
 	bool is_made = set_load_store(set, config->ca_pem, error);

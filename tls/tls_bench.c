@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* tls_bench [SECONDS]: what a handshake and a session cost on this machine, in memory, on one core.
  *
- * Each line of the first table runs handshakes for SECONDS of processor time (default 1) between a server and a
- * client of ours and times the calls of either side apart: "server/s" is what one core could do if it did
- * nothing else. The
- * second table counts bytes asked of jemalloc, as the relay uses it. Numbers, no judgement; not a test. */
+ * Each line of the first table runs handshakes for SECONDS of processor time (default 1) between a
+ * server and a client of ours and times the calls of either side apart: "server/s" is what one core
+ * could do if it did nothing else. The second table counts bytes asked of jemalloc, as the relay
+ * uses it. Numbers, no judgement; not a test. */
 #include "tls/lab.h"
 
 #include <assert.h>
@@ -65,8 +65,10 @@ static void make_certificates(void)
 {
 	struct lab_cert ca = lab_cert_make((struct lab_spec){.name = "Bench CA", .is_ca = true});
 	struct lab_cert e = lab_cert_make((struct lab_spec){"mx", "DNS:mx.example.test", &ca});
-	struct lab_cert r = lab_cert_make((struct lab_spec){"mx", "DNS:mx.example.test", &ca, LAB_RSA});
-	struct lab_cert n = lab_cert_make((struct lab_spec){"named", "DNS:named.example.test", &ca});
+	struct lab_cert r =
+		lab_cert_make((struct lab_spec){"mx", "DNS:mx.example.test", &ca, LAB_RSA});
+	struct lab_cert n =
+		lab_cert_make((struct lab_spec){"named", "DNS:named.example.test", &ca});
 	ecdsa = lab_pair((const struct lab_cert *const[]){&e}, 1);
 	rsa = lab_pair((const struct lab_cert *const[]){&r}, 1);
 	named = lab_pair((const struct lab_cert *const[]){&n}, 1);
@@ -77,7 +79,8 @@ static void make_certificates(void)
 	lab_cert_free(&ca);
 }
 
-static struct tls_server_set *make_servers(const struct tls_key_pair *first, const struct tls_profile *profile)
+static struct tls_server_set *make_servers(
+	const struct tls_key_pair *first, const struct tls_profile *profile)
 {
 	const struct tls_key_pair pairs[] = {*first, named};
 	struct tls_server_set *set = tls_server_set_create(
@@ -90,8 +93,8 @@ static struct tls_server_set *make_servers(const struct tls_key_pair *first, con
 
 static struct tls_client_set *make_clients(const struct tls_profile *profile)
 {
-	struct tls_client_set *set =
-		tls_client_set_create(lib, &(struct tls_client_set_config){profile, 1, roots}, &error);
+	struct tls_client_set *set = tls_client_set_create(
+		lib, &(struct tls_client_set_config){profile, 1, roots}, &error);
 	if (set == NULL)
 		fprintf(stderr, "tls_bench: %s\n", error.text);
 	assert(set != NULL);
@@ -307,7 +310,8 @@ static void bench_in_handshake(void)
 	lab_link_init(&b.link);
 	for (int i = 0; i < 2; i++) { /* the first warms what OpenSSL keeps */
 		of_server = (struct account){0};
-		b.client = tls_open_client(clients, 0, lab_client_io(&b.link), "mx.example.test", "");
+		b.client =
+			tls_open_client(clients, 0, lab_client_io(&b.link), "mx.example.test", "");
 		tls_handshake(b.client);
 		account_begin(&of_server);
 		b.server = tls_open_server(servers, 0, lab_server_io(&b.link));
@@ -316,7 +320,8 @@ static void bench_in_handshake(void)
 		unshake(&b, &(struct account){0}, &(struct account){0});
 		b.link.up.head = b.link.up.tail = b.link.down.head = b.link.down.tail = 0;
 	}
-	printf("%-44s %9lld bytes\n", "server session in handshake, flight sent", (long long)of_server.bytes);
+	printf("%-44s %9lld bytes\n", "server session in handshake, flight sent",
+		(long long)of_server.bytes);
 	lab_link_fini(&b.link);
 	tls_server_set_put(servers);
 	tls_client_set_put(clients);
@@ -340,11 +345,12 @@ static void bench_sets(void)
 		lib, &(struct tls_server_set_config){pairs, 100, profiles, 20, BYTES_NONE}, &error);
 	account_end(&many);
 	account_begin(&roots_of_system);
-	struct tls_client_set *c = tls_client_set_create(
-		lib, &(struct tls_client_set_config){.profiles = profiles, .profile_count = 1}, &error);
+	struct tls_client_set *c = tls_client_set_create(lib,
+		&(struct tls_client_set_config){.profiles = profiles, .profile_count = 1}, &error);
 	account_end(&roots_of_system);
 	static const char *const whats[] = {"server set, 1 certificate, 1 profile",
-		"server set, 100 certificates, 20 profiles", "client set, 1 profile, the system's roots"};
+		"server set, 100 certificates, 20 profiles",
+		"client set, 1 profile, the system's roots"};
 	const struct account *accounts[] = {&one, &many, &roots_of_system};
 	for (int i = 0; i < 3; i++)
 		printf("%-44s %9lld bytes %8.1f ms\n", whats[i], (long long)accounts[i]->bytes,
@@ -357,16 +363,16 @@ static void bench_sets(void)
 int main(int argc, char **argv)
 {
 	static const struct shaking shakings[] = {
-		{"ECDSA", "mx.example.test", "X25519", &ecdsa, 0},
-		{"ECDSA", "mx.example.test", "P-256", &ecdsa, 0},
-		{"ECDSA", "mx.example.test", "X25519MLKEM768", &ecdsa, 0},
-		{"ECDSA, usual client", "mx.example.test", "", &ecdsa, 0},
-		{"ECDSA, other SNI name", "named.example.test", "X25519", &ecdsa, 0},
-		{"ECDSA", "mx.example.test", "X25519:P-256", &ecdsa, TLS_1_2},
-		{"RSA-2048", "mx.example.test", "X25519", &rsa, 0},
-		{"RSA-2048", "mx.example.test", "P-256", &rsa, 0},
-		{"RSA-2048", "mx.example.test", "X25519MLKEM768", &rsa, 0},
-		{"RSA-2048", "mx.example.test", "X25519", &rsa, TLS_1_2},
+		{"ECDSA",		  "mx.example.test",    "X25519",	       &ecdsa, 0	},
+		{"ECDSA",		  "mx.example.test",    "P-256",	      &ecdsa, 0      },
+		{"ECDSA",		  "mx.example.test",    "X25519MLKEM768", &ecdsa, 0	},
+		{"ECDSA, usual client",	"mx.example.test",	   "",	       &ecdsa, 0	},
+		{"ECDSA, other SNI name", "named.example.test", "X25519",	  &ecdsa, 0	   },
+		{"ECDSA",		  "mx.example.test",    "X25519:P-256",   &ecdsa, TLS_1_2},
+		{"RSA-2048",		     "mx.example.test",	"X25519",	  &rsa,	0	 },
+		{"RSA-2048",		     "mx.example.test",	"P-256",		 &rsa,   0	},
+		{"RSA-2048",		     "mx.example.test",	"X25519MLKEM768", &rsa,	0	 },
+		{"RSA-2048",		     "mx.example.test",	"X25519",	  &rsa,	TLS_1_2},
 	};
 	double seconds = argc > 1 ? atof(argv[1]) : 1;
 	if (argc > 2 || seconds <= 0 || seconds > 600) {
@@ -376,8 +382,8 @@ int main(int argc, char **argv)
 	lib = tls_lib_create();
 	assert(lib != NULL);
 	make_certificates();
-	printf("%-22s %-8s %-15s %-30s %8s %7s %8s %7s\n", "handshake", "version", "group", "cipher",
-		"server/s", "us", "client/s", "us");
+	printf("%-22s %-8s %-15s %-30s %8s %7s %8s %7s\n", "handshake", "version", "group",
+		"cipher", "server/s", "us", "client/s", "us");
 	for (size_t i = 0; i < sizeof shakings / sizeof shakings[0]; i++)
 		bench_full(&shakings[i], seconds);
 	bench_resumed(TLS1_3_VERSION, "X25519", seconds);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* tls/tls_private.h: what the files of tls/ share: the set with its contexts, the session, verification. */
+/* tls/tls_private.h: what the files of tls/ share: the set with its contexts, the session,
+ * verification. */
 #pragma once
 
 #include "tls/tls.h"
@@ -11,15 +12,18 @@
 
 /* ---- limits ---- */
 enum {
-	/* What a session holds of ciphertext the io would not take: two full records and their headers, since
-	 * one write may bring a KeyUpdate before its record. Taken from the heap only while it is needed. */
+	/* What a session holds of ciphertext the io would not take: two full records and their
+	 * headers, since one write may bring a KeyUpdate before its record. Taken from the heap
+	 * only while it is needed. */
 	TLS_PENDING_BYTES_MAX = 40 * 1024,
-	/* Messages after the handshake (KeyUpdate, NewSessionTicket, HelloRequest) a peer may send for nothing;
-	 * beyond, one more with each TLS_BYTES_PER_MESSAGE of application data. OpenSSL itself has no limit. */
+	/* Messages after the handshake (KeyUpdate, NewSessionTicket, HelloRequest) a peer may send
+	 * for nothing; beyond, one more with each TLS_BYTES_PER_MESSAGE of application data.
+	 * OpenSSL itself has no limit. */
 	TLS_MESSAGES_FREE = 16,
 	TLS_BYTES_PER_MESSAGE = 4096,
-	/* OpenSSL takes room for a whole ClientHello, up to 128 KiB, as soon as its length is known; with a hybrid
-	 * key share one has 2 KiB. And all that a peer may send before the handshake is done. */
+	/* OpenSSL takes room for a whole ClientHello, up to 128 KiB, as soon as its length is
+	 * known; with a hybrid key share one has 2 KiB. And all that a peer may send before the
+	 * handshake is done. */
 	TLS_HELLO_BYTES_MAX = 16 * 1024,
 	TLS_HANDSHAKE_BYTES_MAX = 128 * 1024,
 	TLS_HELLO_START_BYTES = 9, /* record header and handshake header (RFC 8446 5.1, 4) */
@@ -30,7 +34,8 @@ enum {
 };
 
 struct tls_lib {
-	_Atomic uint32_t references; /* the owner's and one a set: sets are made and freed off the worker too */
+	_Atomic uint32_t references; /* the owner's and one a set: sets are made and freed off the
+					worker too */
 	OSSL_LIB_CTX *openssl;
 	OSSL_PROVIDER *provider;
 	BIO_METHOD *bio_method;
@@ -43,7 +48,7 @@ void tls_lib_put(struct tls_lib *lib);
 struct tls_chain {
 	X509 *leaf;
 	EVP_PKEY *key;
-	STACK_OF(X509) *rest; /* intermediates, nearest first; may be empty */
+	STACK_OF(X509) * rest; /* intermediates, nearest first; may be empty */
 	bool is_rsa;
 };
 
@@ -64,8 +69,8 @@ struct tls_names {
 /* A context that takes only chains good enough for every grade, to try them on. NULL: no memory. */
 SSL_CTX *tls_chain_judge_create(struct tls_lib *lib);
 /* Reads `pair` into `chain`; false with `error` naming the certificate by its place and name. */
-bool tls_chain_load(struct tls_lib *lib, SSL_CTX *judge, const struct tls_key_pair *pair, size_t index,
-	struct tls_chain *chain, struct tls_error *error);
+bool tls_chain_load(struct tls_lib *lib, SSL_CTX *judge, const struct tls_key_pair *pair,
+	size_t index, struct tls_chain *chain, struct tls_error *error);
 void tls_chain_fini(struct tls_chain *chain);
 /* Adds the names of all chains; the first chain of a name and kind wins. false: no memory. */
 bool tls_names_build(struct tls_names *names, const struct tls_chain *chains, size_t chain_count);
@@ -74,8 +79,8 @@ void tls_names_fini(struct tls_names *names);
 const struct tls_name *tls_names_find(const struct tls_names *names, const char *sni);
 
 /* ---- sets ---- */
-/* A server set and a client set are the same thing inside: one SSL_CTX a profile; a server's session takes
- * the certificates of its SNI name when its ClientHello is there. */
+/* A server set and a client set are the same thing inside: one SSL_CTX a profile; a server's
+ * session takes the certificates of its SNI name when its ClientHello is there. */
 struct tls_set {
 	struct tls_lib *lib;
 	size_t sessions;
@@ -101,9 +106,10 @@ struct tls_client_set {
 /* Frees `set` if its owner put it and no session is left. */
 void tls_set_release(struct tls_set *set);
 /* The SSL_CTX of a profile, all but certificates; NULL with `error` filled. */
-SSL_CTX *tls_context_create(struct tls_set *set, const struct tls_profile *profile, struct tls_error *error);
-/* Roots from `pem`, or the system's if it is empty; NULL with `error` filled. Reads all of it now, so that
- * no handshake ever opens a file. */
+SSL_CTX *tls_context_create(
+	struct tls_set *set, const struct tls_profile *profile, struct tls_error *error);
+/* Roots from `pem`, or the system's if it is empty; NULL with `error` filled. Reads all of it now,
+ * so that no handshake ever opens a file. */
 X509_STORE *tls_store_create(struct tls_lib *lib, struct bytes pem, struct tls_error *error);
 
 /* ---- sessions ---- */
@@ -120,8 +126,8 @@ struct tls {
 	struct tls_io io;
 	uint8_t *pending; /* ciphertext the io would not take yet; NULL if none */
 	uint32_t pending_head, pending_tail, pending_room;
-	uint32_t messages; /* of the handshake protocol, received after the handshake */
-	uint64_t received; /* bytes of application data */
+	uint32_t messages;	  /* of the handshake protocol, received after the handshake */
+	uint64_t received;	  /* bytes of application data */
 	uint32_t handshake_bytes; /* received before it was done */
 	uint8_t hello_start[TLS_HELLO_START_BYTES];
 	const char *cut; /* why nothing more is read from the peer; NULL: it is */
@@ -142,10 +148,11 @@ struct tls *tls_of_ssl(const SSL *ssl);
 /* The BIO over struct tls_io; `type` is the process's number for it. NULL: no memory. */
 BIO_METHOD *tls_bio_method_create(int type);
 /* OpenSSL's callback for every message: counts those that come after the handshake. */
-void tls_message_seen(int is_sent, int version, int type, const void *message, size_t n, SSL *ssl,
-	void *unused);
+void tls_message_seen(
+	int is_sent, int version, int type, const void *message, size_t n, SSL *ssl, void *unused);
 
-/* OpenSSL's callback for a chain received: X509_verify_cert, our name check, and the level's decision. */
+/* OpenSSL's callback for a chain received: X509_verify_cert, our name check, and the level's
+ * decision. */
 int tls_verify_peer(X509_STORE_CTX *store, void *unused);
 /* Must a peer's certificate be trusted under `profile`? On a server: must there be one, too. */
 bool tls_profile_enforces_trust(const struct tls_profile *profile, bool is_server);
@@ -153,12 +160,14 @@ bool tls_profile_asks_for_certificate(const struct tls_profile *profile, bool is
 /* Is a name that differs a reason to refuse? Below that it is noted only. */
 bool tls_profile_enforces_name(const struct tls_profile *profile, bool is_server);
 /* Does `leaf` carry one of the profile's names, or at SECURE the host or domain? */
-enum tls_name_state tls_name_check(
-	X509 *leaf, const struct tls_profile *profile, bool is_server, const char *host, const char *domain);
+enum tls_name_state tls_name_check(X509 *leaf, const struct tls_profile *profile, bool is_server,
+	const char *host, const char *domain);
 
 /* ---- words ---- */
-void tls_error_set(struct tls_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* The reason of the oldest error in OpenSSL's queue, which is then cleared; `otherwise` if there is none. */
+void tls_error_set(struct tls_error *error, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+/* The reason of the oldest error in OpenSSL's queue, which is then cleared; `otherwise` if there is
+ * none. */
 const char *tls_openssl_reason(const char *otherwise);
 /* "CN=mx.example.test,O=Example"; cut where it does not fit. */
 void tls_name_text(const X509_NAME *name, char *to, size_t size);

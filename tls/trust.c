@@ -18,7 +18,8 @@ static int store_add_all(X509_STORE *store, BIO *from, OSSL_LIB_CTX *openssl)
 		if (x == NULL)
 			return -1;
 		if (PEM_read_bio_X509(from, &x, tls_no_password, NULL) == NULL) {
-			bool is_at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+			bool is_at_end =
+				ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
 			X509_free(x);
 			ERR_clear_error();
 			return is_at_end ? count : -1;
@@ -60,7 +61,8 @@ X509_STORE *tls_store_create(struct tls_lib *lib, struct bytes pem, struct tls_e
 		return store;
 	X509_STORE_free(store);
 	if (is_system)
-		tls_error_set(error, "the system has no CA certificates (Debian: package ca-certificates)");
+		tls_error_set(error,
+			"the system has no CA certificates (Debian: package ca-certificates)");
 	else if (count == 0)
 		tls_error_set(error, "the CA set has no PEM certificate in it");
 	else
@@ -105,15 +107,17 @@ static bool has_one_of(X509 *leaf, const char names[TLS_NAMES_BYTES_MAX])
 	return false;
 }
 
-enum tls_name_state tls_name_check(
-	X509 *leaf, const struct tls_profile *profile, bool is_server, const char *host, const char *domain)
+enum tls_name_state tls_name_check(X509 *leaf, const struct tls_profile *profile, bool is_server,
+	const char *host, const char *domain)
 {
-	bool is_by_host = !is_server && (profile->level == TLS_LEVEL_SECURE || profile->names[0] == '\0');
+	bool is_by_host =
+		!is_server && (profile->level == TLS_LEVEL_SECURE || profile->names[0] == '\0');
 	bool matches;
 	if (is_by_host && profile->level != TLS_LEVEL_SECURE && host[0] == '\0')
 		return TLS_NAME_UNASKED;
 	if (is_by_host)
-		matches = is_named(leaf, host) || is_named(leaf, domain); /* below SECURE only noted */
+		matches = is_named(leaf, host) ||
+			is_named(leaf, domain); /* below SECURE only noted */
 	else if (profile->level >= TLS_LEVEL_VERIFY && profile->names[0] != '\0')
 		matches = has_one_of(leaf, profile->names);
 	else
@@ -140,15 +144,19 @@ int tls_verify_peer(X509_STORE_CTX *store, void *unused)
 	int error = X509_STORE_CTX_get_error(store);
 	ERR_clear_error();
 	tls->has_verified = true;
-	tls->trust_error = is_trusted ? X509_V_OK : error == X509_V_OK ? X509_V_ERR_UNSPECIFIED : error;
+	tls->trust_error = is_trusted ? X509_V_OK
+		: error == X509_V_OK  ? X509_V_ERR_UNSPECIFIED
+				      : error;
 	tls->name_state = tls_name_check(leaf, tls->profile, is_server, tls->host, tls->domain);
 	if (!tls_profile_enforces_trust(tls->profile, is_server))
 		return 1;
-	bool is_other = tls->name_state == TLS_NAME_DIFFERS && tls_profile_enforces_name(tls->profile, is_server);
+	bool is_other = tls->name_state == TLS_NAME_DIFFERS &&
+		tls_profile_enforces_name(tls->profile, is_server);
 	if (is_trusted && !is_other)
 		return 1;
 	/* The alert to the peer is made from the error kept here. */
-	X509_STORE_CTX_set_error(store, is_trusted ? X509_V_ERR_HOSTNAME_MISMATCH : tls->trust_error);
+	X509_STORE_CTX_set_error(
+		store, is_trusted ? X509_V_ERR_HOSTNAME_MISMATCH : tls->trust_error);
 	tls->has_refused = true;
 	tls->refused_leaf = X509_up_ref(leaf) == 1 ? leaf : NULL;
 	return 0;

@@ -53,11 +53,13 @@ static struct finding find(const struct tls *tls, const struct tls_profile *prof
 static void describe_certificate(
 	const struct tls *tls, const struct finding *found, struct tls_verdict *verdict)
 {
-	tls_name_text(X509_get_subject_name(found->leaf), verdict->cert_subject, sizeof verdict->cert_subject);
-	tls_name_text(X509_get_issuer_name(found->leaf), verdict->cert_issuer, sizeof verdict->cert_issuer);
+	tls_name_text(X509_get_subject_name(found->leaf), verdict->cert_subject,
+		sizeof verdict->cert_subject);
+	tls_name_text(X509_get_issuer_name(found->leaf), verdict->cert_issuer,
+		sizeof verdict->cert_issuer);
 	bool is_other = found->name_state == TLS_NAME_DIFFERS;
 	bool is_good = found->trust_error == X509_V_OK &&
-		       !(is_other && tls_profile_enforces_name(tls->profile, tls->set->is_server));
+		!(is_other && tls_profile_enforces_name(tls->profile, tls->set->is_server));
 	verdict->verify = is_good ? TLS_VERIFY_OK : TLS_VERIFY_FAIL;
 	if (found->trust_error != X509_V_OK)
 		snprintf(verdict->verify_message, sizeof verdict->verify_message, "%s",
@@ -74,9 +76,9 @@ static void describe_verification(const struct tls *tls, struct tls_verdict *ver
 	if (found.leaf != NULL)
 		describe_certificate(tls, &found, verdict);
 	else if (!tls->is_done)
-		verdict->verify = tls->failure == TLS_FAILURE_NONE	? TLS_VERIFY_NONE
-				  : tls->failure == TLS_FAILURE_NO_CERT ? TLS_VERIFY_NO
-									: TLS_VERIFY_SOFTWARE;
+		verdict->verify = tls->failure == TLS_FAILURE_NONE ? TLS_VERIFY_NONE
+			: tls->failure == TLS_FAILURE_NO_CERT	   ? TLS_VERIFY_NO
+								   : TLS_VERIFY_SOFTWARE;
 	else if (SSL_get_verify_mode(tls->ssl) == SSL_VERIFY_NONE)
 		verdict->verify = TLS_VERIFY_NOT;
 	else
@@ -94,7 +96,8 @@ static void describe_agreement(const struct tls *tls, struct tls_verdict *verdic
 	verdict->protocol = (uint16_t)SSL_version(tls->ssl);
 	verdict->is_resumed = SSL_session_reused(tls->ssl) == 1;
 	if (cipher != NULL) {
-		snprintf(verdict->cipher, sizeof verdict->cipher, "%s", SSL_CIPHER_standard_name(cipher));
+		snprintf(verdict->cipher, sizeof verdict->cipher, "%s",
+			SSL_CIPHER_standard_name(cipher));
 		verdict->bits = (uint16_t)SSL_CIPHER_get_bits(cipher, &total);
 		verdict->bits_total = (uint16_t)total;
 	}
@@ -126,13 +129,14 @@ static enum tls_failure_kind check_strength(
 	uint16_t lowest = p->protocol_lowest == 0 ? TLS_1_2 : p->protocol_lowest;
 	int bits_least = p->grade >= TLS_GRADE_HIGH && p->bits_least < 128 ? 128 : p->bits_least;
 	if (protocol < lowest)
-		snprintf(why, TLS_WHY_BYTES, "%s was agreed, %s is the least", tls_protocol_name(protocol),
-			tls_protocol_name(lowest));
+		snprintf(why, TLS_WHY_BYTES, "%s was agreed, %s is the least",
+			tls_protocol_name(protocol), tls_protocol_name(lowest));
 	else if (p->protocol_highest != 0 && protocol > p->protocol_highest)
-		snprintf(why, TLS_WHY_BYTES, "%s was agreed, %s is the most", tls_protocol_name(protocol),
-			tls_protocol_name(p->protocol_highest));
+		snprintf(why, TLS_WHY_BYTES, "%s was agreed, %s is the most",
+			tls_protocol_name(protocol), tls_protocol_name(p->protocol_highest));
 	else if (bits < bits_least)
-		snprintf(why, TLS_WHY_BYTES, "a cipher of %d bits was agreed, %d is the least", bits, bits_least);
+		snprintf(why, TLS_WHY_BYTES, "a cipher of %d bits was agreed, %d is the least",
+			bits, bits_least);
 	else if (p->grade == TLS_GRADE_MODERN && SSL_CIPHER_is_aead(cipher) != 1)
 		snprintf(why, TLS_WHY_BYTES, "%s was agreed, grade modern asks for AEAD",
 			SSL_CIPHER_standard_name(cipher));
@@ -159,7 +163,8 @@ static enum tls_failure_kind check_peer(
 		return TLS_FAILURE_UNTRUSTED;
 	}
 	if (found.name_state == TLS_NAME_DIFFERS && tls_profile_enforces_name(p, is_server)) {
-		snprintf(why, TLS_WHY_BYTES, "the %s's certificate has none of the names asked for", peer);
+		snprintf(why, TLS_WHY_BYTES, "the %s's certificate has none of the names asked for",
+			peer);
 		return TLS_FAILURE_NAME;
 	}
 	return TLS_FAILURE_NONE;

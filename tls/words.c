@@ -28,7 +28,8 @@ void tls_name_text(const X509_NAME *name, char *to, size_t size)
 	to[0] = '\0';
 	if (memory == NULL)
 		return;
-	/* RFC 2253 escapes what is not ASCII, and control bytes, so that a record shows them harmless. */
+	/* RFC 2253 escapes what is not ASCII, and control bytes, so that a record shows them
+	 * harmless. */
 	if (X509_NAME_print_ex(memory, name, 0, XN_FLAG_RFC2253) >= 0) {
 		char *text;
 		long n = BIO_get_mem_data(memory, &text);
