@@ -27,7 +27,8 @@ static size_t feed_range(struct content *c, struct bytes in, size_t from, size_t
 		struct bytes body;
 		bool is_end;
 		size_t used = content_feed_data(c, bytes_of(in.at + from, to - from), &body, &is_end);
-		memcpy(r->body + r->n, body.at, body.n);
+		if (body.n > 0)
+			memcpy(r->body + r->n, body.at, body.n);
 		r->n += body.n;
 		from += used;
 		if (is_end)

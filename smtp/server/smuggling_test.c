@@ -65,7 +65,8 @@ static void perform(struct harness *h, const struct smtp_event *e)
 	struct bytes said = stream_peek(&h->out);
 	size_t length = strlen(o->replies);
 	assert_true(length + said.n < sizeof o->replies);
-	memcpy(o->replies + length, said.at, said.n);
+	if (said.n > 0)
+		memcpy(o->replies + length, said.at, said.n);
 	stream_consume(&h->out, said.n);
 }
 
