@@ -19,13 +19,14 @@ static uint32_t get_u32(const uint8_t *from)
 	return n;
 }
 
-/* A field goes in whole or not at all, so that a recipient there was no memory for can be refused alone
- * (452) and the mail go on. */
+/* A field goes in whole or not at all, so that a recipient there was no memory for can be refused
+ * alone (452) and the mail go on. */
 static bool has_room(const struct mail *mail, size_t n)
 {
 	size_t spare = mail->last == NULL ? 0 : MAIL_CHUNK_DATA - mail->last->used;
-	return n <= spare || (n - spare + MAIL_CHUNK_DATA - 1) / MAIL_CHUNK_DATA <=
-				     mail_pool_free_chunks(mail->home);
+	return n <= spare ||
+		(n - spare + MAIL_CHUNK_DATA - 1) / MAIL_CHUNK_DATA <=
+		mail_pool_free_chunks(mail->home);
 }
 
 bool envelope_begin(struct mail *mail)
@@ -40,7 +41,7 @@ bool envelope_put(struct mail *mail, enum envelope_field field, struct bytes val
 		return false;
 	uint8_t head[FIELD_BYTES] = {(uint8_t)field, (uint8_t)value.n, (uint8_t)(value.n >> 8)};
 	return mail_append(mail, bytes_of(head, sizeof head)) &&
-	       (value.n == 0 || mail_append(mail, value));
+		(value.n == 0 || mail_append(mail, value));
 }
 
 bool envelope_put_u64(struct mail *mail, enum envelope_field field, uint64_t value)
@@ -51,8 +52,8 @@ bool envelope_put_u64(struct mail *mail, enum envelope_field field, uint64_t val
 	return envelope_put(mail, field, bytes_of(b, sizeof b));
 }
 
-/* The length is at the front and only now known, so the checksum, kept up to date while writing, starts
- * anew from there; an envelope is a few hundred bytes. */
+/* The length is at the front and only now known, so the checksum, kept up to date while writing,
+ * starts anew from there; an envelope is a few hundred bytes. */
 void envelope_end(struct mail *mail)
 {
 	mail->envelope_size = (uint32_t)mail->size;
@@ -67,7 +68,8 @@ bool envelope_copy(const struct mail *mail, uint8_t *to)
 	const struct mail_chunk *cursor = NULL;
 	size_t done = 0;
 	while (done < mail->envelope_size) {
-		struct bytes part = bytes_first(mail_read(mail, done, &cursor), mail->envelope_size - done);
+		struct bytes part =
+			bytes_first(mail_read(mail, done, &cursor), mail->envelope_size - done);
 		if (part.n == 0)
 			return false;
 		memcpy(to + done, part.at, part.n);
@@ -95,8 +97,7 @@ static bool is_known(uint8_t kind)
 		ENVELOPE_FIELDS(_)
 #undef _
 		return true;
-	default:
-		return false;
+	default: return false;
 	}
 }
 

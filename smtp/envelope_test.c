@@ -89,7 +89,8 @@ static void an_envelope_may_lie_across_chunks(void **state)
 	assert_true(envelope_begin(mail));
 	for (int i = 0; i < 90; i++) {
 		address[0] = (char)i;
-		assert_true(envelope_put(mail, ENVELOPE_RECIPIENT, bytes_of(address, sizeof address)));
+		assert_true(
+			envelope_put(mail, ENVELOPE_RECIPIENT, bytes_of(address, sizeof address)));
 	}
 	envelope_end(mail);
 	assert_true(mail->first->next != NULL);
@@ -135,18 +136,19 @@ static void what_cannot_be_an_envelope_is_told_apart(void **state)
 		int fields; /* before `end` */
 		int end;
 	} cases[] = {
-		{BYTES_LITERAL(""), false, 0, 0},
-		{BYTES_LITERAL("\5\0\0\0"), false, 0, 0},
-		{BYTES_LITERAL("\5\0\0\0\2"), false, 0, 0},	/* another version */
-		{BYTES_LITERAL("\4\0\0\0\1"), false, 0, 0},	/* shorter than its head */
-		{BYTES_LITERAL("\6\0\0\0\1"), false, 0, 0},	/* longer than what is there */
-		{BYTES_LITERAL("\xff\xff\xff\xff\1"), false, 0, 0},
-		{BYTES_LITERAL("\5\0\0\0\1"), true, 0, 0},
-		{BYTES_LITERAL("\5\0\0\0\1content"), true, 0, 0}, /* what follows is not ours */
-		{BYTES_LITERAL("\7\0\0\0\1\5\0"), true, 0, -1},	/* half a field head */
-		{BYTES_LITERAL("\x9\0\0\0\1\5\2\0h"), true, 0, -1}, /* value cut off */
-		{BYTES_LITERAL("\x8\0\0\0\1\0\0\0"), true, 0, -1},  /* kind 0 is no field */
-		{BYTES_LITERAL("\xc\0\0\0\1\xf0\1\0?\5\0\0"), true, 1, 0}, /* unknown kind skipped */
+		{BYTES_LITERAL(""),			    false, 0, 0 },
+		  {BYTES_LITERAL("\5\0\0\0"),		      false, 0, 0 },
+		{BYTES_LITERAL("\5\0\0\0\2"),		      false, 0, 0 }, /* another version */
+		{BYTES_LITERAL("\4\0\0\0\1"),		      false, 0, 0 }, /* shorter than its head */
+		{BYTES_LITERAL("\6\0\0\0\1"),		      false, 0, 0 }, /* longer than what is there */
+		{BYTES_LITERAL("\xff\xff\xff\xff\1"),	      false, 0, 0 },
+		{BYTES_LITERAL("\5\0\0\0\1"),		      true,  0, 0 },
+		{BYTES_LITERAL("\5\0\0\0\1content"),	     true,  0, 0 }, /* what follows is not ours */
+		{BYTES_LITERAL("\7\0\0\0\1\5\0"),		  true,	0, -1}, /* half a field head */
+		{BYTES_LITERAL("\x9\0\0\0\1\5\2\0h"),	      true,  0, -1}, /* value cut off */
+		{BYTES_LITERAL("\x8\0\0\0\1\0\0\0"),	     true,  0, -1}, /* kind 0 is no field */
+		{BYTES_LITERAL("\xc\0\0\0\1\xf0\1\0?\5\0\0"), true,  1,
+			0							}, /* unknown kind skipped */
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		struct envelope_cursor cursor;

@@ -16,8 +16,7 @@ static uint8_t printable(uint8_t c)
 	return c >= ' ' && c <= '~' ? c : '?';
 }
 
-size_t reply_format(
-	char to[REPLY_BYTES_MAX + 1], enum reply id, struct bytes a, struct bytes b)
+size_t reply_format(char to[REPLY_BYTES_MAX + 1], enum reply id, struct bytes a, struct bytes b)
 {
 	size_t n = 0, most = REPLY_BYTES_MAX - 2; /* CRLF always fits */
 	struct bytes argument = a;

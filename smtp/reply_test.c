@@ -10,7 +10,8 @@ static bool is_digit(char c)
 	return c >= '0' && c <= '9';
 }
 
-/* RFC 3463 2, RFC 2034 4: class "." subject "." detail, and the class is the reply code's first digit. */
+/* RFC 3463 2, RFC 2034 4: class "." subject "." detail, and the class is the reply code's first
+ * digit. */
 static bool has_enhanced_code(const char *text)
 {
 	const char *p = text + 4;
@@ -25,7 +26,8 @@ static void every_reply_has_a_code_and_text_and_fits_a_line(void **state)
 {
 	for (int id = REPLY_NONE + 1; id < REPLY_COUNT; id++) {
 		const char *text = reply_text(id);
-		assert_true(text[0] >= '2' && text[0] <= '5' && is_digit(text[1]) && is_digit(text[2]));
+		assert_true(
+			text[0] >= '2' && text[0] <= '5' && is_digit(text[1]) && is_digit(text[2]));
 		assert_int_equal(text[3], ' ');
 		assert_true(strlen(text) < 100);
 	}
@@ -44,8 +46,8 @@ static void arguments_stand_where_the_dollar_was(void **state)
 	char to[REPLY_BYTES_MAX + 1];
 	size_t n = reply_format(to, REPLY_TOO_MANY_HANDSHAKES, BYTES_LITERAL("mx.example.test"),
 		BYTES_LITERAL("192.0.2.1"));
-	assert_string_equal(
-		to, "421 4.7.0 mx.example.test Error: too many new TLS sessions from 192.0.2.1\r\n");
+	assert_string_equal(to,
+		"421 4.7.0 mx.example.test Error: too many new TLS sessions from 192.0.2.1\r\n");
 	assert_int_equal(n, strlen(to));
 }
 

@@ -3,7 +3,8 @@
 
 #include "base/addr.h"
 
-/* What is left to parse; each function below takes its rule's text off the front, or says it is not there. */
+/* What is left to parse; each function below takes its rule's text off the front, or says it is not
+ * there. */
 struct reader {
 	struct bytes rest;
 	bool is_utf8;
@@ -27,8 +28,8 @@ static bool is_atext(uint8_t c)
 	return is_let_dig(c) || (c != '\0' && c < 128 && strchr("!#$%&'*+-/=?^_`{|}~", c) != NULL);
 }
 
-/* The length of the well-formed UTF-8 sequence of two bytes or more at the front; 0: there is none. No
- * overlong forms, no surrogates, nothing above U+10FFFF (RFC 3629 4), and no C1 control. */
+/* The length of the well-formed UTF-8 sequence of two bytes or more at the front; 0: there is none.
+ * No overlong forms, no surrogates, nothing above U+10FFFF (RFC 3629 4), and no C1 control. */
 static size_t utf8_sequence(struct bytes b)
 {
 	uint8_t c = b.n > 0 ? b.at[0] : 0;
@@ -164,8 +165,9 @@ static enum address_error take_mailbox(struct reader *r, struct address *a)
 	a->local = taken_since(start, r);
 	a->mailbox = a->local;
 	if (r->rest.n > 0 && r->rest.at[0] == '>')
-		return bytes_equal_nocase(a->local, BYTES_LITERAL("postmaster")) ? ADDRESS_OK
-										 : ADDRESS_UNQUALIFIED;
+		return bytes_equal_nocase(a->local, BYTES_LITERAL("postmaster"))
+			? ADDRESS_OK
+			: ADDRESS_UNQUALIFIED;
 	if (!take(r, '@'))
 		return ADDRESS_BAD;
 	struct bytes domain = r->rest;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* smtp/parse/address.h: the path of MAIL and RCPT (RFC 5321 4.1.2, RFC 6531 3.3).
  *
- * The local part is opaque: `%` and `!` mean nothing here, a quoted string stays quoted as it came. A source
- * route is dropped (RFC 5321 3.6.1, appendix C) before anybody can decide by it. Of an unquoted path with two
+ * The local part is opaque: `%` and `!` mean nothing here, a quoted string stays quoted as it came.
+ * A source route is dropped (RFC 5321 3.6.1, appendix C) before anybody can decide by it. Of an
+ * unquoted path with two
  * `@` no part is believed. */
 #pragma once
 
@@ -25,13 +26,14 @@ enum address_error {
 struct address {
 	struct bytes mailbox; /* local part and domain, as they came; empty: the null path */
 	struct bytes local;
-	struct bytes domain; /* or address literal with brackets; empty: null path, or <postmaster> */
-	bool is_utf8;	     /* holds bytes above 127, well formed: wants SMTPUTF8 */
+	struct bytes
+		domain; /* or address literal with brackets; empty: null path, or <postmaster> */
+	bool is_utf8;	/* holds bytes above 127, well formed: wants SMTPUTF8 */
 };
 
-/* Parses the path at the beginning of `in`; `*used` is its length. A local part may have `local_max`
- * octets: RFC 5321 4.5.3.1 names the least that must be taken and asks for no limit where possible, and
- * bounce addresses that carry the recipient (VERP) are longer than 64. */
+/* Parses the path at the beginning of `in`; `*used` is its length. A local part may have
+ * `local_max` octets: RFC 5321 4.5.3.1 names the least that must be taken and asks for no limit
+ * where possible, and bounce addresses that carry the recipient (VERP) are longer than 64. */
 enum address_error address_parse(
 	struct bytes in, size_t local_max, struct address *address, size_t *used);
 /* A domain (RFC 5321 4.1.2, with U-labels and, since hosts are named so, underscores) or an address

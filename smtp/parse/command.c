@@ -48,7 +48,7 @@ bool command_keyword(struct bytes *rest, struct bytes keyword)
 static bool is_keyword_byte(uint8_t c, bool is_first)
 {
 	return (c >= '0' && c <= '9') || (byte_lower(c) >= 'a' && byte_lower(c) <= 'z') ||
-	       (c == '-' && !is_first);
+		(c == '-' && !is_first);
 }
 
 int command_parameter(struct bytes *rest, struct command_parameter *parameter)
@@ -65,8 +65,7 @@ int command_parameter(struct bytes *rest, struct command_parameter *parameter)
 			return -1;
 	/* esmtp-value = 1*(%d33-60 / %d62-126); RFC 6531 3.3 adds UTF-8. */
 	bool is_value_good = !parameter->has_value ||
-			     (parameter->value.n > 0 &&
-				     bytes_find(parameter->value, '=') == parameter->value.n);
+		(parameter->value.n > 0 && bytes_find(parameter->value, '=') == parameter->value.n);
 	return parameter->keyword.n > 0 && is_value_good ? 1 : -1;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* smtp/parse/command.h: a command line taken apart: verb, arguments, parameters, numbers (RFC 5321 4.1.1). */
+/* smtp/parse/command.h: a command line taken apart: verb, arguments, parameters, numbers (RFC
+ * 5321 4.1.1). */
 #pragma once
 
 #include "base/bytes.h"
@@ -9,8 +10,8 @@ struct command_line {
 	struct bytes args; /* without the blanks before and behind */
 };
 
-/* Splits a line without its CRLF. White space at the end is borne (RFC 5321 4.1.1). false: the line holds
- * a control character, which no command may. */
+/* Splits a line without its CRLF. White space at the end is borne (RFC 5321 4.1.1). false: the line
+ * holds a control character, which no command may. */
 bool command_parse(struct bytes line, struct command_line *command);
 /* The next word of `*rest`, up to a space, and the spaces behind it; empty at the end. */
 struct bytes command_word(struct bytes *rest);
@@ -26,6 +27,6 @@ struct command_parameter {
 /* The next parameter of `*rest`: 1; 0 at the end; -1: not the form of one. */
 int command_parameter(struct bytes *rest, struct command_parameter *parameter);
 
-/* 1 to 20 digits (RFC 1870 5, RFC 3030 2); what is past 64 bits becomes UINT64_MAX, which is too much
- * everywhere. false: not a number. */
+/* 1 to 20 digits (RFC 1870 5, RFC 3030 2); what is past 64 bits becomes UINT64_MAX, which is too
+ * much everywhere. false: not a number. */
 bool command_number(struct bytes text, uint64_t *number);

@@ -10,12 +10,12 @@ static void a_line_is_verb_and_arguments(void **state)
 	static const struct {
 		const char *line, *verb, *args;
 	} cases[] = {
-		{"", "", ""},
-		{"NOOP", "NOOP", ""},
-		{"NOOP \t ", "NOOP", ""},
+		{"",			      "",	 ""			   },
+		{"NOOP",			  "NOOP", ""			   },
+		{"NOOP \t ",			     "NOOP", ""		       },
 		{"MAIL FROM:<a@b.test> SIZE=1  ", "MAIL", "FROM:<a@b.test> SIZE=1"},
-		{"MAIL   FROM:<>", "MAIL", "FROM:<>"},
-		{" NOOP", "", "NOOP"},
+		{"MAIL   FROM:<>",		   "MAIL", "FROM:<>"		    },
+		{" NOOP",			  "",     "NOOP"		    },
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		struct command_line c;
@@ -53,7 +53,8 @@ static void parameters_come_one_by_one(void **state)
 
 static void what_is_no_parameter_is_told(void **state)
 {
-	static const char *const bad[] = {"=", "=1", "A=", "A==", "A=1=2", "-A=1", "A_B=1", "A<=1", "\xc3\xa4=1"};
+	static const char *const bad[] = {
+		"=", "=1", "A=", "A==", "A=1=2", "-A=1", "A_B=1", "A<=1", "\xc3\xa4=1"};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		struct bytes rest = bytes_of_string(bad[i]);
 		struct command_parameter p;
@@ -68,19 +69,19 @@ static void numbers_have_one_to_twenty_digits_and_stop_at_64_bits(void **state)
 		bool is_number;
 		uint64_t number;
 	} cases[] = {
-		{"", false, 0},
-		{"0", true, 0},
-		{"00000000000000000012", true, 12},
-		{"000000000000000000012", false, 0},
-		{"18446744073709551615", true, UINT64_MAX},
-		{"18446744073709551616", true, UINT64_MAX},
-		{"99999999999999999999", true, UINT64_MAX},
-		{"18446744073709551609", true, 18446744073709551609ull},
-		{"-1", false, 0},
-		{"+1", false, 0},
-		{"1 ", false, 0},
-		{"0x1", false, 0},
-		{"1e3", false, 0},
+		{"",		      false, 0			     },
+		{"0",		      true,  0			     },
+		{"00000000000000000012",	 true,  12			 },
+		{"000000000000000000012", false, 0			  },
+		{"18446744073709551615",	 true,  UINT64_MAX		 },
+		{"18446744073709551616",	 true,  UINT64_MAX		 },
+		{"99999999999999999999",	 true,  UINT64_MAX		 },
+		{"18446744073709551609",	 true,  18446744073709551609ull},
+		{"-1",		       false, 0		       },
+		{"+1",		       false, 0		       },
+		{"1 ",		       false, 0		       },
+		{"0x1",			false, 0			},
+		{"1e3",			false, 0			},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		uint64_t n = 0;

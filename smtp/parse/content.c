@@ -30,8 +30,8 @@ static struct bytes bare_ending(struct content *c)
 	return CRLF;
 }
 
-/* At the beginning of a line: takes a dot away, or finds the end. Returns the bytes used; 0 with a dot in
- * front: more must be seen. */
+/* At the beginning of a line: takes a dot away, or finds the end. Returns the bytes used; 0 with a
+ * dot in front: more must be seen. */
 static size_t leading_dot(struct content *c, struct bytes in, bool *is_end)
 {
 	if (c->at == LINE_START) {
@@ -47,8 +47,8 @@ static size_t leading_dot(struct content *c, struct bytes in, bool *is_end)
 	return 1;
 }
 
-/* How much of `in` can be handed out as it stands: whole lines and the beginning of one, up to a dot at the
- * start of a line or a byte that needs a look. */
+/* How much of `in` can be handed out as it stands: whole lines and the beginning of one, up to a
+ * dot at the start of a line or a byte that needs a look. */
 static size_t plain_run(struct content *c, struct bytes in, bool has_dots)
 {
 	size_t n = 0;
@@ -94,7 +94,8 @@ static size_t held_cr(struct content *c, struct bytes in, struct bytes *body)
 }
 
 /* One step; the bytes used. */
-static size_t step(struct content *c, struct bytes in, bool has_dots, struct bytes *body, bool *is_end)
+static size_t step(
+	struct content *c, struct bytes in, bool has_dots, struct bytes *body, bool *is_end)
 {
 	if (c->has_held_cr)
 		return held_cr(c, in, body);
@@ -108,7 +109,8 @@ static size_t step(struct content *c, struct bytes in, bool has_dots, struct byt
 	return 1;
 }
 
-static size_t feed(struct content *c, struct bytes in, bool has_dots, struct bytes *body, bool *is_end)
+static size_t feed(
+	struct content *c, struct bytes in, bool has_dots, struct bytes *body, bool *is_end)
 {
 	size_t used = 0;
 	*is_end = false;

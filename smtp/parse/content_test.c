@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* smtp/parse/content_test.c: content, header and line finder, each whole, byte by byte and at every split. The
- * content parser is held against a slow one written straight from the rule. */
+/* smtp/parse/content_test.c: content, header and line finder, each whole, byte by byte and at every
+ * split. The content parser is held against a slow one written straight from the rule. */
 #include "smtp/parse/content.h"
 
 #include "smtp/parse/header.h"
@@ -21,12 +21,14 @@ struct result {
 };
 
 /* Feeds in[from..to) and what was left before it. */
-static size_t feed_range(struct content *c, struct bytes in, size_t from, size_t to, struct result *r)
+static size_t feed_range(
+	struct content *c, struct bytes in, size_t from, size_t to, struct result *r)
 {
 	for (;;) {
 		struct bytes body;
 		bool is_end;
-		size_t used = content_feed_data(c, bytes_of(in.at + from, to - from), &body, &is_end);
+		size_t used =
+			content_feed_data(c, bytes_of(in.at + from, to - from), &body, &is_end);
 		if (body.n > 0)
 			memcpy(r->body + r->n, body.at, body.n);
 		r->n += body.n;
@@ -56,7 +58,8 @@ static struct result parse(struct bytes in, size_t split, bool is_bytewise, bool
 	return r;
 }
 
-/* The rule: line by line, a line being what CRLF ends, or a bare CR or LF where those are made CRLF. */
+/* The rule: line by line, a line being what CRLF ends, or a bare CR or LF where those are made
+ * CRLF. */
 static struct result by_rule(struct bytes in, bool normalises)
 {
 	struct result r = {.n = 0};
@@ -158,7 +161,7 @@ static void special_bytes_are_found_at_every_place(void **state)
 	for (size_t at = 0; at < sizeof text; at++)
 		for (int kind = 0; kind < 4; kind++) {
 			memset(text, 0x8d, sizeof text); /* looks like CR but for its top bit */
-			text[at] = (uint8_t)"\r\n\0x"[kind];
+			text[at] = (uint8_t) "\r\n\0x"[kind];
 			for (size_t from = 0; from <= at; from++)
 				assert_int_equal(scan_special(bytes_of(text, sizeof text), from),
 					kind == 3 ? sizeof text : at);
@@ -175,15 +178,15 @@ struct header_case {
 static void header_sections_are_measured_and_received_counted(void **state)
 {
 	static const struct header_case cases[] = {
-		{BYTES_LITERAL("\r\nReceived: body\r\n"), 0, 2, true},
-		{BYTES_LITERAL("Received: a\r\n"), 1, 13, false},
-		{BYTES_LITERAL("rEcEiVeD : a\r\n\tReceived: b\r\n\r\nx"), 1, 30, true},
-		{BYTES_LITERAL("Receive: a\r\nReceivedd: b\r\nXReceived: c\r\n\r\n"), 0, 42, true},
-		{BYTES_LITERAL("A: b\r\nno header line\r\nReceived: x\r\n"), 0, 10, true},
-		{BYTES_LITERAL("no-colon\r\nReceived: x\r\n"), 0, 9, true},
-		{BYTES_LITERAL(": x\r\nReceived: x\r\n"), 0, 1, true},
-		{BYTES_LITERAL("\x80: x\r\n"), 0, 1, true},
-		{BYTES_LITERAL("A: \x80\xff\r\nReceived:\r\n\r\n"), 1, 20, true},
+		{BYTES_LITERAL("\r\nReceived: body\r\n"),				  0, 2,	true },
+		{BYTES_LITERAL("Received: a\r\n"),					   1, 13, false},
+		{BYTES_LITERAL("rEcEiVeD : a\r\n\tReceived: b\r\n\r\nx"),		  1, 30, true },
+		{BYTES_LITERAL("Receive: a\r\nReceivedd: b\r\nXReceived: c\r\n\r\n"), 0, 42, true },
+		{BYTES_LITERAL("A: b\r\nno header line\r\nReceived: x\r\n"),	     0, 10, true },
+		{BYTES_LITERAL("no-colon\r\nReceived: x\r\n"),			       0, 9,  true },
+		{BYTES_LITERAL(": x\r\nReceived: x\r\n"),				  0, 1,	true },
+		{BYTES_LITERAL("\x80: x\r\n"),					       0, 1,  true },
+		{BYTES_LITERAL("A: \x80\xff\r\nReceived:\r\n\r\n"),		    1, 20, true },
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
 		for (size_t split = 0; split <= cases[i].text.n; split++) {
@@ -221,11 +224,12 @@ static void an_overlong_line_ends_where_its_lf_is(void **state)
 		struct line_finder f = {0};
 		struct line line;
 		size_t used, at;
-		assert_int_equal(line_find(&f, bytes_first(in, cut), 10, &line, &used), LINE_OVERLONG);
+		assert_int_equal(
+			line_find(&f, bytes_first(in, cut), 10, &line, &used), LINE_OVERLONG);
 		assert_int_equal(used, 10);
 		at = used;
-		enum line_result r = line_find(
-			&f, bytes_of(in.at + at, cut - at), 10, &line, &used);
+		enum line_result r =
+			line_find(&f, bytes_of(in.at + at, cut - at), 10, &line, &used);
 		at += used;
 		if (r == LINE_MORE)
 			r = line_find(&f, bytes_skip(in, at), 10, &line, &used);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* smtp/parse/fuzz_address.c: any bytes as a path. What is taken must be a path again when written out. */
+/* smtp/parse/fuzz_address.c: any bytes as a path. What is taken must be a path again when written
+ * out. */
 #include "smtp/parse/address.h"
 
 #include <stdio.h>
@@ -27,7 +28,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (address_parse(in, ADDRESS_LOCAL_MAX, &a, &used) != ADDRESS_OK)
 		return 0;
 	must(used >= 2 && used <= size && data[0] == '<' && data[used - 1] == '>');
-	must(is_within(a.mailbox, in) && is_within(a.local, a.mailbox) && is_within(a.domain, a.mailbox));
+	must(is_within(a.mailbox, in) && is_within(a.local, a.mailbox) &&
+		is_within(a.domain, a.mailbox));
 	must(a.mailbox.n <= ADDRESS_PATH_MAX - 2 && a.local.n <= ADDRESS_LOCAL_MAX);
 	must(a.domain.n == 0 || address_is_domain(a.domain));
 	must(bytes_find(a.domain, '@') == a.domain.n);
@@ -35,7 +37,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		must(a.mailbox.at[i] >= ' ' && a.mailbox.at[i] != 127);
 	char text[ADDRESS_PATH_MAX + 1];
 	int n = snprintf(text, sizeof text, "<%.*s>", (int)a.mailbox.n, (const char *)a.mailbox.at);
-	must(address_parse(bytes_of(text, (size_t)n), ADDRESS_LOCAL_MAX, &again, &used_again) == ADDRESS_OK);
+	must(address_parse(bytes_of(text, (size_t)n), ADDRESS_LOCAL_MAX, &again, &used_again) ==
+		ADDRESS_OK);
 	must(bytes_equal(again.mailbox, a.mailbox) && bytes_equal(again.domain, a.domain));
 	must(again.is_utf8 == a.is_utf8 && used_again == (size_t)n);
 	return 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* smtp/parse/fuzz_command.c: any bytes as command lines, and lines as commands with parameters. The line finder
- * must find the same lines whole and byte by byte. */
+/* smtp/parse/fuzz_command.c: any bytes as command lines, and lines as commands with parameters. The
+ * line finder must find the same lines whole and byte by byte. */
 #include "smtp/parse/command.h"
 #include "smtp/parse/line.h"
 
@@ -40,7 +40,8 @@ static enum line_result next_line(struct bytes in, size_t step, size_t *at, stru
 	for (size_t end = *at;;) {
 		size_t used;
 		end = end + step < in.n ? end + step : in.n;
-		enum line_result r = line_find(&f, bytes_of(in.at + *at, end - *at), 64, line, &used);
+		enum line_result r =
+			line_find(&f, bytes_of(in.at + *at, end - *at), 64, line, &used);
 		must(used <= end - *at);
 		*at += used;
 		if (r == LINE_WHOLE || r == LINE_DROPPED || (r == LINE_MORE && end == in.n))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/* smtp/parse/header.h: watches the header section go by: its size, and how often Received stands in it
- * (RFC 5321 6.3: how a loop is seen). Keeps nothing of it. Takes content that is known to be lines ended by
- * CRLF, in ranges of any size. */
+/* smtp/parse/header.h: watches the header section go by: its size, and how often Received stands in
+ * it (RFC 5321 6.3: how a loop is seen). Keeps nothing of it. Takes content that is known to be
+ * lines ended by CRLF, in ranges of any size. */
 #pragma once
 
 #include "base/bytes.h"

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "smtp/parse/line.h"
 
-static enum line_result drop(struct line_finder *f, struct bytes in, struct line *line, size_t *used)
+static enum line_result drop(
+	struct line_finder *f, struct bytes in, struct line *line, size_t *used)
 {
 	size_t at = bytes_find(in, '\n');
 	*used = at < in.n ? at + 1 : in.n;

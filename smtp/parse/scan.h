@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* smtp/parse/scan.h: finds the bytes of message content that need a look: CR, LF and NUL. All other bytes
- * pass as they are, so content is looked at sixteen bytes at a time. */
+/* smtp/parse/scan.h: finds the bytes of message content that need a look: CR, LF and NUL. All other
+ * bytes pass as they are, so content is looked at sixteen bytes at a time. */
 #pragma once
 
 #include "base/bytes.h"

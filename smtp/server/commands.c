@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /* smtp/server/commands.c: the table of commands, the rules it states, and a handler for each.
  *
- * The dispatcher applies the rules, so that a handler keeps to its own matter. A command that must be the
- * last of its group (RFC 2920 3.1) and has input behind it ends the session, as Postfix (since 3.9) and Exim
- * do: whoever sent what follows did not wait for our reply, so it may be meant for another protocol state
- * than the one we would read it in (content behind DATA, a command in clear behind STARTTLS). */
+ * The dispatcher applies the rules, so that a handler keeps to its own matter. A command that must
+ * be the last of its group (RFC 2920 3.1) and has input behind it ends the session, as Postfix
+ * (since 3.9) and Exim do: whoever sent what follows did not wait for our reply, so it may be meant
+ * for another protocol state than the one we would read it in (content behind DATA, a command in
+ * clear behind STARTTLS). */
 #include "smtp/parse/address.h"
 #include "smtp/parse/command.h"
 #include "smtp/server/session_private.h"
@@ -15,7 +16,7 @@ enum {
 	BEFORE_TLS = 1, /* also where the policy requires TLS and there is none (RFC 3207 4) */
 	ENDS_GROUP = 2, /* nothing may come behind it before its reply */
 	NO_ARGUMENT = 4,
-	IDLE = 8,      /* brings no mail on: counted against commands_max */
+	IDLE = 8,	/* brings no mail on: counted against commands_max */
 	HAS_BYTES = 16, /* bytes follow the line also where it is refused */
 };
 
@@ -41,7 +42,7 @@ static void cmd_rset(struct smtp_server *s, struct turn *t, const struct command
 static void cmd_starttls(struct smtp_server *s, struct turn *t, const struct command_line *line);
 static void cmd_vrfy(struct smtp_server *s, struct turn *t, const struct command_line *line);
 
-#define ANY (~0u)
+#define ANY	   (~0u)
 #define NO_HANDLER NULL
 
 /* clang-format off */
@@ -101,8 +102,8 @@ static enum reply misplaced(const struct smtp_server *s, const struct command *c
 }
 
 /* The rules, in the order in which they are looked at. REPLY_NONE: the command may go on. */
-static enum reply refused_by_rule(
-	struct smtp_server *s, const struct command *c, const struct command_line *line, bool has_more)
+static enum reply refused_by_rule(struct smtp_server *s, const struct command *c,
+	const struct command_line *line, bool has_more)
 {
 	bool needs_tls = s->policy.requires_tls && !s->is_tls;
 	if (has_more && (c->rules & ENDS_GROUP))
@@ -123,11 +124,11 @@ static enum reply refused_by_rule(
 static bool ends_session(enum reply refusal)
 {
 	return refusal == REPLY_SYNCHRONISATION || refusal == REPLY_NOT_SMTP ||
-	       refusal == REPLY_TOO_MANY_COMMANDS;
+		refusal == REPLY_TOO_MANY_COMMANDS;
 }
 
-/* How long a BDAT is, or that it cannot be told: then what follows cannot be told from commands, and must
- * not be read at all. */
+/* How long a BDAT is, or that it cannot be told: then what follows cannot be told from commands,
+ * and must not be read at all. */
 static bool take_chunk_size(
 	struct smtp_server *s, struct turn *t, const struct command_line *line, struct bytes whole)
 {
@@ -190,8 +191,8 @@ static void refuse(
 	smtp_refuse(s, t, id, whole_line(line));
 }
 
-/* Before a command that ends a mail in progress does its work: tells of the mail, uses nothing, and the
- * command comes again. */
+/* Before a command that ends a mail in progress does its work: tells of the mail, uses nothing, and
+ * the command comes again. */
 static bool drops_mail_first(struct smtp_server *s, struct turn *t)
 {
 	if (!smtp_aborts(s, t))
@@ -204,17 +205,19 @@ static bool drops_mail_first(struct smtp_server *s, struct turn *t)
 
 /* ---- EHLO, HELO, STARTTLS ---- */
 
-/* Domain or address literal (RFC 5321 4.1.1.1), judged mildly, since many clients name themselves as they
- * like; but nothing that could be mistaken for something else in a Received field. */
+/* Domain or address literal (RFC 5321 4.1.1.1), judged mildly, since many clients name themselves
+ * as they like; but nothing that could be mistaken for something else in a Received field. */
 static bool is_helo_name(struct bytes name)
 {
 	for (size_t i = 0; i < name.n; i++)
-		if (name.at[i] <= ' ' || name.at[i] > '~' || strchr("()<>,;\"\\", name.at[i]) != NULL)
+		if (name.at[i] <= ' ' || name.at[i] > '~' ||
+			strchr("()<>,;\"\\", name.at[i]) != NULL)
 			return false;
 	return name.n > 0 && name.n <= ADDRESS_DOMAIN_MAX;
 }
 
-static bool greets(struct smtp_server *s, struct turn *t, const struct command_line *line, bool is_esmtp)
+static bool greets(
+	struct smtp_server *s, struct turn *t, const struct command_line *line, bool is_esmtp)
 {
 	if (!is_helo_name(line->args)) {
 		refuse(s, t, is_esmtp ? REPLY_SYNTAX_EHLO : REPLY_SYNTAX_HELO, line);
@@ -226,8 +229,8 @@ static bool greets(struct smtp_server *s, struct turn *t, const struct command_l
 	smtp_forget_mail(s);
 	smtp_enter(s, SMTP_READY);
 	s->is_esmtp = is_esmtp;
-	*t->event = (struct smtp_event){
-		.kind = SMTP_EVENT_HELO, .text = line->args, .flag = is_esmtp};
+	*t->event =
+		(struct smtp_event){.kind = SMTP_EVENT_HELO, .text = line->args, .flag = is_esmtp};
 	return true;
 }
 
@@ -253,10 +256,10 @@ static void cmd_helo(struct smtp_server *s, struct turn *t, const struct command
 
 static void cmd_starttls(struct smtp_server *s, struct turn *t, const struct command_line *line)
 {
-	enum reply refusal = s->is_tls			 ? REPLY_TLS_ACTIVE
-			     : !s->policy.offers_starttls ? REPLY_NOT_IMPLEMENTED
-			     : !s->is_tls_available	 ? REPLY_TLS_UNAVAILABLE
-							 : REPLY_NONE;
+	enum reply refusal = s->is_tls	     ? REPLY_TLS_ACTIVE
+		: !s->policy.offers_starttls ? REPLY_NOT_IMPLEMENTED
+		: !s->is_tls_available	     ? REPLY_TLS_UNAVAILABLE
+					     : REPLY_NONE;
 	if (refusal != REPLY_NONE) {
 		refuse(s, t, refusal, line);
 		return;
@@ -298,8 +301,8 @@ static const struct {
 	const char *keyword;
 	enum reply (*take)(const struct command_parameter *p, struct mail_parameters *to);
 } mail_parameters[] = {
-	{"SIZE", size_parameter},	  /* RFC 1870 */
-	{"BODY", body_parameter},	  /* RFC 6152 */
+	{"SIZE",	 size_parameter    }, /* RFC 1870 */
+	{"BODY",	 body_parameter    }, /* RFC 6152 */
 	{"SMTPUTF8", smtputf8_parameter}, /* RFC 6531 */
 };
 
@@ -334,7 +337,8 @@ static enum reply take_path(struct smtp_server *s, struct bytes keyword, enum re
 	size_t used;
 	if (!command_keyword(rest, keyword))
 		return syntax;
-	switch (address_parse(*rest, local_max == 0 ? ADDRESS_LOCAL_MAX : local_max, address, &used)) {
+	switch (address_parse(
+		*rest, local_max == 0 ? ADDRESS_LOCAL_MAX : local_max, address, &used)) {
 	case ADDRESS_OK: break;
 	case ADDRESS_NO_PATH: return syntax;
 	case ADDRESS_UNQUALIFIED: return REPLY_UNQUALIFIED;
@@ -358,7 +362,8 @@ static enum reply take_sender(struct smtp_server *s, const struct command_line *
 		refusal = REPLY_UNQUALIFIED; /* <postmaster> is a recipient only */
 	if (refusal == REPLY_NONE)
 		refusal = take_mail_parameters(rest, parameters);
-	if (refusal == REPLY_NONE && sender->is_utf8 && !(parameters->body_flags & ENVELOPE_SMTPUTF8))
+	if (refusal == REPLY_NONE && sender->is_utf8 &&
+		!(parameters->body_flags & ENVELOPE_SMTPUTF8))
 		refusal = REPLY_NEED_SMTPUTF8;
 	if (refusal == REPLY_NONE && smtp_is_over(parameters->size, s->config->message_bytes_max))
 		refusal = REPLY_TOO_BIG;
@@ -408,9 +413,10 @@ static enum reply take_recipient(
 	return REPLY_NONE;
 }
 
-/* A client may send the rest in another mail (RFC 5321 4.5.3.1.10), so being told does not count as an error
- * until it has been told as often as a mail has recipients. */
-static void too_many_recipients(struct smtp_server *s, struct turn *t, const struct command_line *line)
+/* A client may send the rest in another mail (RFC 5321 4.5.3.1.10), so being told does not count as
+ * an error until it has been told as often as a mail has recipients. */
+static void too_many_recipients(
+	struct smtp_server *s, struct turn *t, const struct command_line *line)
 {
 	refuse(s, t, REPLY_TOO_MANY_RECIPIENTS, line);
 	if (++s->recipients_over > s->config->recipients_max)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* smtp/server/content.c: the content of a mail, from 354 or the first BDAT to its end.
  *
- * What is wrong with content is found in the middle of it, and the reply may come only at the end: the mail
- * is aborted at once, the rest read and dropped, then refused. How much is dropped is bounded, too. */
+ * What is wrong with content is found in the middle of it, and the reply may come only at the end:
+ * the mail is aborted at once, the rest read and dropped, then refused. How much is dropped is
+ * bounded, too. */
 #include "smtp/server/session_private.h"
 
 #include <stdio.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/* smtp/server/dialog_test.c: runs the dialogs of tests/dialog/ against a server session: each whole, byte
- * by byte, and with every group of client bytes split in two at every place. tests/dialog/README.md tells
- * how they are written. */
+/* smtp/server/dialog_test.c: runs the dialogs of tests/dialog/ against a server session: each
+ * whole, byte by byte, and with every group of client bytes split in two at every place.
+ * tests/dialog/README.md tells how they are written. */
 #include "smtp/envelope.h"
 #include "smtp/reply.h"
 #include "smtp/server/session.h"
@@ -26,7 +26,8 @@ struct dialog {
 	struct smtp_server_config config;
 	struct smtp_server_policy policy;
 	bool is_whole_only; /* what it shows depends on what arrives together */
-	const char *preamble; /* said before the dialog begins, its replies not looked at; or NULL */
+	const char
+		*preamble; /* said before the dialog begins, its replies not looked at; or NULL */
 	struct step steps[STEPS_MAX];
 	size_t step_count;
 	struct bytes content; /* of B lines: what the mail must be */
@@ -118,8 +119,14 @@ static void set_option(struct dialog *d, const char *option)
 		size_t offset;
 	} numbers[] = {
 #define _(field) {#field, offsetof(struct smtp_server_config, field)}
-		_(recipients_max), _(line_bytes_max), _(header_bytes_max), _(received_max),
-		_(errors_max), _(commands_max), _(mails_max), _(local_part_bytes_max),
+		_(recipients_max),
+		_(line_bytes_max),
+		_(header_bytes_max),
+		_(received_max),
+		_(errors_max),
+		_(commands_max),
+		_(mails_max),
+		_(local_part_bytes_max),
 #undef _
 	};
 	char name[40];
@@ -235,8 +242,8 @@ static void log_output(struct run *r)
 	}
 }
 
-static const char *const event_names[] = {"NONE", "HELO", "STARTTLS", "MAIL", "RCPT", "DATA", "BODY",
-	"END", "ABORT", "REFUSED", "CLOSE"};
+static const char *const event_names[] = {"NONE", "HELO", "STARTTLS", "MAIL", "RCPT", "DATA",
+	"BODY", "END", "ABORT", "REFUSED", "CLOSE"};
 
 static void log_event(struct run *r, const struct smtp_event *e)
 {
@@ -249,8 +256,8 @@ static void log_event(struct run *r, const struct smtp_event *e)
 		n += (size_t)snprintf(text + n, sizeof text - n, " <%.*s> %.*s", (int)e->text.n,
 			(const char *)e->text.at, (int)e->domain.n, (const char *)e->domain.at);
 	else if (e->text.n > 0)
-		n += (size_t)snprintf(
-			text + n, sizeof text - n, " %.*s", (int)e->text.n, (const char *)e->text.at);
+		n += (size_t)snprintf(text + n, sizeof text - n, " %.*s", (int)e->text.n,
+			(const char *)e->text.at);
 	if (e->size > 0 && e->kind == SMTP_EVENT_MAIL)
 		n += (size_t)snprintf(text + n, sizeof text - n, " SIZE=%u", (unsigned)e->size);
 	if (e->body_flags & ENVELOPE_8BITMIME)
@@ -267,10 +274,12 @@ static void log_event(struct run *r, const struct smtp_event *e)
 /* The answer is the script's where the next thing in it is one, else yes. */
 static void answer(struct run *r, enum smtp_event_kind kind)
 {
-	while (r->at < r->dialog->step_count && strchr("SE", r->dialog->steps[r->at].kind) != NULL) {
+	while (r->at < r->dialog->step_count &&
+		strchr("SE", r->dialog->steps[r->at].kind) != NULL) {
 		const struct step *step = &r->dialog->steps[r->at++];
 		const char *name = event_names[kind];
-		if (step->kind == 'E' && strncmp((const char *)step->text.at, name, strlen(name)) == 0)
+		if (step->kind == 'E' &&
+			strncmp((const char *)step->text.at, name, strlen(name)) == 0)
 			break;
 	}
 	const char *refusal = NULL;
@@ -300,8 +309,8 @@ static void perform(struct run *r, const struct smtp_event *e)
 	log_event(r, e);
 	if (e->kind == SMTP_EVENT_DATA)
 		r->content_length = 0;
-	if (e->kind == SMTP_EVENT_MAIL || e->kind == SMTP_EVENT_RCPT || e->kind == SMTP_EVENT_DATA ||
-		e->kind == SMTP_EVENT_END)
+	if (e->kind == SMTP_EVENT_MAIL || e->kind == SMTP_EVENT_RCPT ||
+		e->kind == SMTP_EVENT_DATA || e->kind == SMTP_EVENT_END)
 		answer(r, e->kind);
 	log_output(r);
 }
@@ -311,11 +320,12 @@ static void feed(struct run *r)
 	for (int turns = 0;; turns++) {
 		struct smtp_event e;
 		assert_true(turns < 100000);
-		/* The bytes are moved each time to a block of just their size, where a sanitizer sees
-		 * every step beside them. */
+		/* The bytes are moved each time to a block of just their size, where a sanitizer
+		 * sees every step beside them. */
 		uint8_t *copy = malloc(r->in_length + (r->in_length == 0));
 		memcpy(copy, r->in, r->in_length);
-		size_t used = smtp_server_feed(r->session, bytes_of(copy, r->in_length), &e, &r->out);
+		size_t used =
+			smtp_server_feed(r->session, bytes_of(copy, r->in_length), &e, &r->out);
 		assert_true(used <= r->in_length);
 		memmove(r->in, r->in + used, r->in_length - used);
 		r->in_length -= used;
@@ -331,9 +341,9 @@ static void send(struct run *r, struct bytes group)
 {
 	size_t at = 0;
 	while (at < group.n) {
-		size_t n = r->cut.is_bytewise			     ? 1
-			   : at < r->cut.first && r->cut.first < group.n ? r->cut.first
-									     : group.n - at;
+		size_t n = r->cut.is_bytewise			      ? 1
+			: at < r->cut.first && r->cut.first < group.n ? r->cut.first
+								      : group.n - at;
 		memcpy(r->in + r->in_length, group.at + at, n);
 		r->in_length += n;
 		at += n;
@@ -421,12 +431,10 @@ static void run_dialog(struct dialog *d, struct cut cut)
 			memcpy(content + content_length, text.at, text.n);
 			content_length += text.n;
 			break;
-		case 'X':
-			act(r, text);
-			break;
+		case 'X': act(r, text); break;
 		}
 		bool is_last_content = d->steps[i].kind == 'B' &&
-				       (i + 1 == d->step_count || d->steps[i + 1].kind != 'B');
+			(i + 1 == d->step_count || d->steps[i + 1].kind != 'B');
 		if (is_last_content) {
 			expect_content(r, bytes_of(content, content_length));
 			content_length = 0;

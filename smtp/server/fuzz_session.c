@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* smtp/server/fuzz_session.c: a whole session: the first bytes choose policy, cuts and the caller's answers,
- * the rest is what the client says. Whatever it says, events come in an order that makes sense, content is
- * lines ended by CRLF, replies are reply lines, and the session goes on or closes, but never hangs. */
+/* smtp/server/fuzz_session.c: a whole session: the first bytes choose policy, cuts and the caller's
+ * answers, the rest is what the client says. Whatever it says, events come in an order that makes
+ * sense, content is lines ended by CRLF, replies are reply lines, and the session goes on or
+ * closes, but never hangs. */
 #include "smtp/server/session.h"
 
 #include <stdlib.h>
@@ -84,8 +85,14 @@ static void perform(struct caller *c, const struct smtp_event *e)
 		c->is_in_tls = true;
 		smtp_server_tls_started(c->session);
 		break;
-	case SMTP_EVENT_MAIL: must(!c->has_mail); answer(c, e->kind); break;
-	case SMTP_EVENT_RCPT: must(c->has_mail && e->text.n > 0); answer(c, e->kind); break;
+	case SMTP_EVENT_MAIL:
+		must(!c->has_mail);
+		answer(c, e->kind);
+		break;
+	case SMTP_EVENT_RCPT:
+		must(c->has_mail && e->text.n > 0);
+		answer(c, e->kind);
+		break;
 	case SMTP_EVENT_DATA:
 		must(c->has_mail && !c->is_in_content);
 		c->last = 0;
@@ -97,9 +104,15 @@ static void perform(struct caller *c, const struct smtp_event *e)
 		must(c->has_mail && c->is_in_content && (!c->has_content || c->last == '\n'));
 		answer(c, e->kind);
 		break;
-	case SMTP_EVENT_ABORT: must(c->has_mail); c->has_mail = c->is_in_content = false; break;
+	case SMTP_EVENT_ABORT:
+		must(c->has_mail);
+		c->has_mail = c->is_in_content = false;
+		break;
 	case SMTP_EVENT_REFUSED: must(e->reply.n > 4 && e->reply.at[0] >= '4'); break;
-	case SMTP_EVENT_CLOSE: must(!c->has_mail); c->is_closed = true; break;
+	case SMTP_EVENT_CLOSE:
+		must(!c->has_mail);
+		c->is_closed = true;
+		break;
 	}
 	must(c->has_mail == smtp_server_has_mail(c->session));
 	check_replies(c);
@@ -113,7 +126,8 @@ static size_t feed(struct caller *c, const uint8_t *at, size_t n)
 	for (size_t turns = 0;; turns++) {
 		struct smtp_event e;
 		must(turns < 8 * n + 64);
-		size_t now = smtp_server_feed(c->session, bytes_of(at + used, n - used), &e, &c->out);
+		size_t now =
+			smtp_server_feed(c->session, bytes_of(at + used, n - used), &e, &c->out);
 		must(now <= n - used);
 		used += now;
 		perform(c, &e);

@@ -4,7 +4,8 @@
  *   GREET -EHLO-> READY -MAIL-> MAIL -RCPT-> RCPT -DATA-> DATA -CRLF.CRLF-> READY
  *                                              `--BDAT-> CHUNK <-> CHUNKS -LAST-> READY
  *
- * Between an event that wants an answer and the answer the session is in an ASK state and reads nothing. */
+ * Between an event that wants an answer and the answer the session is in an ASK state and reads
+ * nothing. */
 #include "smtp/server/session.h"
 
 #include <assert.h>
@@ -13,14 +14,13 @@
 
 static_assert(sizeof(struct smtp_server) <= 512, "an idle connection is mostly its session");
 
-#define COMMAND_STATES                                                                               \
-	(IN(GREET) | IN(READY) | IN(MAIL) | IN(RCPT) | IN(CHUNKS) | IN(FAILED))
+#define COMMAND_STATES (IN(GREET) | IN(READY) | IN(MAIL) | IN(RCPT) | IN(CHUNKS) | IN(FAILED))
 #define CONTENT_STATES (IN(DATA) | IN(CHUNK) | IN(DISCARD))
 #define ASK_STATES     (IN(ASK_MAIL) | IN(ASK_RCPT) | IN(ASK_DATA) | IN(ASK_BDAT) | IN(ASK_END))
 /* The states in which the caller may hold a mail of ours. A mail does not outlive them. */
-#define MAIL_STATES                                                                                  \
-	(IN(MAIL) | IN(RCPT) | IN(CHUNKS) | IN(ASK_RCPT) | IN(ASK_DATA) | IN(ASK_BDAT) | IN(DATA) | \
-		IN(CHUNK))
+#define MAIL_STATES                                                                                \
+	(IN(MAIL) | IN(RCPT) | IN(CHUNKS) | IN(ASK_RCPT) | IN(ASK_DATA) | IN(ASK_BDAT) |           \
+		IN(DATA) | IN(CHUNK))
 
 static bool is_in(const struct smtp_server *s, unsigned states)
 {
@@ -59,7 +59,7 @@ static const uint32_t may_follow[] = {
 void smtp_enter(struct smtp_server *s, enum smtp_state next)
 {
 	assert((may_follow[s->state] >> next & 1) != 0 ||
-	       (next == SMTP_CLOSING && s->state < SMTP_CLOSING));
+		(next == SMTP_CLOSING && s->state < SMTP_CLOSING));
 	s->state = (uint8_t)next;
 }
 
@@ -113,8 +113,7 @@ static struct bytes printable_part(struct bytes command)
 	return bytes_first(command, n);
 }
 
-static void tell_refused(
-	struct smtp_server *s, struct turn *t, enum reply id, struct bytes command)
+static void tell_refused(struct smtp_server *s, struct turn *t, enum reply id, struct bytes command)
 {
 	*t->event = (struct smtp_event){
 		.kind = SMTP_EVENT_REFUSED,
@@ -315,18 +314,10 @@ static void accept(struct smtp_server *s, const char *note, struct stream *out)
 static void step_back(struct smtp_server *s)
 {
 	switch (s->state) {
-	case SMTP_ASK_RCPT:
-		smtp_enter(s, s->recipients > 0 ? SMTP_RCPT : SMTP_MAIL);
-		break;
-	case SMTP_ASK_DATA:
-		smtp_enter(s, SMTP_RCPT);
-		break;
-	case SMTP_ASK_BDAT:
-		smtp_skip_chunk(s, s->is_last_chunk ? SMTP_READY : SMTP_FAILED);
-		break;
-	default: /* ASK_MAIL, ASK_END */
-		smtp_forget_mail(s);
-		smtp_enter(s, SMTP_READY);
+	case SMTP_ASK_RCPT: smtp_enter(s, s->recipients > 0 ? SMTP_RCPT : SMTP_MAIL); break;
+	case SMTP_ASK_DATA: smtp_enter(s, SMTP_RCPT); break;
+	case SMTP_ASK_BDAT: smtp_skip_chunk(s, s->is_last_chunk ? SMTP_READY : SMTP_FAILED); break;
+	default: /* ASK_MAIL, ASK_END */ smtp_forget_mail(s); smtp_enter(s, SMTP_READY);
 	}
 }
 
@@ -366,7 +357,8 @@ static void command_line(struct smtp_server *s, struct turn *t)
 {
 	struct line line;
 	size_t used;
-	enum line_result found = line_find(&s->line, t->in, s->config->line_bytes_max, &line, &used);
+	enum line_result found =
+		line_find(&s->line, t->in, s->config->line_bytes_max, &line, &used);
 	t->used = used;
 	if (found == LINE_MORE) {
 		t->is_stuck = true;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* smtp/server/session_test.c: what dialogs cannot show: memory, room in `out`, who answers when, and floods. */
+/* smtp/server/session_test.c: what dialogs cannot show: memory, room in `out`, who answers when,
+ * and floods. */
 #include "smtp/server/session.h"
 
 #include <setjmp.h>

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* smtp/server/smuggling_test.c: no line ending but CRLF "." CRLF ends a mail, by DATA or by BDAT, and no line
- * ending but CRLF is handed on (CVE-2023-51764, -51765, -51766 and what was found since). Each vector stands
- * in content, with a second mail's commands behind it in the same bytes, cut in two at every place. */
+/* smtp/server/smuggling_test.c: no line ending but CRLF "." CRLF ends a mail, by DATA or by BDAT,
+ * and no line ending but CRLF is handed on (CVE-2023-51764, -51765, -51766 and what was found
+ * since). Each vector stands in content, with a second mail's commands behind it in the same bytes,
+ * cut in two at every place. */
 #include "smtp/server/session.h"
 
 #include <setjmp.h>
@@ -10,21 +11,40 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#define V(s) {BYTES_LITERAL(s), #s}
+#define V(s)                                                                                       \
+	{                                                                                          \
+		BYTES_LITERAL(s), #s                                                               \
+	}
 static const struct {
 	struct bytes bytes;
 	const char *name;
 } vectors[] = {
-	V("\n.\n"), V("\n.\r"), V("\r.\n"), V("\r.\r"), V("\n.\r\n"), V("\r.\r\n"), V("\r\n.\n"),
-	V("\r\n.\r"), V("\n\n.\r\n"), V("\r\n\0.\r\n"), V("\r\n\0.\r"), V("\r\n\0.\n"),
-	V("\r\n.\0\r\n"), V("\r\n.\r\r\n"), V("\r\r\n.\r\r\n"), V("\r\n.\r\0\n"), V("\0\r\n.\n\r\n"),
-	V("\r\n.\n\r\n.\r"), V("\n\r.\r\n"), V("\r\n\r.\r\n"),
+	V("\n.\n"),
+	V("\n.\r"),
+	V("\r.\n"),
+	V("\r.\r"),
+	V("\n.\r\n"),
+	V("\r.\r\n"),
+	V("\r\n.\n"),
+	V("\r\n.\r"),
+	V("\n\n.\r\n"),
+	V("\r\n\0.\r\n"),
+	V("\r\n\0.\r"),
+	V("\r\n\0.\n"),
+	V("\r\n.\0\r\n"),
+	V("\r\n.\r\r\n"),
+	V("\r\r\n.\r\r\n"),
+	V("\r\n.\r\0\n"),
+	V("\0\r\n.\n\r\n"),
+	V("\r\n.\n\r\n.\r"),
+	V("\n\r.\r\n"),
+	V("\r\n\r.\r\n"),
 };
 #undef V
 #define VECTORS (sizeof vectors / sizeof *vectors)
 
-#define BEHIND                                                                                       \
-	"MAIL FROM:<evil@example.test>\r\nRCPT TO:<victim@example.test>\r\nDATA\r\n"                 \
+#define BEHIND                                                                                     \
+	"MAIL FROM:<evil@example.test>\r\nRCPT TO:<victim@example.test>\r\nDATA\r\n"               \
 	"From: <evil@example.test>\r\n\r\nsmuggled"
 
 struct outcome {
@@ -76,8 +96,8 @@ static void feed(struct harness *h, struct bytes bytes)
 	memcpy(h->in + h->in_length, bytes.at, bytes.n);
 	h->in_length += bytes.n;
 	do {
-		size_t used = smtp_server_feed(
-			h->session, bytes_of(h->in, h->in_length), &e, &h->out);
+		size_t used =
+			smtp_server_feed(h->session, bytes_of(h->in, h->in_length), &e, &h->out);
 		perform(h, &e);
 		memmove(h->in, h->in + used, h->in_length - used);
 		h->in_length -= used;
@@ -107,7 +127,8 @@ static void close_session(struct harness *h)
 /* Content holding the vector, as DATA or BDAT sends it; `*n` its length. */
 static uint8_t *make_content(struct bytes vector, bool is_bdat, size_t *n)
 {
-	struct bytes parts[] = {BYTES_LITERAL("Subject: x\r\n\r\nhello"), vector, BYTES_LITERAL(BEHIND),
+	struct bytes parts[] = {BYTES_LITERAL("Subject: x\r\n\r\nhello"), vector,
+		BYTES_LITERAL(BEHIND),
 		is_bdat ? BYTES_LITERAL("\r\n") : BYTES_LITERAL("\r\n.\r\n")};
 	uint8_t *to = malloc(1024);
 	*n = 0;
