@@ -343,9 +343,7 @@ static bool output_probe(struct tcp_conn *c)
 
 static bool output_ack(struct tcp_conn *c)
 {
-	if (!c->ack_now && !tcp_window_update_is_due(c))
-		return true;
-	return tcp_send_ack(c, c->snd_max, RTE_TCP_ACK_FLAG);
+	return !c->ack_now || tcp_send_ack(c, c->snd_max, RTE_TCP_ACK_FLAG);
 }
 
 /* false: it has more to send than it may at once, or there is no room. */

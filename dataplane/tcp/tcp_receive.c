@@ -225,6 +225,8 @@ void tcp_consume(struct tcp_conn *c, size_t n)
 		n -= mark->len;
 		tcp_release(s, tcp_queue_pop(s, &c->receive));
 	}
-	if (tcp_window_update_is_due(c))
+	if (tcp_window_update_is_due(c)) {
+		c->ack_now = true;
 		tcp_dirty(c);
+	}
 }
