@@ -60,30 +60,20 @@ static bool set_port(struct dp_port_config *port, const struct config_port *from
 	port->mtu = (uint16_t)from->mtu;
 	for (unsigned i = 0; i < from->addresses_count && i < DP_ADDRS_MAX; i++) {
 		struct dp_local_addr *a = &port->addrs[port->addr_count++];
-		char text[ADDR_TEXT_MAX];
-		const char *slash = strchr(from->addresses[i], '/');
-		size_t n = slash == NULL ? strlen(from->addresses[i]) : (size_t)(slash - from->addresses[i]);
-		snprintf(text, sizeof text, "%.*s", (int)n, from->addresses[i]);
-		if (!addr_parse(text, &a->addr))
+		struct prefix network;
+		if (!config_parse_interface(from->addresses[i], &a->addr, &network))
 			return false;
-		unsigned most = addr_is_ipv4(&a->addr) ? 32 : 128;
-		a->prefix_bits = (uint8_t)(128 - most + (slash == NULL ? most : (unsigned)atoi(slash + 1)));
+		a->prefix_bits = network.bits;
 	}
 	return true;
 }
 
 static bool set_route(struct dp_route *route, const struct config_route *from, const struct config *config)
 {
-	bool has_via = from->via != NULL && from->via[0] != '\0';
-	if (has_via && !addr_parse(from->via, &route->via))
-		return false;
-	const char *to = from->to;
-	if (strcmp(to, "default") == 0)
-		to = has_via && !addr_is_ipv4(&route->via) ? "::/0" : "0.0.0.0/0";
 	for (unsigned i = 0; i < config->dataplane.ports_count; i++)
-		if (from->port != NULL && strcmp(config->dataplane.ports[i].name, from->port) == 0)
+		if (strcmp(config->dataplane.ports[i].name, from->port) == 0)
 			route->port = i;
-	return prefix_parse(to, &route->to);
+	return config_parse_route(from, &route->to, &route->via);
 }
 
 static bool set_dataplane(struct dp_config *dp, const struct config *config)

@@ -13,7 +13,7 @@
 #include "base/log.h"
 
 #define NAP_US_LEAST  20
-#define NAP_US_MOST   500
+#define NAP_US_MOST	1000	/* while idle: a thousand looks a second cost about 1 % of a core */
 #define NOTE_RING     4096
 #define DSN_CHUNKS    4096 /* 32 MiB: bounces being written or waiting for their sync */
 #define DSN_CORE      63

@@ -18,7 +18,7 @@
 
 #define ROUND_OPS	4096	/* operations of one worker in a round, so that none waits long for the sync */
 #define NAP_US_LEAST	20	/* between looks while something may come soon … */
-#define NAP_US_MOST	500	/* … and while idle (2,000 looks a second cost about 1 % of a core) */
+#define NAP_US_MOST	1000	/* while idle: a thousand looks a second cost about 1 % of a core */
 #define FULL_RETRY_US	1000000 /* how long new mails are refused after the disk was full or failed */
 #define READ_BYTES	65536
 #define TO_QUEUE_RING	65536
