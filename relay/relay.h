@@ -126,7 +126,7 @@ struct spool_request {
 	uint8_t bytes[];
 };
 /* Spool to queue; from the heap, freed by the queue thread. */
-enum spool_report_kind { SPOOL_REPORT_SUBMIT_FAILED, SPOOL_REPORT_LOADED, SPOOL_REPORT_CONTENT };
+enum spool_report_kind { SPOOL_REPORT_LOADED, SPOOL_REPORT_CONTENT };
 struct spool_report {
 	enum spool_report_kind kind;
 	uint64_t id, token, offset, size;
