@@ -104,6 +104,9 @@ int candidate_compile(struct control *c, const char *documents, const struct sto
 /* Puts it in force and sends it to all relays. Under the lock. */
 void candidate_publish(struct control *c, struct candidate *candidate);
 void candidate_drop(struct candidate *candidate);
+/* Compiles `documents`, keeps them and puts them in force, all or nothing; with `is_trial` only compiles. The
+ * generation then in force into `generation`. Under the lock. */
+int publish_documents(struct control *c, const char *documents, bool is_trial, uint64_t *generation, char error[512]);
 /* At start: makes a self-signed certificate if there is none, compiles what is stored. */
 int publish_start(struct control *c, char error[512]);
 

@@ -76,6 +76,14 @@ static int fail(const char *what, const char *error)
 	return EX_CONFIG;
 }
 
+static void set_log_level(const char *word)
+{
+	static const char *const words[] = {"error", "warn", "info", "debug"}; /* enum log_level */
+	for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+		if (strcmp(words[i], word) == 0)
+			log_set_level((enum log_level)i);
+}
+
 static int control_main(const struct config *config, const char *path)
 {
 	static struct control c = {.policy_fd = -1, .keys_fd = -1};
@@ -89,6 +97,7 @@ static int control_main(const struct config *config, const char *path)
 	for (int i = 0; i < CONTROL_RELAYS_MAX; i++)
 		c.relays[i].fd = -1;
 	guard_memory();
+	set_log_level(config->log.level);
 	signal(SIGPIPE, SIG_IGN);
 	if (store_open(config->paths.store, &c.store, error) < 0 || publish_start(&c, error) < 0)
 		return fail("cannot start with what is stored", error);
@@ -97,7 +106,9 @@ static int control_main(const struct config *config, const char *path)
 		return fail("cannot resolve names", error);
 	c.listen_fd = link_listen(config->paths.control_socket);
 	if (c.listen_fd < 0)
-		return fail("cannot listen for relays (paths.control_socket)", strerror(-c.listen_fd));
+		return fail("cannot listen for relays (paths.control_socket)",
+			c.listen_fd == -EADDRINUSE ? "another hikyaku-control is running there"
+						   : strerror(-c.listen_fd));
 	if (api_start(&c, &api, error) < 0)
 		return fail("cannot serve the API (paths.api_socket)", error);
 	const struct sigaction action = {.sa_handler = on_signal};

@@ -33,8 +33,9 @@ static size_t choose(const struct store_cert *stored, size_t count, const struct
 	return n;
 }
 
-int candidate_compile(struct control *c, const char *documents, const struct store_cert *cert, const char *without,
-	struct candidate *candidate, char error[512])
+/* The documents and certificates as one generation of the given number. */
+static int compile(struct control *c, const char *documents, const struct store_cert *cert, const char *without,
+	uint64_t generation, struct candidate *candidate, char error[512])
 {
 	struct store_cert *stored = NULL;
 	size_t count = 0;
@@ -42,15 +43,24 @@ int candidate_compile(struct control *c, const char *documents, const struct sto
 	if (rc < 0)
 		return rc;
 	struct policy_cert *chosen = calloc(count + 1, sizeof *chosen);
-	candidate->generation = store_generation(c->store) + 1;
-	candidate->policy_fd = candidate->keys_fd = -1;
+	*candidate = (struct candidate){.generation = generation, .policy_fd = -1, .keys_fd = -1};
 	rc = chosen == NULL ? -ENOMEM
 			    : policy_compile(bytes_of_string(documents), chosen,
-				      choose(stored, count, cert, without, chosen), candidate->generation,
-				      &candidate->policy_fd, &candidate->keys_fd, error);
+				      choose(stored, count, cert, without, chosen), generation, &candidate->policy_fd,
+				      &candidate->keys_fd, error);
+	if (chosen == NULL)
+		snprintf(error, 512, "out of memory");
+	if (rc != 0)
+		candidate->policy_fd = candidate->keys_fd = -1; /* nothing to close */
 	free(chosen);
 	store_free_certs(stored, count);
 	return rc;
+}
+
+int candidate_compile(struct control *c, const char *documents, const struct store_cert *cert, const char *without,
+	struct candidate *candidate, char error[512])
+{
+	return compile(c, documents, cert, without, store_generation(c->store) + 1, candidate, error);
 }
 
 void candidate_drop(struct candidate *candidate)
@@ -81,6 +91,23 @@ void candidate_publish(struct control *c, struct candidate *candidate)
 	relays_publish_all(c);
 }
 
+/* ---- changes ---- */
+
+int publish_documents(struct control *c, const char *documents, bool is_trial, uint64_t *generation, char error[512])
+{
+	struct candidate candidate;
+	int rc = candidate_compile(c, documents, NULL, NULL, &candidate, error);
+	*generation = c->generation;
+	if (rc == 0 && !is_trial)
+		rc = store_save_documents(c->store, documents, candidate.generation, error);
+	if (rc == 0 && !is_trial) {
+		candidate_publish(c, &candidate);
+		*generation = c->generation;
+	}
+	candidate_drop(&candidate);
+	return rc;
+}
+
 /* ---- at start ---- */
 
 /* The first start: a certificate of our own, so that STARTTLS can be offered before anybody has imported one. */
@@ -97,7 +124,7 @@ static int make_first_cert(struct control *c, char error[512])
 	}
 	const struct store_cert cert = {.id = "self-signed", .chain_pem = pair.chain, .key_pem = pair.key,
 		.is_active = true, .is_default = true};
-	rc = store_put_cert(c->store, &cert, store_generation(c->store), error);
+	rc = store_put_cert(c->store, &cert, store_generation(c->store) + 1, error);
 	pem_pair_fini(&pair);
 	log_info("control", "made a self-signed certificate", "id=self-signed name=%s", name);
 	return rc;
@@ -117,10 +144,8 @@ int publish_start(struct control *c, char error[512])
 	char *documents = store_documents(c->store, error);
 	if (documents == NULL)
 		return -EIO;
-	/* The number is of what is stored, also when control only starts again: relays that have it need no new one. */
-	rc = candidate_compile(c, documents, NULL, NULL, &candidate, error);
-	if (rc == 0 && store_generation(c->store) == 0)
-		rc = store_save_documents(c->store, documents, candidate.generation, error);
+	/* The number is that of what is stored: relays that have it already need no new one. */
+	rc = compile(c, documents, NULL, NULL, store_generation(c->store), &candidate, error);
 	if (rc == 0)
 		candidate_publish(c, &candidate);
 	free(documents);

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,7 +13,7 @@
 
 void relays_accept(struct control *c)
 {
-	int fd = accept4(c->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	int fd = link_accept(c->listen_fd);
 	if (fd < 0)
 		return;
 	for (int i = 0; i < CONTROL_RELAYS_MAX; i++) {

@@ -17,7 +17,8 @@ static const char *const kinds[] = {"profiles", "in_rules", "out_rules", "routes
 #define KINDS (sizeof kinds / sizeof *kinds)
 
 static const char schema[] =
-	"PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+	/* Exclusive: a second control must not work on the same store. */
+	"PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
 	"CREATE TABLE IF NOT EXISTS documents ("
 	" kind TEXT NOT NULL, id TEXT NOT NULL, position INTEGER NOT NULL, json TEXT NOT NULL,"
 	" PRIMARY KEY (kind, id));"
@@ -81,9 +82,10 @@ int store_open(const char *path, struct store **store, char error[512])
 	mode_t mask = umask(077); /* it holds private keys */
 	int rc = sqlite3_open(path, &s->db);
 	umask(mask);
-	if (rc != SQLITE_OK || sqlite3_busy_timeout(s->db, 5000) != SQLITE_OK || run(s, schema, error) != 0) {
+	if (rc != SQLITE_OK || run(s, schema, error) != 0) {
+		rc = s->db == NULL ? SQLITE_NOMEM : sqlite3_errcode(s->db);
 		snprintf(error, 512, "cannot open the store %s: %s (paths.store)", path,
-			s->db == NULL ? "out of memory" : sqlite3_errmsg(s->db));
+			rc == SQLITE_BUSY ? "another hikyaku-control has it open" : sqlite3_errstr(rc));
 		store_close(s);
 		return -EIO;
 	}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+/* control/daemon/http.h: a request of the API and its answer, as the files that serve it see them. Private to
+ * control/daemon/. Each request has a thread of its own, which may wait. */
+#pragma once
+
+#include "control/daemon/control.h"
+
+#define HTTP_BODY_MAX  (4u << 20) /* an `apply` of some ten thousand rules */
+#define HTTP_DEPTH_MAX 16	  /* of JSON; documents have 4 */
+#define HTTP_ARGS_MAX  2
+
+struct MHD_Connection;
+
+struct request {
+	struct control *control;
+	struct MHD_Connection *connection;
+	const char *args[HTTP_ARGS_MAX]; /* what stands where the route has a "*" */
+	const char *body;		 /* `body_n` bytes and a NUL; "" for none */
+	size_t body_n;
+};
+
+/* What is sent when the handler returns. `body` is from the heap and freed behind it. */
+struct answer {
+	unsigned status;
+	const char *type; /* "application/json" at first */
+	char *body;
+	size_t n;
+	int follow_fd; /* -1; else a file whose growth follows the body until either side goes (it is closed then) */
+	char follow_path[256];
+};
+
+typedef void http_handler(const struct request *request, struct answer *answer);
+
+/* A parameter of the query; NULL: not given. */
+const char *request_query(const struct request *request, const char *name);
+/* Whether a parameter is given and neither empty, "0" nor "false". */
+bool request_flag(const struct request *request, const char *name);
+/* A number from the query, `otherwise` where it is not given; false: answered with 400. */
+bool request_number(const struct request *request, struct answer *answer, const char *name, uint64_t most,
+	uint64_t otherwise, uint64_t *value);
+/* The body as a JSON object, freed by yyjson_doc_free(); NULL: answered with 400. */
+yyjson_doc *request_json(const struct request *request, struct answer *answer);
+
+/* The document becomes the answer and is freed; NULL is a lack of memory. */
+void answer_json(struct answer *answer, unsigned status, yyjson_mut_doc *doc);
+void answer_error(struct answer *answer, unsigned status, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* An error of the compiler or the store: 400 or 500 by `rc`; of "profile 'x': field: …" the parts are named. */
+void answer_failure(struct answer *answer, int rc, const char *error);
+/* Text from the heap. */
+void answer_text(struct answer *answer, const char *type, char *text, size_t n);
+/* Waits for the relays, and answers a change that is kept; `doc` (an object, or NULL) is added to and freed. */
+void answer_change(const struct request *request, struct answer *answer, uint64_t generation, yyjson_mut_doc *doc);
+
+/* A new document whose root is an object. */
+yyjson_mut_doc *json_object(void);
+
+/* ---- the handlers, by file ---- */
+http_handler status_get;
+http_handler documents_export, documents_apply;
