@@ -301,6 +301,32 @@ static void old_mail_is_moved_and_does_not_hold_up_the_log(void **state)
 	world_end(w);
 }
 
+/* A move takes several syncs; the end comes between two of them. */
+static void mail_done_while_it_is_moved_stays_done(void **state)
+{
+	struct world *w = world_make(16384);
+	uint64_t id = 10;
+	assert_int_equal(submit(w, 1, CONTENT_MAX), 0);
+	assert_int_equal(submit(w, 2, CONTENT_MAX), 0);
+	assert_int_equal(spool_sync(w->spool), 0);
+	uint64_t before;
+	do { /* until more is appended than the mails given: a move has begun */
+		before = stats_of(w).appended_bytes + 3000 * 2;
+		assert_int_equal(submit(w, id, 3000), 0);
+		assert_int_equal(spool_sync(w->spool), 0);
+		assert_int_equal(spool_done(w->spool, id), 0);
+		assert_true(id++ < 1000);
+	} while (stats_of(w).appended_bytes < before);
+	assert_int_equal(stats_of(w).mails_moved, 0);
+	assert_int_equal(spool_done(w->spool, 1), 0);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(spool_sync(w->spool), 0);
+	world_crash(w, 1);
+	assert_null(world_find(w, 1));
+	assert_reads(w, 2, CONTENT_MAX);
+	world_end(w);
+}
+
 static void many_restarts_leave_few_segments(void **state)
 {
 	struct world *w = world_make(16384);
@@ -538,6 +564,7 @@ int main(void)
 		cmocka_unit_test(latest_state_is_found_and_done_mails_are_not),
 		cmocka_unit_test(log_turns_and_old_segments_go),
 		cmocka_unit_test(old_mail_is_moved_and_does_not_hold_up_the_log),
+		cmocka_unit_test(mail_done_while_it_is_moved_stays_done),
 		cmocka_unit_test(many_restarts_leave_few_segments),
 		cmocka_unit_test(limit_refuses_mails_but_not_their_ends),
 		cmocka_unit_test(full_disk_refuses_mails_and_recovers_when_there_is_room),
