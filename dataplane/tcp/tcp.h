@@ -21,7 +21,9 @@ struct tcp_config {
 	uint32_t time_wait_max;	      /* small records; the oldest is recycled at the limit */
 	uint32_t receive_bytes_max;   /* per connection: the largest window */
 	uint32_t send_bytes_max;      /* per connection: unsent and unacknowledged */
-	uint64_t buffer_bytes_max;    /* all connections' received and unacknowledged bytes together */
+	uint64_t buffer_bytes_max;    /* all connections' received and unacknowledged data together; an mbuf
+					 counts with its whole buffer, however little is in it, so that this
+					 bounds how many mbufs of the pool (and of the ports' pools) are held */
 	struct rte_mempool *pool;     /* data segments; headroom for Ethernet, IPv6 and TCP headers */
 	struct rte_mempool *control_pool; /* ACK, RST, SYN-ACK: never starved by data */
 	uint8_t secret[16];	      /* keys ISNs, timestamp offsets and the table's hash (RFC 6528, 7323) */
@@ -32,7 +34,9 @@ struct tcp_config {
 	uint16_t (*mtu)(void *user, const struct addr *local, const struct addr *remote);
 	void *user;
 };
-/* NULL: no memory. Everything is taken here, nothing later. */
+/* NULL: no memory, or a configuration that cannot work (a limit of 0 but for half_open_max and time_wait_max,
+ * no pool or callback, data rooms below 664 and 128 bytes). Everything is taken here, nothing later. Needs the
+ * EAL: it registers a dynamic field of 24 bytes in mbufs. */
 struct tcp_stack *tcp_stack_create(const struct tcp_config *config, uint64_t now_us);
 /* Frees all, segments in flight too; sends nothing. */
 void tcp_stack_destroy(struct tcp_stack *stack);
@@ -73,7 +77,7 @@ unsigned tcp_take(struct tcp_stack *stack, struct tcp_departure *departures, uns
 
 /* ---- opening ---- */
 /* Accepts connections to `local` (unspecified: any of the family of it; see addr_is_unspecified) and `port`;
- * accepted connections carry `tag`. 0; -EADDRINUSE; -ENOSPC: more than 64 listeners. */
+ * accepted connections carry `tag`. 0; -EINVAL: port 0; -EADDRINUSE; -ENOSPC: more than 64 listeners. */
 int tcp_listen(struct tcp_stack *stack, const struct addr *local, uint16_t port, uint32_t tag);
 /* Stops answering SYNs; accepted connections stay. */
 void tcp_unlisten(struct tcp_stack *stack, const struct addr *local, uint16_t port);
@@ -92,7 +96,9 @@ enum {
 	TCP_EVENT_ENDED = 1 << 5,     /* the connection is no more (reason: tcp_end_reason()); after this
 					 event the handle is invalid and TCP keeps nothing for the user */
 };
-/* The next connection something happened on, its events gathered; NULL: none. */
+/* The next connection something happened on, its events gathered; NULL: none. With ENDED the handle can be
+ * used (read what is left, tcp_end_reason()) until the next call of this. What ends before its ACCEPTED was
+ * taken is not told at all. */
 struct tcp_conn *tcp_next_event(struct tcp_stack *stack, uint32_t *events);
 
 enum tcp_end {
@@ -124,8 +130,9 @@ size_t tcp_write(struct tcp_conn *conn, struct bytes b);
 size_t tcp_write_space(const struct tcp_conn *conn);
 /* Bytes written and not yet acknowledged. */
 size_t tcp_unacked(const struct tcp_conn *conn);
-/* Sends FIN behind what is written; ENDED follows when the other side has closed too (or has not, within the
- * FIN_WAIT_2 limit). Reading goes on. */
+/* Sends FIN behind what is written; ENDED follows when the other side has closed too (or has been silent for
+ * the 60 s of FIN_WAIT_2, or has kept its window shut for 5 minutes). Reading goes on, and has to: unread data
+ * closes the window and the peer's FIN may not fit. While SYN_SENT: ends at once, as aborted. */
 void tcp_close(struct tcp_conn *conn);
 /* Sends RST; ENDED follows. */
 void tcp_abort(struct tcp_conn *conn);

@@ -136,7 +136,8 @@ static void update_window(struct tcp_conn *c, const struct tcp_segment *seg, uin
 	if (!(seq_lt(c->snd_wl1, seg->seq) || (c->snd_wl1 == seg->seq && seq_leq(c->snd_wl2, seg->ack))))
 		return;
 	if (c->is_persisting) { /* the probe was answered */
-		c->progress_us = c->stack->now_us;
+		if (!c->fin_queued) /* once we have closed, answers alone do not keep it */
+			c->progress_us = c->stack->now_us;
 		if (window > c->snd_wnd) {
 			c->is_persisting = false;
 			c->backoff = 0;

@@ -380,6 +380,41 @@ static void the_timestamp_echoed_is_of_the_first_unacknowledged_segment(void **s
 	rig_end(&r);
 }
 
+static void a_guessed_segment_cannot_set_the_timestamp(void **state)
+{
+	struct rig r;
+	start_with_timestamps(&r);
+	rig_text(&r, "0123456789");
+	rig_wait(&r, 50000);
+	assert_true(rig_out(&r));
+	const uint32_t good = r.tsval;
+	r.tsval = good + 1000000000;
+	rig_in(&r, KIT_ACK, r.seq - 10, r.ack - 70000, "0123");
+	rig_in(&r, KIT_RST, r.seq + 1, 0, "");
+	rig_in(&r, KIT_SYN, r.seq, 0, "");
+	rig_in(&r, KIT_ACK, r.seq, r.ack + 5, ""); /* a wrong ACK */
+	while (rig_out(&r))
+		assert_int_equal(r.got.tsecr, good);
+	r.tsval = good + 1;
+	rig_text(&r, "real");
+	rig_expect_read(&r, "0123456789real");
+	rig_end(&r);
+}
+
+static void text_that_comes_again_has_its_timestamp_echoed(void **state)
+{
+	struct rig r;
+	start_with_timestamps(&r);
+	rig_text(&r, "0123456789");
+	rig_wait(&r, 50000);
+	assert_true(rig_out(&r)); /* lost, so the peer sends it again, later */
+	r.tsval += 5000;
+	rig_in(&r, KIT_ACK, r.seq - 10, r.ack, "0123");
+	rig_expect(&r, KIT_ACK, r.ack, r.seq, "");
+	assert_int_equal(r.got.tsecr, r.tsval);
+	rig_end(&r);
+}
+
 /* ---- sending ---- */
 
 static void a_write_is_cut_into_segments_within_the_initial_window(void **state)
@@ -596,6 +631,24 @@ static void unanswered_probes_end_the_connection(void **state)
 	rig_end(&r);
 }
 
+static void a_window_kept_closed_does_not_hold_what_we_have_closed(void **state)
+{
+	struct rig r;
+	start(&r);
+	r.window = 0;
+	ack(&r, r.ack);
+	rig_write(&r, "hello");
+	tcp_close(r.c);
+	for (unsigned i = 0; i < 400 && !(rig_events(&r) & TCP_EVENT_ENDED); i++) {
+		rig_wait(&r, 1000000);
+		while (rig_out(&r))
+			if (!(r.got.flags & KIT_RST))
+				ack(&r, r.ack);
+	}
+	assert_int_equal(r.end, TCP_END_TIMEOUT);
+	rig_end(&r);
+}
+
 static void a_window_smaller_than_a_segment_is_used_in_the_end(void **state)
 {
 	struct rig r;
@@ -760,6 +813,8 @@ int main(void)
 		cmocka_unit_test(old_timestamps_are_refused_and_new_ones_echoed),
 		cmocka_unit_test(a_timestamp_of_24_days_ago_binds_no_more),
 		cmocka_unit_test(the_timestamp_echoed_is_of_the_first_unacknowledged_segment),
+		cmocka_unit_test(a_guessed_segment_cannot_set_the_timestamp),
+		cmocka_unit_test(text_that_comes_again_has_its_timestamp_echoed),
 		cmocka_unit_test(a_write_is_cut_into_segments_within_the_initial_window),
 		cmocka_unit_test(the_queue_is_bounded_and_says_when_there_is_room),
 		cmocka_unit_test(a_lost_segment_is_sent_again_with_doubling_waits),
@@ -771,6 +826,7 @@ int main(void)
 		cmocka_unit_test(a_part_acknowledged_is_not_sent_again),
 		cmocka_unit_test(a_closed_window_is_probed_for_as_long_as_it_is_answered),
 		cmocka_unit_test(unanswered_probes_end_the_connection),
+		cmocka_unit_test(a_window_kept_closed_does_not_hold_what_we_have_closed),
 		cmocka_unit_test(a_window_smaller_than_a_segment_is_used_in_the_end),
 		cmocka_unit_test(a_window_that_shrinks_is_survived),
 		cmocka_unit_test(the_round_trip_sets_the_timeout),

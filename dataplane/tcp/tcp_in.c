@@ -133,9 +133,6 @@ static enum tcp_drop check_sequence(struct tcp_conn *c, const struct tcp_segment
 		tcp_dirty(c);
 		return TCP_DROP_out_of_window;
 	}
-	if (c->has_ts && seg->has_ts && seq_geq(seg->tsval, c->ts_recent) &&
-		seq_leq(seg->seq, c->last_ack_sent))
-		remember_timestamp(c, seg); /* R3 */
 	return TCP_DROP_NONE;
 }
 
@@ -175,6 +172,15 @@ static enum tcp_drop reset_arrives(struct tcp_conn *c, const struct tcp_segment 
 
 /* ---- fifth: ACK ---- */
 
+/* RFC 7323 5.3 R3, once the ACK has shown that the segment is no guess. Text that comes again counts too: its
+ * sender takes the round trip from the timestamp it gets back. */
+static void note_timestamp(struct tcp_conn *c, const struct tcp_segment *seg)
+{
+	if (c->has_ts && seg->has_ts && seq_geq(seg->tsval, c->ts_recent) &&
+		seq_leq(seg->seq, c->last_ack_sent))
+		remember_timestamp(c, seg);
+}
+
 static enum tcp_drop check_ack(struct tcp_conn *c, const struct tcp_segment *seg)
 {
 	if (c->state == TCP_SYN_RECEIVED) {
@@ -192,6 +198,7 @@ static enum tcp_drop check_ack(struct tcp_conn *c, const struct tcp_segment *seg
 	/* RFC 5961 5.2 */
 	if (seq_gt(seg->ack, c->snd_max) || seq_lt(seg->ack, c->snd_una - c->max_snd_wnd))
 		return challenge(c, TCP_DROP_bad_ack);
+	note_timestamp(c, seg);
 	tcp_ack_arrives(c, seg);
 	return TCP_DROP_NONE;
 }
@@ -248,8 +255,6 @@ static enum tcp_drop process_text_and_fin(struct tcp_conn *c, struct tcp_segment
 	if (seg->text != 0) {
 		enum tcp_drop d = tcp_text_arrives(c, seg);
 		drop = d != TCP_DROP_NONE ? d : drop;
-		if (c->state == TCP_FIN_WAIT_2)
-			tcp_timer_set(c, TCP_TIMER_FIN_WAIT_2, c->stack->now_us + TCP_FIN_WAIT_2_US);
 	} else { /* nothing was left of it, or a FIN alone, perhaps ahead of its text */
 		c->ack_now = true;
 		tcp_dirty(c);
@@ -266,6 +271,8 @@ enum tcp_drop tcp_segment_arrives(struct tcp_conn *c, struct tcp_segment *seg)
 	enum tcp_drop drop;
 	if (c->state == TCP_SYN_SENT)
 		return syn_sent_arrives(c, seg);
+	if (c->state == TCP_FIN_WAIT_2) /* a peer that probes our window is not silent */
+		tcp_timer_set(c, TCP_TIMER_FIN_WAIT_2, c->stack->now_us + TCP_FIN_WAIT_2_US);
 	/* first: sequence number */
 	if ((drop = check_sequence(c, seg)) != TCP_DROP_NONE)
 		return drop;

@@ -281,16 +281,19 @@ static uint64_t next_time(const struct sim *s)
 	return next > s->now_us ? next : s->now_us + 1;
 }
 
+#define HELD_MAX 2048
+
 /* Now and then all the control or data buffers of one end are gone for a while. */
-static void starve(struct sim *s, struct rte_mbuf *held[64], unsigned *count)
+static void starve(struct sim *s, struct rte_mbuf *held[HELD_MAX], unsigned *count)
 {
 	if (*count != 0) {
 		for (unsigned k = 0; k < *count; k++)
 			rte_pktmbuf_free(held[k]);
 		*count = 0;
 	} else if (s->starve && chance(s, 20)) {
-		struct rte_mempool *pool = s->ends[draw(s, 2)].control;
-		while (*count < 64 && (held[*count] = rte_pktmbuf_alloc(pool)) != NULL)
+		const struct end *e = &s->ends[draw(s, 2)];
+		struct rte_mempool *pool = chance(s, 500) ? e->control : e->pool;
+		while (*count < HELD_MAX && (held[*count] = rte_pktmbuf_alloc(pool)) != NULL)
 			++*count;
 	}
 }
@@ -344,7 +347,7 @@ static void explain(const struct sim *s, unsigned i, uint64_t seed)
 static void run(uint64_t seed)
 {
 	struct sim *s = sim_create(seed);
-	struct rte_mbuf *held[64];
+	struct rte_mbuf *held[HELD_MAX];
 	unsigned held_count = 0;
 	int error;
 	assert_int_equal(tcp_listen(s->ends[1].stack, &s->ends[1].addr, 25, 7), 0);

@@ -5,7 +5,8 @@
  * data or our FIN. When it fires, all is sent again from snd_una with one segment of window, and the next wait
  * is doubled. After TCP_USER_TIMEOUT_US without progress the connection ends. While there is data and the
  * peer's window has no room for it, the same timer is the persist timer: it sends probes, for as long as the
- * peer answers them (RFC 9293 3.8.6.1).
+ * peer answers them (RFC 9293 3.8.6.1), but once the user has closed no longer than TCP_USER_TIMEOUT_US: or
+ * a peer could hold any number of connections that nobody watches.
  * DELAYED_ACK sends the ACK that found nothing to ride on (RFC 9293 3.8.6.3).
  * FIN_WAIT_2 ends a connection whose peer has been silent since it acknowledged our FIN.
  * STARVED tries again what a pool or the limit on memory refused.
