@@ -135,11 +135,13 @@ static bool may_answer(const struct packet *p)
 	return !p->is_multicast && !p->is_link_multicast && !p->is_for_ndp_only;
 }
 
-/* An error must not be answered (RFC 4443 2.4 e.1), however deep in extension headers it sits: so a packet
- * whose walk failed is answered only if what can be seen of it is no ICMPv6. */
+/* An error or redirect must not be answered (RFC 4443 2.4 e.1, e.2), also where a bad extension header comes
+ * before it. What cannot be told is taken for one. */
 static bool may_be_error(const struct packet *p)
 {
-	return p->network.at[6] == IP_PROTOCOL_ICMPV6;
+	uint8_t type;
+	int protocol = ip6_skim(p->network, &type);
+	return protocol < 0 || (protocol == IP_PROTOCOL_ICMPV6 && (type < ICMP6_ECHO || type == NDP_LAST));
 }
 
 void icmp6_error(struct dp_core *core, struct packet *p, uint8_t type, uint8_t code, uint32_t parameter,

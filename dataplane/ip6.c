@@ -132,6 +132,21 @@ int ip6_walk(struct bytes packet, uint8_t next, struct bytes *body, bool is_mult
 	return is_fine ? next : -1;
 }
 
+int ip6_skim(struct bytes packet, uint8_t *first)
+{
+	uint8_t next = packet.at[6];
+	struct bytes rest = bytes_skip(packet, IP6_HEADER);
+	while (is_extension(next) && rest.n >= 8) {
+		size_t length = next == NEXT_FRAGMENT ? 8 : (rest.at[1] + 1u) * 8;
+		next = rest.at[0];
+		rest = bytes_skip(rest, length);
+	}
+	if (rest.n == 0)
+		return -1;
+	*first = rest.at[0];
+	return next;
+}
+
 static enum dp_counter check_header(struct packet *p)
 {
 	const uint8_t *ip = p->network.at;

@@ -78,6 +78,8 @@ struct ip6_fault {
 };
 int ip6_walk(struct bytes packet, uint8_t next, struct bytes *body, bool is_multicast,
 	enum dp_counter *why, struct ip6_fault *fault);
+/* Finds the transport protocol and its first byte whatever the extension headers say; -1: cut short. */
+int ip6_skim(struct bytes packet, uint8_t *first);
 
 /* ---- transport.c: what is the same above both ---- */
 void tcp_deliver(struct dp_core *core, struct packet *p);
