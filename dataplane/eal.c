@@ -99,6 +99,7 @@ int eal_start(const struct dp_config *config, char error[256])
 	add(&a, prefix);
 	add(&a, "--no-telemetry");
 	add(&a, "--log-level=error");
+	add(&a, "--log-level=pmd.net.tap:critical"); /* it complains of what we do not use (rte_flow) */
 	add_lcores(&a);
 	add_devices(&a, config);
 	if (rte_eal_init(a.argc, a.argv) >= 0)

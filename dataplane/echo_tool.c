@@ -17,7 +17,7 @@
 #include <stdlib.h>
 
 #define CONNS_MAX     512 /* of a core */
-#define DEADLINE_SECS 120
+#define DEADLINE_SECS 60
 #define PATTERN_BYTES 65536
 
 static const char usage[] =
@@ -48,7 +48,7 @@ static struct options {
 struct conn {
 	struct tcp_conn *tcp;
 	uint64_t sent, received;
-	bool has_closed;
+	bool has_closed, has_ended;
 };
 
 struct worker {
@@ -124,6 +124,7 @@ static bool receive_pattern(struct conn *c)
 
 static void finish(struct worker *w, struct conn *c, enum tcp_end end)
 {
+	c->has_ended = true;
 	bool is_right = c->received == options.bytes && c->sent == options.bytes;
 	if (!is_right)
 		printf("{\"client\":\"failed\",\"end\":\"%s\",\"sent\":%llu,\"received\":%llu}\n",
@@ -141,6 +142,7 @@ static void ask(struct worker *w, struct tcp_conn *conn, uint32_t events)
 	if (!receive_pattern(c)) {
 		w->failures++;
 		tcp_set_user(conn, NULL);
+		c->has_ended = true;
 		w->finished++;
 		tcp_abort(conn);
 		return;
@@ -203,6 +205,24 @@ static void *work(void *arg)
 	struct worker *w = arg;
 	dp_core_run(w->core, &(struct dp_core_user){.turn = turn, .next_due_us = next_due_us, .user = w});
 	return NULL;
+}
+
+/* What a client's connections that did not come to their end are waiting for. */
+static void print_unfinished(const struct worker *w)
+{
+	for (unsigned i = 0; i < w->conn_count; i++) {
+		const struct conn *c = &w->conns[i];
+		struct tcp_info info;
+		if (c->has_ended)
+			continue;
+		tcp_get_info(c->tcp, &info);
+		printf("{\"unfinished\":\"%s\",\"sent\":%llu,\"received\":%llu,\"send_queue\":%zu,"
+		       "\"receive_queue\":%zu,\"cwnd\":%u,\"snd_wnd\":%u,\"rcv_wnd\":%u,\"rto_us\":%u,"
+		       "\"retransmits\":%llu}\n",
+			info.state, (unsigned long long)c->sent, (unsigned long long)c->received,
+			info.send_queue, info.receive_queue, info.cwnd, info.snd_wnd, info.rcv_wnd, info.rto_us,
+			(unsigned long long)info.retransmits);
+	}
 }
 
 static void print_counters(const struct worker *w, unsigned index)
@@ -340,6 +360,7 @@ static int report(const struct worker *workers, bool is_in_time)
 	uint64_t bytes = 0;
 	for (unsigned i = 0; i < options.config.cores; i++) {
 		print_counters(&workers[i], i);
+		print_unfinished(&workers[i]);
 		failures += workers[i].failures;
 		finished += workers[i].finished;
 		bytes += workers[i].bytes;

@@ -1,0 +1,348 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The dataplane against a real kernel: system_test.py PATH-OF-dataplane_echo
+
+Makes two network namespaces of its own: in one runs dataplane_echo with a net_tap port, whose kernel side is
+moved into the other, where this program plays the peer. Needs root. Leaves nothing behind.
+"""
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+OURS4, OURS4_2, OURS6 = "192.0.2.1", "192.0.2.2", "2001:db8::1"
+PEER4, PEER6 = "192.0.2.99", "2001:db8::99"
+FAR4, FAR6 = "198.51.100.25", "2001:db8:ffff::25"
+TAP = "hktap%d" % (os.getpid() % 100000)
+NS_OURS, NS_PEER = "hk-dp-%d" % os.getpid(), "hk-peer-%d" % os.getpid()
+ECHO_PORT = 7
+MEGABYTE = 1 << 20
+
+
+def run(*command):
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+class Tool:
+    """dataplane_echo in a namespace of its own; `with` starts and stops it."""
+
+    def __init__(self, *arguments, tap=True):
+        self.arguments, self.tap = arguments, tap
+
+    def __enter__(self):
+        device = ["--device", "net_tap0,iface=" + TAP] if self.tap else []
+        addrs = ["--addr", OURS4 + "/24", "--addr", OURS4_2 + "/24", "--addr", OURS6 + "/64",
+                 "--via", PEER4, "--via", PEER6] if self.tap else []
+        self.process = subprocess.Popen(
+            ["ip", "netns", "exec", NS_OURS, TOOL, *device, *addrs, *self.arguments],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        self.reports = []
+        try:
+            line = self.process.stdout.readline()
+            assert line == "ready\n", "dataplane_echo did not start: %r" % line
+            if self.tap:
+                self.connect_tap()
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            raise
+        return self
+
+    def connect_tap(self):
+        run("ip", "-n", NS_OURS, "link", "set", TAP, "netns", NS_PEER)
+        for addr in (PEER4 + "/24", FAR4 + "/32"):
+            run("ip", "-n", NS_PEER, "addr", "add", addr, "dev", TAP)
+        for addr in (PEER6 + "/64", FAR6 + "/128"):
+            run("ip", "-n", NS_PEER, "addr", "add", addr, "dev", TAP, "nodad")
+        run("ip", "-n", NS_PEER, "link", "set", TAP, "up")
+        # IPv6 is usable a second after the start (duplicate address detection), on both sides.
+        wait_for(lambda: ping(OURS6, count=1), "an answer over IPv6")
+
+    def wait(self):
+        """Until it ends by itself; the status."""
+        out, _ = self.process.communicate(timeout=150)
+        self.reports = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+        return self.process.returncode
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        status = self.wait()
+        assert status == 0, "dataplane_echo ended with %d" % status
+
+    def __exit__(self, *_):
+        try:
+            if self.process.poll() is None:
+                self.stop()
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+
+    def sum(self, counter):
+        return sum(report.get(counter, 0) for report in self.reports)
+
+
+def wait_for(condition, what, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain for " + what
+        time.sleep(0.05)
+
+
+def ping(address, count=3, size=56):
+    return subprocess.run(["ping", "-q", "-c", str(count), "-i", "0.05", "-W", "2", "-s", str(size), address],
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def pattern(n, seed):
+    block = bytes((i * 7 + seed) % 251 for i in range(251 * 64))
+    return (block * (n // len(block) + 1))[:n]
+
+
+def echo(address, n, source=None, seed=0):
+    """Sends n bytes and reads them back at the same time; True if they are the same, FIN included."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sent, back, data = 0, bytearray(), pattern(n, seed)
+    with socket.socket(family, socket.SOCK_STREAM) as s:
+        if source:
+            s.bind((source, 0))
+        s.settimeout(20)
+        s.connect((address, ECHO_PORT))
+        s.setblocking(False)
+        if n == 0:
+            s.shutdown(socket.SHUT_WR)
+        while True:
+            readable, writable, _ = select.select([s], [s] if sent < n else [], [], 20)
+            assert readable or writable, "no progress at %d sent, %d back" % (sent, len(back))
+            if writable:
+                sent += s.send(data[sent:sent + 65536])
+                if sent == n:
+                    s.shutdown(socket.SHUT_WR)
+            if readable:
+                part = s.recv(1 << 18)
+                if not part:
+                    break
+                back += part
+    return bytes(back) == data
+
+
+def many_echoes(address, connections, n):
+    results = [False] * connections
+
+    def one(i):
+        results[i] = echo(address, n, seed=i)
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(connections)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    return all(results)
+
+
+class EchoServer:
+    """The kernel's side as the server: echoes until the client's FIN, in threads."""
+
+    def __init__(self, address, port):
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.listener = socket.create_server((address, port), family=family, backlog=64)
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                conn, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(conn,), daemon=True).start()
+
+    @staticmethod
+    def serve(conn):
+        with conn:
+            while data := conn.recv(65536):
+                conn.sendall(data)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+# ---- the claims ----
+
+def pings_of_all_sizes_are_answered():
+    with Tool():
+        for address, largest in ((OURS4, 1472), (OURS4_2, 1472), (OURS6, 1452)):
+            for size in (0, 56, 57, largest):
+                assert ping(address, size=size), "no answer from %s to %d bytes" % (address, size)
+
+
+def bytes_come_back_as_they_went(cores):
+    with Tool("--cores", str(cores)) as tool:
+        for address in (OURS4, OURS4_2, OURS6):
+            assert echo(address, 4 * MEGABYTE), "wrong bytes from " + address
+            assert echo(address, 1) and echo(address, 0)
+        tool.stop()
+        assert tool.sum("drop_no_buffer") == 0
+
+
+def bytes_come_back_over_one_core():
+    bytes_come_back_as_they_went(1)
+
+
+def bytes_come_back_over_two_cores():
+    bytes_come_back_as_they_went(2)
+
+
+def many_connections_spread_over_two_cores():
+    with Tool("--cores", "2") as tool:
+        for address in (OURS4, OURS6):
+            assert many_echoes(address, 40, 100000)
+        tool.stop()
+        by_core = [report["tcp_in"] for report in tool.reports]
+        assert min(by_core) > sum(by_core) / 10, "one core had nearly all: %r" % by_core
+        assert tool.sum("handed_over") > 0 and tool.sum("drop_handover_full") == 0
+
+
+def one_queue_serves_two_cores():
+    with Tool("--cores", "2", "--queues", "1") as tool:
+        assert many_echoes(OURS4, 20, 100000) and many_echoes(OURS6, 20, 100000)
+        tool.stop()
+        assert tool.sum("tx_handed_over") > 0
+        assert tool.reports[1].get("rx_packets", 0) == 0
+
+
+def hosts_behind_the_router_are_reached():
+    with Tool():
+        assert echo(OURS4, MEGABYTE, source=FAR4) and echo(OURS6, MEGABYTE, source=FAR6)
+
+
+def closed_ports_are_refused():
+    with Tool():
+        for address in (OURS4, OURS6):
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                family = socket.AF_INET6 if ":" in address else socket.AF_INET
+                with socket.socket(family, kind) as s:
+                    s.settimeout(5)
+                    try:
+                        s.connect((address, 9))
+                        s.send(b"x")
+                        s.recv(1)
+                        raise AssertionError("a closed port answered")
+                    except ConnectionRefusedError:
+                        pass
+
+
+def connections_that_we_open_work(cores=2):
+    for server, port in ((PEER4, 7001), (PEER6, 7002), (FAR4, 7003), (FAR6, 7004)):
+        with EchoServer("::" if ":" in server else "0.0.0.0", port):
+            with Tool("--connect", server, "--listen", str(port), "--cores", str(cores),
+                      "--connections", "8", "--bytes", str(MEGABYTE)) as tool:
+                assert tool.wait() == 0, json.dumps(tool.reports)
+                assert tool.reports[-1]["bytes"] == 8 * cores * MEGABYTE
+                for report in tool.reports[:cores]:
+                    assert report["tcp_in"] > 0
+
+
+def a_refusal_of_ours_is_noticed():
+    for server in (PEER4, PEER6):
+        with Tool("--connect", server, "--listen", "9", "--bytes", "1") as tool:
+            assert tool.wait() == 1
+            assert any(r.get("end") == "refused" for r in tool.reports), tool.reports
+
+
+def a_neighbour_that_is_not_there_is_given_up():
+    with Tool("--connect", "192.0.2.77", "--listen", "9", "--bytes", "1") as tool:
+        time.sleep(5)
+        tool.process.send_signal(signal.SIGTERM)
+        tool.wait()
+        assert tool.sum("neighbour_failed") >= 1
+        assert tool.sum("drop_neighbour_failed") >= 1
+
+
+def two_processes_talk_over_memif():
+    with tempfile.TemporaryDirectory() as directory:
+        device = "net_memif0,role=%%s,socket=%s/memif.sock,socket-abstract=no" % directory
+        with Tool("--device", device % "server", "--addr", OURS4 + "/24", "--addr", OURS6 + "/64",
+                  "--cores", "2", tap=False):
+            for server, client in ((OURS4, PEER4 + "/24"), (OURS6, PEER6 + "/64")):
+                with Tool("--device", device % "client", "--addr", client, "--connect", server,
+                          "--connections", "4", "--bytes", str(MEGABYTE), tap=False) as tool:
+                    assert tool.wait() == 0, json.dumps(tool.reports)
+
+
+def the_interface_is_gone_after_the_end():
+    with Tool() as tool:
+        tool.stop()
+    links = subprocess.run(["ip", "-n", NS_PEER, "-br", "link"], capture_output=True, text=True).stdout
+    assert TAP not in links
+
+
+def what_cannot_be_opened_is_said():
+    for arguments, word in ((["--device", "net_nonsense0"], "net_nonsense0"),
+                            (["--device", "net_tap0,iface=x", "--mtu", "100"], "MTU"),
+                            (["--device", "net_tap0,iface=x", "--cores", "99"], "cores"),
+                            (["--device", "net_tap0,iface=x", "--via", "203.0.113.1"], "gateway")):
+        done = subprocess.run(["ip", "netns", "exec", NS_OURS, TOOL, "--addr", OURS4 + "/24", *arguments],
+                              capture_output=True, text=True, timeout=30)
+        assert done.returncode == 69 and word in done.stderr, done
+
+
+CASES = [
+    pings_of_all_sizes_are_answered,
+    bytes_come_back_over_one_core,
+    bytes_come_back_over_two_cores,
+    many_connections_spread_over_two_cores,
+    one_queue_serves_two_cores,
+    hosts_behind_the_router_are_reached,
+    closed_ports_are_refused,
+    connections_that_we_open_work,
+    a_refusal_of_ours_is_noticed,
+    a_neighbour_that_is_not_there_is_given_up,
+    two_processes_talk_over_memif,
+    the_interface_is_gone_after_the_end,
+    what_cannot_be_opened_is_said,
+]
+
+
+def main():
+    names = sys.argv[2:]
+    cases = [c for c in CASES if not names or c.__name__ in names]
+    passed, failed = 0, []
+    for ns in (NS_OURS, NS_PEER):
+        run("ip", "netns", "add", ns)
+    try:
+        run("ip", "-n", NS_PEER, "link", "set", "lo", "up")
+        # This program itself lives with the peer from here on.
+        with open("/run/netns/" + NS_PEER) as ns:
+            os.setns(ns.fileno(), os.CLONE_NEWNET)
+        for case in cases:
+            print("[ RUN      ]", case.__name__, flush=True)
+            try:
+                case()
+                passed += 1
+                print("[       OK ]", case.__name__, flush=True)
+            except Exception as e:  # pylint: disable=broad-except
+                failed.append(case.__name__)
+                print("[  FAILED  ] %s: %s: %s" % (case.__name__, type(e).__name__, e), flush=True)
+    finally:
+        for ns in (NS_OURS, NS_PEER):
+            subprocess.run(["ip", "netns", "del", ns], check=False)
+    print("[  PASSED  ] %d test(s)." % passed)
+    if failed:
+        print("[  FAILED  ] tests, %d test(s)" % len(failed))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    TOOL = os.path.abspath(sys.argv[1])
+    sys.exit(main())
