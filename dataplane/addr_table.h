@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* dataplane/addr_table.h: from (port, address) to a small number, the index of an entry kept elsewhere.
- * A fixed count of places, taken at start; one thread. */
+/* dataplane/addr_table.h: from (port, address) to a small number, the index of an entry kept
+ * elsewhere. A fixed count of places, taken at start; one thread. */
 #pragma once
 
 #include "base/addr.h"

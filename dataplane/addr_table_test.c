@@ -19,7 +19,9 @@ static void finds_what_was_added_and_nothing_else(void **state)
 	srand(7);
 	for (unsigned step = 0; step < 20000; step++) {
 		unsigned key = (unsigned)rand() % KEYS, port = key & 1;
-		struct addr addr = {{0x20, [14] = (uint8_t)(key >> 8), [15] = (uint8_t)(key >> 1)}};
+		struct addr addr = {
+			{0x20, [14] = (uint8_t)(key >> 8), [15] = (uint8_t)(key >> 1)}
+		      };
 		assert_int_equal(addr_table_find(&t, port, &addr), where[key]);
 		if (where[key] != ADDR_TABLE_NONE) {
 			addr_table_remove(&t, where[key]);

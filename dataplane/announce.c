@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The first core claims our addresses: IPv4 ones are announced (RFC 5227 2.3), IPv6 ones first asked about
- * (RFC 4862 5.4: one question, one second), then announced (RFC 4861 7.2.6). More than once, since a
- * port may come up some time after its start. */
+/* The first core claims our addresses: IPv4 ones are announced (RFC 5227 2.3), IPv6 ones first
+ * asked about (RFC 4862 5.4: one question, one second), then announced (RFC 4861 7.2.6). More than
+ * once, since a port may come up some time after its start. */
 #include "dataplane/packet.h"
 
 #define CLAIMS	       4 /* MAX_NEIGHBOR_ADVERTISEMENT is 3, and a question before them; ANNOUNCE_NUM 2 */

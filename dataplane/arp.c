@@ -21,8 +21,9 @@ static bool is_well_formed(struct bytes arp)
 	return !(arp.at[8] & 1) && memcmp(arp.at + 8, zero, 6) != 0;
 }
 
-static void arp_send(struct dp_core *core, unsigned port, uint16_t operation, const struct addr *sender,
-	const struct addr *target, const uint8_t target_mac[6], const uint8_t to[6])
+static void arp_send(struct dp_core *core, unsigned port, uint16_t operation,
+	const struct addr *sender, const struct addr *target, const uint8_t target_mac[6],
+	const uint8_t to[6])
 {
 	struct rte_mbuf *m = port_control_buffer(core, ARP_BYTES);
 	if (m == NULL)
@@ -73,7 +74,8 @@ static void arp_hear(struct dp_core *core, struct packet *p, const uint8_t *arp)
 	}
 	if (is_a_neighbour(port, &sender))
 		resolver_hear(core, p->port, &sender,
-			&(struct resolver_claim){.mac = arp + 8, .is_override = true,
+			&(struct resolver_claim){.mac = arp + 8,
+				.is_override = true,
 				.is_solicited = is_reply && is_for_us && !p->is_link_multicast,
 				.may_create = is_for_us && !is_reply},
 			p->now_us);

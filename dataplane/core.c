@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The loop of a worker core. A turn takes what has come, runs what is due, lets the user act, and sends what
- * came of it. Turns that found nothing to do lead down the idle ladder: some at full speed, some with a
- * pause, then sleeps that double up to the longest; a turn with work leads back to the top. */
+/* The loop of a worker core. A turn takes what has come, runs what is due, lets the user act, and
+ * sends what came of it. Turns that found nothing to do lead down the idle ladder: some at full
+ * speed, some with a pause, then sleeps that double up to the longest; a turn with work leads back
+ * to the top. */
 #include "dataplane/neighbour.h"
 #include "dataplane/packet.h"
 

@@ -31,7 +31,8 @@ uint64_t dp_counter(const struct dp_core *core, unsigned counter)
 	return atomic_load_explicit(&core->counters[counter], memory_order_relaxed);
 }
 
-void dp_core_times(const struct dp_core *core, uint64_t *busy_us, uint64_t *slept_us, uint64_t *turns)
+void dp_core_times(
+	const struct dp_core *core, uint64_t *busy_us, uint64_t *slept_us, uint64_t *turns)
 {
 	*busy_us = atomic_load_explicit(&core->busy_us, memory_order_relaxed);
 	*slept_us = atomic_load_explicit(&core->slept_us, memory_order_relaxed);

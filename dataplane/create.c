@@ -35,9 +35,11 @@ static int check_addrs(const struct dp_port_config *port, char error[256])
 	for (unsigned i = 0; i < port->addr_count; i++) {
 		const struct dp_local_addr *a = &port->addrs[i];
 		if (addr_is_unspecified(&a->addr) || addr_is_multicast(&a->addr))
-			return refuse(error, "a port cannot have the address ", addr_format(&a->addr, text));
+			return refuse(error, "a port cannot have the address ",
+				addr_format(&a->addr, text));
 		if (a->prefix_bits > 128 || (addr_is_ipv4(&a->addr) && a->prefix_bits < 96))
-			return refuse(error, "wrong prefix length of ", addr_format(&a->addr, text));
+			return refuse(
+				error, "wrong prefix length of ", addr_format(&a->addr, text));
 	}
 	return 0;
 }
@@ -77,15 +79,16 @@ static uint16_t data_room(const struct dp_config *config)
 	return (uint16_t)(room + IP_TCP_HEADROOM);
 }
 
-static struct rte_mempool *make_pool(const char *what, unsigned core, unsigned count_, uint16_t room)
+static struct rte_mempool *make_pool(
+	const char *what, unsigned core, unsigned count_, uint16_t room)
 {
 	char name[RTE_MEMPOOL_NAMESIZE];
 	snprintf(name, sizeof name, "%s%u", what, core);
 	return rte_pktmbuf_pool_create(name, count_, POOL_CACHE, 0, room, SOCKET_ID_ANY);
 }
 
-/* Received packets, what TCP sends, and what answers in bad times each have a pool of their own: none can
- * starve another. */
+/* Received packets, what TCP sends, and what answers in bad times each have a pool of their own:
+ * none can starve another. */
 static bool make_pools(struct dp_core *core, const struct dp_config *config)
 {
 	uint16_t room = data_room(config);
@@ -128,8 +131,9 @@ static bool make_cores(struct dp *dp)
 {
 	for (unsigned i = 0; i < dp->core_count; i++) {
 		struct dp_core *core = dp->cores[i] = make_core(dp, i);
-		if (core == NULL || core->neighbours == NULL || (i == 0 && core->resolver == NULL) ||
-			!make_inboxes(core, dp->core_count) || !make_pools(core, &dp->config))
+		if (core == NULL || core->neighbours == NULL ||
+			(i == 0 && core->resolver == NULL) || !make_inboxes(core, dp->core_count) ||
+			!make_pools(core, &dp->config))
 			return false;
 	}
 	return true;
@@ -156,7 +160,8 @@ int dp_prepare(struct dp **dp_out, const struct dp_config *config, char error[25
 	steer_init(dp);
 	if (make_cores(dp))
 		return 0;
-	snprintf(error, 256, "no memory for the packet buffers of %u cores with %u MB of EAL memory: give more",
+	snprintf(error, 256,
+		"no memory for the packet buffers of %u cores with %u MB of EAL memory: give more",
 		config->cores, config->memory_mb);
 	return -ENOMEM;
 }
@@ -174,7 +179,9 @@ static void add_addr(struct dp_port *port, const struct addr *addr, uint8_t pref
 /* fe80::/64 with the modified EUI-64 of the MAC address (RFC 4291 appendix A). */
 static struct addr link_local(const uint8_t mac[6])
 {
-	return (struct addr){{0xfe, 0x80, [8] = mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]}};
+	return (struct addr){
+		{0xfe, 0x80, [8] = mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]}
+	  };
 }
 
 static void add_addrs(struct dp_port *port, const struct dp_port_config *config)
@@ -189,8 +196,8 @@ static void add_addrs(struct dp_port *port, const struct dp_port_config *config)
 		add_addr(port, &own, 64);
 }
 
-static bool is_ours(void *user, const struct addr *local, uint16_t local_port, const struct addr *remote,
-	uint16_t remote_port)
+static bool is_ours(void *user, const struct addr *local, uint16_t local_port,
+	const struct addr *remote, uint16_t remote_port)
 {
 	const struct dp_core *core = user;
 	return steer_owner(core->dp, local, local_port, remote, remote_port) == core->index;
@@ -228,7 +235,8 @@ int dp_complete(struct dp *dp, char error[256])
 		return err;
 	for (unsigned i = 0; i < dp->core_count; i++)
 		if (!make_stack(dp->cores[i])) {
-			refuse(error, "no memory for the connections that the configuration allows", "");
+			refuse(error, "no memory for the connections that the configuration allows",
+				"");
 			return -ENOMEM;
 		}
 	return 0;
@@ -331,8 +339,8 @@ bool dp_source_for(struct dp_core *core, const struct addr *remote, struct addr 
 	const struct route *route = route_find(core->dp, remote);
 	if (route == NULL)
 		return false;
-	const struct addr *source = local_source(&core->dp->ports[route->port],
-		route->is_on_link ? remote : &route->via);
+	const struct addr *source = local_source(
+		&core->dp->ports[route->port], route->is_on_link ? remote : &route->via);
 	/* By way of a router known by its link-local address, ours must still be of wider scope. */
 	if (source != NULL && addr_is_link_local(source))
 		source = local_source(&core->dp->ports[route->port], remote);

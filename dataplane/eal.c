@@ -25,8 +25,8 @@ static void add(struct arguments *a, const char *text)
 	a->argv[++a->argc] = NULL;
 }
 
-/* "0@(0-3,8)": one EAL core, the calling thread, on all processors that this process may use. The workers
- * are threads of their own, registered as they start. */
+/* "0@(0-3,8)": one EAL core, the calling thread, on all processors that this process may use. The
+ * workers are threads of their own, registered as they start. */
 static void add_lcores(struct arguments *a)
 {
 	char list[sizeof a->text[0]];
@@ -65,7 +65,8 @@ static void add_devices(struct arguments *a, const struct dp_config *config)
 static void add_memory(struct arguments *a, const struct dp_config *config)
 {
 	char text[32];
-	/* Files in hugetlbfs outlive a killed process and keep its pages; memory of no name does not. */
+	/* Files in hugetlbfs outlive a killed process and keep its pages; nameless memory does not.
+	 */
 	add(a, config->no_huge ? "--no-huge" : "--in-memory");
 	if (config->no_huge)
 		add(a, "--no-shconf");
@@ -74,9 +75,9 @@ static void add_memory(struct arguments *a, const struct dp_config *config)
 	add(a, text);
 }
 
-/* net_tap has the kernel send a real-time signal for each packet, and SIGIO, which would end the process,
- * when too many are pending. The workers take the signals (core.c); threads made from here on do not, so that
- * their system calls are not interrupted. */
+/* net_tap has the kernel send a real-time signal for each packet, and SIGIO, which would end the
+ * process, when too many are pending. The workers take the signals (core.c); threads made from here
+ * on do not, so that their system calls are not interrupted. */
 static void tame_signals(void)
 {
 	sigset_t set;
@@ -99,7 +100,8 @@ int eal_start(const struct dp_config *config, char error[256])
 	add(&a, prefix);
 	add(&a, "--no-telemetry");
 	add(&a, "--log-level=error");
-	add(&a, "--log-level=pmd.net.tap:critical"); /* it complains of what we do not use (rte_flow) */
+	/* It complains of lacking what we do not use (rte_flow). */
+	add(&a, "--log-level=pmd.net.tap:critical");
 	add_lcores(&a);
 	add_devices(&a, config);
 	if (rte_eal_init(a.argc, a.argv) >= 0)
@@ -107,6 +109,8 @@ int eal_start(const struct dp_config *config, char error[256])
 	int err = rte_errno == 0 ? EIO : rte_errno;
 	snprintf(error, 256, "DPDK does not start with %u MB of %s (%s)%s", config->memory_mb,
 		config->no_huge ? "ordinary memory" : "hugepages", strerror(err),
-		config->no_huge ? "" : ": reserve hugepages (sysctl vm.nr_hugepages) or run without them");
+		config->no_huge
+			? ""
+			: ": reserve hugepages (sysctl vm.nr_hugepages) or run without them");
 	return -err;
 }

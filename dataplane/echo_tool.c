@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* dataplane_echo: the dataplane with nothing above it, for the system tests and for trying a port.
  *
- * Serves: every byte that comes is sent back; a FIN is answered when all has been sent. With --connect it is
- * the client of such a server: sends a pattern on some connections, compares what comes back, and ends.
- * Prints "ready", and at the end what each core counted, one JSON object a line. */
+ * Serves: every byte that comes is sent back; a FIN is answered when all has been sent. With
+ * --connect it is the client of such a server: sends a pattern on some connections, compares what
+ * comes back, and ends. Prints "ready", and at the end what each core counted, one JSON object a
+ * line. */
 #include "dataplane/dataplane.h"
 
 #include "base/clock.h"
@@ -98,7 +99,8 @@ static void send_pattern(struct conn *c)
 {
 	while (c->sent < options.bytes) {
 		uint64_t left = options.bytes - c->sent;
-		struct bytes b = bytes_of(pattern + c->sent % 251, left < PATTERN_BYTES ? left : PATTERN_BYTES);
+		struct bytes b = bytes_of(
+			pattern + c->sent % 251, left < PATTERN_BYTES ? left : PATTERN_BYTES);
 		size_t n = tcp_write(c->tcp, b);
 		c->sent += n;
 		if (n < b.n)
@@ -128,7 +130,8 @@ static void finish(struct worker *w, struct conn *c, enum tcp_end end)
 	bool is_right = c->received == options.bytes && c->sent == options.bytes;
 	if (!is_right)
 		printf("{\"client\":\"failed\",\"end\":\"%s\",\"sent\":%llu,\"received\":%llu}\n",
-			tcp_end_name(end), (unsigned long long)c->sent, (unsigned long long)c->received);
+			tcp_end_name(end), (unsigned long long)c->sent,
+			(unsigned long long)c->received);
 	w->failures += !is_right;
 	w->bytes += c->received;
 	w->finished++;
@@ -197,13 +200,15 @@ static bool turn(void *user, struct tcp_stack *tcp, uint64_t now_us)
 static uint64_t next_due_us(void *user)
 {
 	const struct worker *w = user;
-	return options.is_client && w->conn_count < options.connections ? w->next_try_us : UINT64_MAX;
+	return options.is_client && w->conn_count < options.connections ? w->next_try_us
+									: UINT64_MAX;
 }
 
 static void *work(void *arg)
 {
 	struct worker *w = arg;
-	dp_core_run(w->core, &(struct dp_core_user){.turn = turn, .next_due_us = next_due_us, .user = w});
+	dp_core_run(w->core,
+		&(struct dp_core_user){.turn = turn, .next_due_us = next_due_us, .user = w});
 	return NULL;
 }
 
@@ -217,11 +222,12 @@ static void print_unfinished(const struct worker *w)
 			continue;
 		tcp_get_info(c->tcp, &info);
 		printf("{\"unfinished\":\"%s\",\"sent\":%llu,\"received\":%llu,\"send_queue\":%zu,"
-		       "\"receive_queue\":%zu,\"cwnd\":%u,\"snd_wnd\":%u,\"rcv_wnd\":%u,\"rto_us\":%u,"
+		       "\"receive_queue\":%zu,\"cwnd\":%u,\"snd_wnd\":%u,\"rcv_wnd\":%u,\"rto_us\":"
+		       "%u,"
 		       "\"retransmits\":%llu}\n",
 			info.state, (unsigned long long)c->sent, (unsigned long long)c->received,
-			info.send_queue, info.receive_queue, info.cwnd, info.snd_wnd, info.rcv_wnd, info.rto_us,
-			(unsigned long long)info.retransmits);
+			info.send_queue, info.receive_queue, info.cwnd, info.snd_wnd, info.rcv_wnd,
+			info.rto_us, (unsigned long long)info.retransmits);
 	}
 }
 
@@ -233,7 +239,8 @@ static void print_counters(const struct worker *w, unsigned index)
 		(unsigned long long)busy, (unsigned long long)slept, (unsigned long long)turns);
 	for (unsigned i = 0; i < dp_counter_count(); i++)
 		if (dp_counter(w->core, i) != 0)
-			printf(",\"%s\":%llu", dp_counter_name(i), (unsigned long long)dp_counter(w->core, i));
+			printf(",\"%s\":%llu", dp_counter_name(i),
+				(unsigned long long)dp_counter(w->core, i));
 	struct tcp_stats stats;
 	tcp_get_stats(dp_core_tcp(w->core), &stats);
 	printf(",\"tcp_in\":%llu,\"tcp_out\":%llu,\"retransmits\":%llu",
@@ -241,7 +248,8 @@ static void print_counters(const struct worker *w, unsigned index)
 		(unsigned long long)stats.retransmits);
 	for (unsigned i = 0; i < tcp_drop_count(); i++)
 		if (stats.drops[i] != 0)
-			printf(",\"tcp_drop_%s\":%llu", tcp_drop_name(i), (unsigned long long)stats.drops[i]);
+			printf(",\"tcp_drop_%s\":%llu", tcp_drop_name(i),
+				(unsigned long long)stats.drops[i]);
 	printf("}\n");
 }
 
@@ -279,16 +287,25 @@ static bool add_route(struct dp_config *config, const char *via)
 static struct dp_config default_config(void)
 {
 	return (struct dp_config){
-		.cores = 1, .no_huge = true, .memory_mb = 96, .sleep_us_max = 500, .mbufs_per_core = 8192,
-		.port_count = 1, .ports[0].name = "lan0",
-		.tcp = {.connections_max = 1024, .half_open_max = 256, .time_wait_max = 1024,
-			.receive_bytes_max = 256 * 1024, .send_bytes_max = 256 * 1024,
+		.cores = 1,
+		.no_huge = true,
+		.memory_mb = 96,
+		.sleep_us_max = 500,
+		.mbufs_per_core = 8192,
+		.port_count = 1,
+		.ports[0].name = "lan0",
+		.tcp = {.connections_max = 1024,
+			.half_open_max = 256,
+			.time_wait_max = 1024,
+			.receive_bytes_max = 256 * 1024,
+			.send_bytes_max = 256 * 1024,
 			.buffer_bytes_max = 4 << 20},
 	};
 }
 
 static int parse(int argc, char **argv)
 {
+	/* clang-format off */
 	static const struct option longs[] = {
 		{"device", 1, NULL, 'd'}, {"addr", 1, NULL, 'a'}, {"via", 1, NULL, 'v'},
 		{"listen", 1, NULL, 'l'}, {"connect", 1, NULL, 'c'}, {"connections", 1, NULL, 'n'},
@@ -296,6 +313,7 @@ static int parse(int argc, char **argv)
 		{"mtu", 1, NULL, 'm'}, {"sleep-us", 1, NULL, 's'}, {"memory-mb", 1, NULL, 'M'},
 		{"huge", 0, NULL, 'H'}, {0},
 	};
+	/* clang-format on */
 	struct dp_config *config = &options.config;
 	struct dp_port_config *port = &config->ports[0];
 	int option;
@@ -333,10 +351,12 @@ static int parse(int argc, char **argv)
 static bool listen_all(struct tcp_stack *tcp)
 {
 	struct addr any4 = addr_from_ipv4((const uint8_t[4]){0}), any6 = {0};
-	return tcp_listen(tcp, &any4, options.port, 0) == 0 && tcp_listen(tcp, &any6, options.port, 0) == 0;
+	return tcp_listen(tcp, &any4, options.port, 0) == 0 &&
+		tcp_listen(tcp, &any6, options.port, 0) == 0;
 }
 
-/* Until a signal comes or, for a client, all its connections have ended. Returns false: too late. */
+/* Until a signal comes or, for a client, all its connections have ended. Returns false: too late.
+ */
 static bool wait_for_end(const sigset_t *signals, const struct worker *workers)
 {
 	uint64_t deadline = time_monotonic_us() + DEADLINE_SECS * USEC_PER_SEC;
@@ -367,7 +387,8 @@ static int report(const struct worker *workers, bool is_in_time)
 	}
 	if (options.is_client)
 		printf("{\"client\":\"%s\",\"connections\":%u,\"bytes\":%llu}\n",
-			failures == 0 && is_in_time ? "ok" : "failed", finished, (unsigned long long)bytes);
+			failures == 0 && is_in_time ? "ok" : "failed", finished,
+			(unsigned long long)bytes);
 	return failures == 0 && is_in_time ? 0 : 1;
 }
 

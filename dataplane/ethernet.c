@@ -7,7 +7,8 @@
 
 void ethernet_input(struct dp_core *core, struct rte_mbuf *m, bool is_handed_over, uint64_t now_us)
 {
-	struct packet p = {.m = m, .port = m->port, .now_us = now_us, .is_handed_over = is_handed_over};
+	struct packet p = {
+		.m = m, .port = m->port, .now_us = now_us, .is_handed_over = is_handed_over};
 	if (m->nb_segs != 1) {
 		packet_drop(core, &p, COUNT_drop_rx_chained);
 		return;

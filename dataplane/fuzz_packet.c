@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Fuzzing the way of a packet from Ethernet to TCP. The input is frames, each after two bytes of length, whose
- * highest bits say: it arrives at the second core; a second passes first; its checksums are put right. So
- * ARP, NDP and the neighbours' states are reached. After each input no buffer may be missing. */
+/* Fuzzing the way of a packet from Ethernet to TCP. The input is frames, each after two bytes of
+ * length, whose highest bits say: it arrives at the second core; a second passes first; its
+ * checksums are put right. So ARP, NDP and the neighbours' states are reached. After each input no
+ * buffer may be missing. */
 #include "dataplane/lab.h"
 #include "dataplane/neighbour.h"
 
@@ -29,7 +30,8 @@ static void fix_icmp4(uint8_t *icmp, size_t n)
 /* Where the frame is long enough for what it says it is. */
 static void fix_sums(uint8_t *frame, size_t n)
 {
-	size_t header = n > 34 ? (frame[14] & 15) * 4u : 0, total = n > 34 ? get_be16(frame + 16) : 0;
+	size_t header = n > 34 ? (frame[14] & 15) * 4u : 0,
+	       total = n > 34 ? get_be16(frame + 16) : 0;
 	if (n > 34 && frame[12] == 8 && frame[13] == 0 && header >= 20 && 14 + header <= n) {
 		lab_fix_ip4(frame);
 		if (frame[23] == 1 && total >= header + 4 && 14 + total <= n)
@@ -41,7 +43,8 @@ static void fix_sums(uint8_t *frame, size_t n)
 		memcpy(from.b, frame + 22, 16);
 		memcpy(to.b, frame + 38, 16);
 		memset(frame + 56, 0, 2);
-		uint16_t sum = icmp6_checksum(&from, &to, bytes_of(frame + 54, get_be16(frame + 18)));
+		uint16_t sum =
+			icmp6_checksum(&from, &to, bytes_of(frame + 54, get_be16(frame + 18)));
 		memcpy(frame + 56, &sum, 2);
 	}
 }
@@ -85,8 +88,8 @@ static unsigned buffers_out(const struct dp *dp)
 	unsigned out = 0;
 	for (unsigned i = 0; i < dp->core_count; i++)
 		out += rte_mempool_in_use_count(dp->cores[i]->rx_pool) +
-		       rte_mempool_in_use_count(dp->cores[i]->tx_pool) +
-		       rte_mempool_in_use_count(dp->cores[i]->control_pool);
+			rte_mempool_in_use_count(dp->cores[i]->tx_pool) +
+			rte_mempool_in_use_count(dp->cores[i]->control_pool);
 	return out;
 }
 

@@ -4,14 +4,14 @@
 
 #include <rte_cksum.h>
 
-#define ICMP_HEADER	  8
-#define ICMP_ECHO_REPLY	  0
-#define ICMP_UNREACHABLE  3
-#define ICMP_ECHO	  8
-#define ICMP_TIME	  11
-#define ICMP_PARAMETER	  12
-#define QUOTE_BYTES	  548 /* RFC 1812 4.3.2.3: the error is 576 bytes at most */
-#define IP4_MTU_MIN	  68  /* RFC 791 3.2 */
+#define ICMP_HEADER	 8
+#define ICMP_ECHO_REPLY	 0
+#define ICMP_UNREACHABLE 3
+#define ICMP_ECHO	 8
+#define ICMP_TIME	 11
+#define ICMP_PARAMETER	 12
+#define QUOTE_BYTES	 548 /* RFC 1812 4.3.2.3: the error is 576 bytes at most */
+#define IP4_MTU_MIN	 68  /* RFC 791 3.2 */
 
 static void put_checksum(uint8_t *icmp, size_t n)
 {
@@ -31,8 +31,8 @@ static void echo(struct dp_core *core, struct packet *p)
 	ip_output(core, p->m, &p->local, &p->remote, IP_PROTOCOL_ICMP, p->now_us);
 }
 
-/* RFC 1122 4.2.3.9: protocol and port unreachable are hard, and so is what an administrator forbids; the
- * others may pass. Code 4 is "fragmentation needed" (RFC 1191). */
+/* RFC 1122 4.2.3.9: protocol and port unreachable are hard, and so is what an administrator
+ * forbids; the others may pass. Code 4 is "fragmentation needed" (RFC 1191). */
 static enum tcp_icmp kind_of(uint8_t type, uint8_t code)
 {
 	if (type != ICMP_UNREACHABLE)
@@ -97,7 +97,8 @@ void icmp4_input(struct dp_core *core, struct packet *p)
 	}
 }
 
-/* Nothing here answers an ICMP error, a fragment or a broadcast: those never get so far (RFC 1122 3.2.2). */
+/* Nothing here answers an ICMP error, a fragment or a broadcast: those never get so far (RFC
+ * 1122 3.2.2). */
 void icmp4_unreachable(struct dp_core *core, struct packet *p, uint8_t code, enum dp_counter reason)
 {
 	struct bytes quote = bytes_first(p->network, QUOTE_BYTES);

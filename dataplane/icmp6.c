@@ -4,17 +4,17 @@
 
 #include <rte_cksum.h>
 
-#define ICMP6_HEADER	   8
-#define ICMP6_UNREACHABLE  1
-#define ICMP6_TOO_BIG	   2
-#define ICMP6_TIME	   3
-#define ICMP6_PARAMETER	   4
-#define ICMP6_ECHO	   128
-#define ICMP6_ECHO_REPLY   129
-#define NDP_FIRST	   133 /* router solicitation */
-#define NDP_LAST	   137 /* redirect */
-#define QUOTE_BYTES	   (1280 - 40 - ICMP6_HEADER) /* RFC 4443 2.4 c: not beyond the minimum MTU */
-#define IP6_MTU_MIN	   1280
+#define ICMP6_HEADER	  8
+#define ICMP6_UNREACHABLE 1
+#define ICMP6_TOO_BIG	  2
+#define ICMP6_TIME	  3
+#define ICMP6_PARAMETER	  4
+#define ICMP6_ECHO	  128
+#define ICMP6_ECHO_REPLY  129
+#define NDP_FIRST	  133			     /* router solicitation */
+#define NDP_LAST	  137			     /* redirect */
+#define QUOTE_BYTES	  (1280 - 40 - ICMP6_HEADER) /* RFC 4443 2.4 c: not beyond the minimum MTU */
+#define IP6_MTU_MIN	  1280
 
 uint16_t icmp6_checksum(const struct addr *local, const struct addr *remote, struct bytes message)
 {
@@ -28,15 +28,16 @@ uint16_t icmp6_checksum(const struct addr *local, const struct addr *remote, str
 	return (uint16_t)~sum;
 }
 
-static void put_checksum(uint8_t *icmp, size_t n, const struct addr *local, const struct addr *remote)
+static void put_checksum(
+	uint8_t *icmp, size_t n, const struct addr *local, const struct addr *remote)
 {
 	memset(icmp + 2, 0, 2);
 	uint16_t sum = icmp6_checksum(local, remote, bytes_of(icmp, n));
 	memcpy(icmp + 2, &sum, 2);
 }
 
-/* The request becomes the reply, in its own buffer. One to a group is answered from the port's own address
- * (RFC 4443 4.2), but not by us: nobody needs it. */
+/* The request becomes the reply, in its own buffer. One to a group is answered from the port's own
+ * address (RFC 4443 4.2), but not by us: nobody needs it. */
 static void echo(struct dp_core *core, struct packet *p)
 {
 	if (p->is_multicast) {
@@ -51,14 +52,13 @@ static void echo(struct dp_core *core, struct packet *p)
 	ip_output(core, p->m, &p->local, &p->remote, IP_PROTOCOL_ICMPV6, p->now_us);
 }
 
-/* Communication forbidden, port unreachable, policy and reject are hard, and so is a host that does not know
- * TCP; the others may pass. */
+/* Communication forbidden, port unreachable, policy and reject are hard, and so is a host that does
+ * not know TCP; the others may pass. */
 static enum tcp_icmp kind_of(uint8_t type, uint8_t code)
 {
 	switch (type) {
 	case ICMP6_TOO_BIG: return TCP_ICMP_TOO_BIG;
-	case ICMP6_UNREACHABLE:
-		return code == 1 || code >= 4 ? TCP_ICMP_HARD : TCP_ICMP_SOFT;
+	case ICMP6_UNREACHABLE: return code == 1 || code >= 4 ? TCP_ICMP_HARD : TCP_ICMP_SOFT;
 	case ICMP6_PARAMETER: return code == 1 ? TCP_ICMP_HARD : TCP_ICMP_SOFT;
 	default: return TCP_ICMP_SOFT;
 	}
@@ -128,24 +128,25 @@ void icmp6_input(struct dp_core *core, struct packet *p)
 		packet_drop(core, p, COUNT_drop_icmp_type);
 }
 
-/* RFC 4443 2.4 e: not about a packet to a group (but for option faults and too big, which we do not send to
- * groups either), nor to a source that is not one host. */
+/* RFC 4443 2.4 e: not about a packet to a group (but for option faults and too big, which we do not
+ * send to groups either), nor to a source that is not one host. */
 static bool may_answer(const struct packet *p)
 {
 	return !p->is_multicast && !p->is_link_multicast && !p->is_for_ndp_only;
 }
 
-/* An error or redirect must not be answered (RFC 4443 2.4 e.1, e.2), also where a bad extension header comes
- * before it. What cannot be told is taken for one. */
+/* An error or redirect must not be answered (RFC 4443 2.4 e.1, e.2), also where a bad extension
+ * header comes before it. What cannot be told is taken for one. */
 static bool may_be_error(const struct packet *p)
 {
 	uint8_t type;
 	int protocol = ip6_skim(p->network, &type);
-	return protocol < 0 || (protocol == IP_PROTOCOL_ICMPV6 && (type < ICMP6_ECHO || type == NDP_LAST));
+	return protocol < 0 ||
+		(protocol == IP_PROTOCOL_ICMPV6 && (type < ICMP6_ECHO || type == NDP_LAST));
 }
 
-void icmp6_error(struct dp_core *core, struct packet *p, uint8_t type, uint8_t code, uint32_t parameter,
-	enum dp_counter reason)
+void icmp6_error(struct dp_core *core, struct packet *p, uint8_t type, uint8_t code,
+	uint32_t parameter, enum dp_counter reason)
 {
 	struct bytes quote = bytes_first(p->network, QUOTE_BYTES);
 	struct rte_mbuf *m = NULL;

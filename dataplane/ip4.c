@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* IPv4 (RFC 791, RFC 1122 3.2.1): in, checked in the order in which fields can be trusted; and out, for both
- * families. We are a host: nothing is forwarded. */
+/* IPv4 (RFC 791, RFC 1122 3.2.1): in, checked in the order in which fields can be trusted; and out,
+ * for both families. We are a host: nothing is forwarded. */
 #include "dataplane/neighbour.h"
 #include "dataplane/packet.h"
 
@@ -15,8 +15,8 @@
 #define OPTION_LOOSE_ROUTE  131
 #define OPTION_STRICT_ROUTE 137
 
-/* Options are skipped, but source routes are refused (RFC 7126 4.3, 4.4), and so is a list whose lengths
- * lead out of the header. */
+/* Options are skipped, but source routes are refused (RFC 7126 4.3, 4.4), and so is a list whose
+ * lengths lead out of the header. */
 static bool are_options_fine(const uint8_t *at, size_t n)
 {
 	for (size_t i = 0; i < n;) {
@@ -90,7 +90,8 @@ static enum dp_counter check_addresses(struct dp_core *core, struct packet *p)
 		return COUNT_drop_ip4_broadcast;
 	if (local_find(core->dp, &p->local, &port) == NULL)
 		return COUNT_drop_ip4_not_ours;
-	if (p->is_link_multicast) /* RFC 1122 3.3.6: by link broadcast, though not to an IP broadcast */
+	if (p->is_link_multicast) /* RFC 1122 3.3.6: by link broadcast, though not to an IP
+				     broadcast */
 		return COUNT_drop_ip4_broadcast;
 	if (!is_host_address(ip + 12) || is_broadcast(&core->dp->ports[p->port], &p->remote) ||
 		local_find(core->dp, &p->remote, &port) != NULL)
@@ -121,8 +122,8 @@ void ip4_input(struct dp_core *core, struct packet *p)
 
 /* ---- out ---- */
 
-static void put_ip4(uint8_t *ip, uint16_t total, const struct addr *local, const struct addr *remote,
-	uint8_t protocol)
+static void put_ip4(uint8_t *ip, uint16_t total, const struct addr *local,
+	const struct addr *remote, uint8_t protocol)
 {
 	memset(ip, 0, IP4_HEADER);
 	ip[0] = 4 << 4 | IP4_HEADER / 4;
@@ -136,8 +137,8 @@ static void put_ip4(uint8_t *ip, uint16_t total, const struct addr *local, const
 	memcpy(ip + 10, &sum, 2);
 }
 
-static void put_ip6(uint8_t *ip, uint16_t payload, const struct addr *local, const struct addr *remote,
-	uint8_t protocol, uint8_t hop_limit)
+static void put_ip6(uint8_t *ip, uint16_t payload, const struct addr *local,
+	const struct addr *remote, uint8_t protocol, uint8_t hop_limit)
 {
 	put_be32(ip, 6u << 28);
 	put_be16(ip + 4, payload);
@@ -148,8 +149,8 @@ static void put_ip6(uint8_t *ip, uint16_t payload, const struct addr *local, con
 }
 
 /* Prepends the header, if the packet then fits the port. */
-static bool put_header(struct dp_core *core, unsigned port, struct rte_mbuf *m, const struct addr *local,
-	const struct addr *remote, uint8_t protocol, uint8_t hop_limit)
+static bool put_header(struct dp_core *core, unsigned port, struct rte_mbuf *m,
+	const struct addr *local, const struct addr *remote, uint8_t protocol, uint8_t hop_limit)
 {
 	size_t header = addr_is_ipv4(remote) ? IP4_HEADER : IP6_HEADER;
 	uint32_t total = m->pkt_len + header;
@@ -184,8 +185,8 @@ void ip_output(struct dp_core *core, struct rte_mbuf *m, const struct addr *loca
 		neighbour_output(core, port, &next_hop, m, now_us);
 }
 
-void ip6_output_link(struct dp_core *core, unsigned port, struct rte_mbuf *m, const struct addr *local,
-	const struct addr *remote, const uint8_t mac[6])
+void ip6_output_link(struct dp_core *core, unsigned port, struct rte_mbuf *m,
+	const struct addr *local, const struct addr *remote, const uint8_t mac[6])
 {
 	if (put_header(core, port, m, local, remote, IP_PROTOCOL_ICMPV6, 255))
 		ethernet_output(core, port, m, mac, 0x86dd);

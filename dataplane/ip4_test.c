@@ -92,6 +92,7 @@ static void every_cut_of_a_packet_is_dropped(void **state)
 
 static void headers_that_contradict_themselves_are_dropped(void **state)
 {
+	/* clang-format off */
 	static const struct {
 		size_t at;
 		uint8_t value;
@@ -106,6 +107,7 @@ static void headers_that_contradict_themselves_are_dropped(void **state)
 		{7, 1, COUNT_drop_ip4_fragment},	/* an offset */
 		{6, 0x40, COUNT_END},			/* do not fragment: fine */
 	};
+	/* clang-format on */
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		size_t n = a_segment(PEER, OURS);
 		frame[14 + cases[i].at] = cases[i].value;
@@ -144,15 +146,16 @@ static void a_port_that_checked_the_header_is_believed(void **state)
 
 static void impossible_sources_are_dropped(void **state)
 {
-	static const char *const sources[] = {"0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "240.0.0.1",
-		"255.255.255.255", OURS, "192.0.2.2", "192.0.2.255", "192.0.2.0"};
+	static const char *const sources[] = {"0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1",
+		"240.0.0.1", "255.255.255.255", OURS, "192.0.2.2", "192.0.2.255", "192.0.2.0"};
 	for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
 		assert_dropped(a_segment(sources[i], OURS), COUNT_drop_ip4_source);
 }
 
 static void broadcasts_and_groups_are_dropped(void **state)
 {
-	static const char *const targets[] = {"255.255.255.255", "192.0.2.255", "192.0.2.0", "224.0.0.1"};
+	static const char *const targets[] = {
+		"255.255.255.255", "192.0.2.255", "192.0.2.0", "224.0.0.1"};
 	for (size_t i = 0; i < sizeof targets / sizeof *targets; i++)
 		assert_dropped(a_segment(PEER, targets[i]), COUNT_drop_ip4_broadcast);
 }
@@ -163,7 +166,8 @@ static size_t with_options(const uint8_t *options, size_t n)
 	uint8_t payload[128];
 	memcpy(payload, options, n);
 	memcpy(payload + n, segment, sizeof segment);
-	size_t all = lab_ip4(frame, PEER, OURS, IP_PROTOCOL_TCP, bytes_of(payload, n + sizeof segment));
+	size_t all =
+		lab_ip4(frame, PEER, OURS, IP_PROTOCOL_TCP, bytes_of(payload, n + sizeof segment));
 	frame[14] = (uint8_t)(0x45 + n / 4);
 	lab_fix_ip4(frame);
 	return all;
@@ -171,6 +175,7 @@ static size_t with_options(const uint8_t *options, size_t n)
 
 static void options_are_skipped_but_source_routes_are_not_followed(void **state)
 {
+	/* clang-format off */
 	static const struct {
 		uint8_t options[8];
 		bool is_fine;
@@ -185,6 +190,7 @@ static void options_are_skipped_but_source_routes_are_not_followed(void **state)
 		{{7, 9, 0, 0, 0, 0, 0, 0}, false},
 		{{1, 1, 1, 1, 1, 1, 1, 7}, false},
 	};
+	/* clang-format on */
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		unsigned before = lab_tcp.arrivals;
 		size_t n = with_options(cases[i].options, 8);
@@ -273,7 +279,8 @@ static void icmp_with_a_wrong_checksum_or_cut_short_is_dropped(void **state)
 static size_t icmp_error(uint8_t type, uint8_t code, uint16_t mtu, size_t tcp)
 {
 	uint8_t quoted[128], message[128] = {type, code};
-	size_t n = lab_ip4(quoted, OURS, "198.51.100.25", IP_PROTOCOL_TCP, bytes_of(segment, sizeof segment));
+	size_t n = lab_ip4(
+		quoted, OURS, "198.51.100.25", IP_PROTOCOL_TCP, bytes_of(segment, sizeof segment));
 	put_be16(message + 6, mtu);
 	memcpy(message + 8, quoted + 14, n - 14);
 	return icmp(message, 8 + 20 + tcp);
@@ -281,6 +288,7 @@ static size_t icmp_error(uint8_t type, uint8_t code, uint16_t mtu, size_t tcp)
 
 static void errors_about_our_segments_reach_tcp(void **state)
 {
+	/* clang-format off */
 	static const struct {
 		uint8_t type, code;
 		uint16_t mtu;
@@ -293,6 +301,7 @@ static void errors_about_our_segments_reach_tcp(void **state)
 		{3, 13, 0, TCP_ICMP_HARD, 0},	     {11, 0, 9, TCP_ICMP_SOFT, 0},
 		{12, 0, 9, TCP_ICMP_SOFT, 0},
 	};
+	/* clang-format on */
 	struct addr local = lab_addr(OURS), remote = lab_addr("198.51.100.25");
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		lab_put(core, frame, icmp_error(cases[i].type, cases[i].code, cases[i].mtu, 8));
@@ -323,7 +332,8 @@ static void an_unknown_udp_port_is_unreachable(void **state)
 {
 	static const uint8_t datagram[12] = {0x12, 0x34, 0, 53, 0, 12};
 	know_peer();
-	assert_dropped(lab_ip4(frame, PEER, OURS, IP_PROTOCOL_UDP, bytes_of(datagram, sizeof datagram)),
+	assert_dropped(
+		lab_ip4(frame, PEER, OURS, IP_PROTOCOL_UDP, bytes_of(datagram, sizeof datagram)),
 		COUNT_drop_udp);
 	struct bytes f = sent_ip();
 	assert_int_equal(f.n, 14 + 20 + 8 + 20 + 12);
@@ -337,7 +347,8 @@ static void an_unknown_protocol_is_unreachable(void **state)
 {
 	static const uint8_t sctp[12];
 	know_peer();
-	assert_dropped(lab_ip4(frame, PEER, OURS, 132, bytes_of(sctp, sizeof sctp)), COUNT_drop_protocol);
+	assert_dropped(
+		lab_ip4(frame, PEER, OURS, 132, bytes_of(sctp, sizeof sctp)), COUNT_drop_protocol);
 	struct bytes f = sent_ip();
 	assert_int_equal(f.at[34], 3);
 	assert_int_equal(f.at[35], 2);
@@ -350,7 +361,8 @@ static void errors_are_limited_in_rate(void **state)
 	know_peer();
 	for (unsigned i = 0; i < 1000; i++) {
 		lab_put(core, frame,
-			lab_ip4(frame, PEER, OURS, IP_PROTOCOL_UDP, bytes_of(datagram, sizeof datagram)));
+			lab_ip4(frame, PEER, OURS, IP_PROTOCOL_UDP,
+				bytes_of(datagram, sizeof datagram)));
 		answered += sent_ip().n > 0;
 	}
 	assert_in_range(answered, 1, 20);
@@ -358,7 +370,8 @@ static void errors_are_limited_in_rate(void **state)
 	lab_now_us += 10 * 1000; /* a hundredth of a second: one more */
 	for (unsigned i = 0; i < 10; i++)
 		lab_put(core, frame,
-			lab_ip4(frame, PEER, OURS, IP_PROTOCOL_UDP, bytes_of(datagram, sizeof datagram)));
+			lab_ip4(frame, PEER, OURS, IP_PROTOCOL_UDP,
+				bytes_of(datagram, sizeof datagram)));
 	assert_int_equal(lab_counter(core, COUNT_icmp_errors_out), answered + 1);
 }
 

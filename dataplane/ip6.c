@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-/* IPv6 in (RFC 8200). Extension headers are walked within limits (RFC 8504 5.3); routing headers with
- * segments left are refused, fragments dropped. */
+/* IPv6 in (RFC 8200). Extension headers are walked within limits (RFC 8504 5.3); routing headers
+ * with segments left are refused, fragments dropped. */
 #include "dataplane/packet.h"
 
-#define IP6_HEADER	     40
-#define EXTENSIONS_MAX	     8	 /* headers in a packet: a real one has one or two */
-#define EXTENSION_BYTES_MAX  256 /* together: they must leave the TCP header in the first cache lines */
-#define OPTIONS_MAX	     8	 /* in a header, padding not counted (RFC 8504 5.3) */
+#define IP6_HEADER     40
+#define EXTENSIONS_MAX 8 /* headers in a packet: a real one has one or two */
+#define EXTENSION_BYTES_MAX                                                                        \
+	256	      /* together: they must leave the TCP header in the first cache lines */
+#define OPTIONS_MAX 8 /* in a header, padding not counted (RFC 8504 5.3) */
 
 #define NEXT_HOP_BY_HOP	 0
 #define NEXT_ROUTING	 43
@@ -89,10 +90,11 @@ static bool walk_fragment(struct walk *w, const uint8_t *header)
 static bool is_extension(uint8_t next)
 {
 	return next == NEXT_HOP_BY_HOP || next == NEXT_ROUTING || next == NEXT_FRAGMENT ||
-	       next == NEXT_DESTINATION;
+		next == NEXT_DESTINATION;
 }
 
-/* One extension header; moves behind it. `next` is its own number and becomes the following one's. */
+/* One extension header; moves behind it. `next` is its own number and becomes the following one's.
+ */
 static bool walk_header(struct walk *w, uint8_t *next, bool is_first)
 {
 	const uint8_t *header = w->rest.at;
@@ -104,8 +106,8 @@ static bool walk_header(struct walk *w, uint8_t *next, bool is_first)
 	if (*next == NEXT_HOP_BY_HOP && !is_first) /* RFC 8200 4.1 */
 		return refuse(w, COUNT_drop_ip6_extension);
 	bool is_fine = *next == NEXT_ROUTING ? walk_routing(w, header)
-		     : *next == NEXT_FRAGMENT ? walk_fragment(w, header)
-					      : walk_options(w, bytes_of(header + 2, length - 2));
+		: *next == NEXT_FRAGMENT     ? walk_fragment(w, header)
+					     : walk_options(w, bytes_of(header + 2, length - 2));
 	*next = header[0];
 	w->rest = bytes_skip(w->rest, length);
 	return is_fine;
@@ -114,7 +116,8 @@ static bool walk_header(struct walk *w, uint8_t *next, bool is_first)
 int ip6_walk(struct bytes packet, uint8_t next, struct bytes *body, bool is_multicast,
 	enum dp_counter *why, struct ip6_fault *fault)
 {
-	struct walk w = {.packet = packet, .rest = *body, .is_multicast = is_multicast, .fault.code = -1};
+	struct walk w = {
+		.packet = packet, .rest = *body, .is_multicast = is_multicast, .fault.code = -1};
 	bool is_fine = true;
 	for (unsigned i = 0; is_fine && is_extension(next); i++) {
 		size_t walked = body->n - w.rest.n;
@@ -154,7 +157,8 @@ static enum dp_counter check_header(struct packet *p)
 		return COUNT_drop_ip6_short;
 	size_t payload = get_be16(ip + 4);
 	if (ip[0] >> 4 != 6 || (payload == 0 && ip[6] == NEXT_HOP_BY_HOP))
-		return COUNT_drop_ip6_header; /* a jumbo payload is longer than our buffers (RFC 2675) */
+		return COUNT_drop_ip6_header; /* a jumbo payload is longer than our buffers (RFC
+						 2675) */
 	if (payload > p->network.n - IP6_HEADER)
 		return COUNT_drop_ip6_short;
 	p->network.n = IP6_HEADER + payload;
@@ -169,7 +173,9 @@ static enum dp_counter check_header(struct packet *p)
 /* ff02::1, and ff02::1:ffXX:XXXX of an address of the port (RFC 4291 2.7.1). */
 static bool is_our_group(const struct dp_port *port, const struct addr *group)
 {
-	static const struct addr all_nodes = {{0xff, 2, [15] = 1}};
+	static const struct addr all_nodes = {
+		{0xff, 2, [15] = 1}
+	   };
 	static const uint8_t solicited[13] = {0xff, 2, [11] = 1, [12] = 0xff};
 	if (addr_equal(group, &all_nodes))
 		return true;
@@ -182,8 +188,8 @@ static bool is_our_group(const struct dp_port *port, const struct addr *group)
 	return false;
 }
 
-/* The IPv4-mapped ones are ours to use inside (struct addr) and never come from the wire. Sources that only
- * duplicate detection may have are for icmp6_input() and deliver() to tell apart. */
+/* The IPv4-mapped ones are ours to use inside (struct addr) and never come from the wire. Sources
+ * that only duplicate detection may have are for icmp6_input() and deliver() to tell apart. */
 static bool is_source_possible(const struct addr *a)
 {
 	static const struct addr loopback = {{[15] = 1}};
@@ -198,9 +204,8 @@ static enum dp_counter check_addresses(struct dp_core *core, struct packet *p)
 		if (!is_our_group(&core->dp->ports[p->port], &p->local))
 			return COUNT_drop_ip6_not_ours;
 	} else {
-		const struct local_addr *local = addr_is_ipv4(&p->local)
-			? NULL
-			: local_find(core->dp, &p->local, &port);
+		const struct local_addr *local =
+			addr_is_ipv4(&p->local) ? NULL : local_find(core->dp, &p->local, &port);
 		if (local == NULL || local_addr_state(local) != ADDR_PREFERRED)
 			return COUNT_drop_ip6_not_ours;
 		if (p->is_link_multicast)
@@ -227,7 +232,8 @@ static void deliver(struct dp_core *core, struct packet *p, int protocol)
 		tcp_deliver(core, p);
 	else if (protocol == IP_PROTOCOL_UDP)
 		icmp6_error(core, p, 1, 4, 0, COUNT_drop_udp);
-	else /* RFC 8200 4: the pointer is where the unknown number stands; without extensions, at 6 */
+	else /* RFC 8200 4: the pointer is where the unknown number stands; without extensions, at 6
+	      */
 		icmp6_error(core, p, 4, 1, 6, COUNT_drop_protocol);
 }
 

@@ -85,6 +85,7 @@ static void every_cut_of_a_packet_is_dropped(void **state)
 
 static void wrong_headers_and_addresses_are_dropped(void **state)
 {
+	/* clang-format off */
 	static const struct {
 		const char *from, *to;
 		enum dp_counter reason;
@@ -101,6 +102,7 @@ static void wrong_headers_and_addresses_are_dropped(void **state)
 		{"::ffff:192.0.2.9", OURS, COUNT_drop_ip6_source},
 		{OURS, OURS, COUNT_drop_ip6_source},
 	};
+	/* clang-format on */
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
 		assert_dropped(a_segment(cases[i].from, cases[i].to), cases[i].reason);
 	size_t n = a_segment(PEER, OURS);
@@ -123,6 +125,7 @@ static void an_address_under_test_is_not_yet_ours(void **state)
 
 static void extension_headers_are_walked(void **state)
 {
+	/* clang-format off */
 	static const struct {
 		uint8_t first, headers[40];
 		size_t n;
@@ -134,6 +137,7 @@ static void extension_headers_are_walked(void **state)
 		{44, {6, 0, 0, 0, 1, 2, 3, 4}, 8},		/* an atomic fragment */
 		{0, {43, 0, 1, 4, [8] = 44, 0, 0, 0, [16] = 60, 0, 0, 0, [24] = 6, 0, 1, 4}, 32},
 	};
+	/* clang-format on */
 	for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
 		lab_put(core, frame, with_extensions(fine[i].first, fine[i].headers, fine[i].n));
 		assert_int_equal(lab_tcp.arrivals, i + 1);
@@ -144,6 +148,7 @@ static void extension_headers_are_walked(void **state)
 
 static void extension_headers_out_of_order_or_cut_are_dropped(void **state)
 {
+	/* clang-format off */
 	static const struct {
 		uint8_t first, headers[24];
 		size_t n;
@@ -159,6 +164,7 @@ static void extension_headers_out_of_order_or_cut_are_dropped(void **state)
 		{59, {0}, 8, COUNT_drop_ip6_none},
 		{60, {6, 0, 0x40, 4}, 8, COUNT_drop_ip6_option},	/* 01: discard */
 	};
+	/* clang-format on */
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
 		assert_dropped(with_extensions(cases[i].first, cases[i].headers, cases[i].n),
 			cases[i].reason);
@@ -172,10 +178,12 @@ static void every_cut_within_extensions_is_dropped(void **state)
 	for (size_t n = 0; n < 16; n++) {
 		if (n == 0)
 			continue; /* a payload of 0 with hop by hop says jumbo */
-		assert_dropped(lab_ip6(frame, PEER, OURS, 0, bytes_of(payload, n)), COUNT_drop_ip6_extension);
+		assert_dropped(lab_ip6(frame, PEER, OURS, 0, bytes_of(payload, n)),
+			COUNT_drop_ip6_extension);
 	}
 	for (size_t n = 16; n < 36; n++)
-		assert_dropped(lab_ip6(frame, PEER, OURS, 0, bytes_of(payload, n)), COUNT_drop_tcp_short);
+		assert_dropped(
+			lab_ip6(frame, PEER, OURS, 0, bytes_of(payload, n)), COUNT_drop_tcp_short);
 }
 
 static void too_many_extensions_are_dropped(void **state)
@@ -192,7 +200,7 @@ static void too_many_extensions_are_dropped(void **state)
 
 	uint8_t options[8 * 4] = {6, 3};
 	for (size_t i = 0; i < 15; i++)
-		options[2 + 2 * i] = 0x1e; /* unknown, of no length: one more than eight is too many */
+		options[2 + 2 * i] = 0x1e; /* unknown, of no length; eight are allowed */
 	assert_dropped(with_extensions(60, options, sizeof options), COUNT_drop_ip6_extension);
 }
 
@@ -275,7 +283,8 @@ static size_t an_icmp6_error(uint8_t type, uint8_t code, uint32_t parameter, siz
 {
 	uint8_t quoted[128], payload[64] = {6, 0, 1, 4}, message[256] = {type, code};
 	memcpy(payload + 8, segment, sizeof segment);
-	size_t n = lab_ip6(quoted, OURS, "2001:db8:1::25", 60, bytes_of(payload, 8 + sizeof segment));
+	size_t n =
+		lab_ip6(quoted, OURS, "2001:db8:1::25", 60, bytes_of(payload, 8 + sizeof segment));
 	put_be32(message + 4, parameter);
 	memcpy(message + 8, quoted + 14, n - 14);
 	return icmp6(message, 8 + 40 + 8 + tcp, PEER, OURS);
@@ -283,6 +292,7 @@ static size_t an_icmp6_error(uint8_t type, uint8_t code, uint32_t parameter, siz
 
 static void errors_about_our_segments_reach_tcp(void **state)
 {
+	/* clang-format off */
 	static const struct {
 		uint8_t type, code;
 		uint32_t parameter;
@@ -294,9 +304,11 @@ static void errors_about_our_segments_reach_tcp(void **state)
 		{2, 0, 1280, TCP_ICMP_TOO_BIG, 1280},	{3, 0, 0, TCP_ICMP_SOFT, 0},
 		{4, 0, 9, TCP_ICMP_SOFT, 0},		{4, 1, 6, TCP_ICMP_HARD, 0},
 	};
+	/* clang-format on */
 	struct addr local = lab_addr(OURS), remote = lab_addr("2001:db8:1::25");
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		lab_put(core, frame, an_icmp6_error(cases[i].type, cases[i].code, cases[i].parameter, 8));
+		lab_put(core, frame,
+			an_icmp6_error(cases[i].type, cases[i].code, cases[i].parameter, 8));
 		assert_int_equal(lab_tcp.errors, i + 1);
 		assert_int_equal(lab_tcp.kind, cases[i].kind);
 		assert_int_equal(lab_tcp.mtu, cases[i].told);
@@ -311,6 +323,7 @@ static void errors_about_our_segments_reach_tcp(void **state)
 static void bad_packets_are_told_why(void **state)
 {
 	static const uint8_t datagram[12] = {0x12, 0x34, 0, 53, 0, 12};
+	/* clang-format off */
 	static const struct {
 		uint8_t first, headers[8];
 		uint8_t type, code, pointer;
@@ -320,6 +333,7 @@ static void bad_packets_are_told_why(void **state)
 		{43, {6, 0, 0, 1}, 4, 0, 42},		/* segments left */
 		{132, {0}, 4, 1, 6},			/* a protocol we have not */
 	};
+	/* clang-format on */
 	know_peer();
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		lab_put(core, frame, with_extensions(cases[i].first, cases[i].headers, 8));

@@ -35,8 +35,12 @@ struct addr lab_addr(const char *text)
 
 static struct dp_config config_of(unsigned cores)
 {
-	struct dp_config config = {.port_count = 1, .cores = cores, .no_huge = true, .memory_mb = 64,
-		.mbufs_per_core = 1024, .route_count = 2};
+	struct dp_config config = {.port_count = 1,
+		.cores = cores,
+		.no_huge = true,
+		.memory_mb = 64,
+		.mbufs_per_core = 1024,
+		.route_count = 2};
 	struct dp_port_config *port = &config.ports[0];
 	snprintf(port->name, sizeof port->name, "lan0");
 	snprintf(port->device, sizeof port->device, "net_none");
@@ -44,7 +48,10 @@ static struct dp_config config_of(unsigned cores)
 	port->addrs[0] = (struct dp_local_addr){lab_addr("192.0.2.1"), 120};
 	port->addrs[1] = (struct dp_local_addr){lab_addr("192.0.2.2"), 120};
 	port->addrs[2] = (struct dp_local_addr){lab_addr("2001:db8::1"), 64};
-	config.routes[0] = (struct dp_route){.to = {lab_addr("0.0.0.0"), 96}, .via = lab_addr("192.0.2.254")};
+	config.routes[0] = (struct dp_route){
+		.to = {lab_addr("0.0.0.0"), 96},
+			 .via = lab_addr("192.0.2.254")
+	       };
 	config.routes[1] = (struct dp_route){.via = lab_addr("2001:db8::fe")};
 	return config;
 }
@@ -108,7 +115,8 @@ void lab_fix_ip4(uint8_t *frame)
 	put_be16(frame + 24, (uint16_t)~sum_of(0, frame + 14, (frame[14] & 15) * 4u));
 }
 
-size_t lab_ip4(uint8_t *frame, const char *from, const char *to, uint8_t protocol, struct bytes payload)
+size_t lab_ip4(
+	uint8_t *frame, const char *from, const char *to, uint8_t protocol, struct bytes payload)
 {
 	uint8_t ip[2048] = {0x45, [8] = 64};
 	struct addr a = lab_addr(from), b = lab_addr(to);

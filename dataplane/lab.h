@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-/* dataplane/lab.h: for the tests of this folder: cores without devices, packets by hand, and a stand-in for TCP
- * (tcp_double.c) that writes down what it is given. */
+/* dataplane/lab.h: for the tests of this folder: cores without devices, packets by hand, and a
+ * stand-in for TCP (tcp_double.c) that writes down what it is given. */
 #pragma once
 
 #include "dataplane/packet.h"
 
-/* One port, "lan0": 192.0.2.1/24, 192.0.2.2/24, 2001:db8::1/64, its link-local; the routers are 192.0.2.254
- * and 2001:db8::fe. lab_mac is ours, lab_peer_mac the other side's. */
+/* One port, "lan0": 192.0.2.1/24, 192.0.2.2/24, 2001:db8::1/64, its link-local; the routers are
+ * 192.0.2.254 and 2001:db8::fe. lab_mac is ours, lab_peer_mac the other side's. */
 extern const uint8_t lab_mac[6], lab_peer_mac[6], lab_broadcast[6];
 extern uint64_t lab_now_us;
 
@@ -21,8 +21,10 @@ struct addr lab_addr(const char *text);
 
 /* Frames: each returns its length in `frame`, checksums filled. */
 size_t lab_ether(uint8_t *frame, const uint8_t to[6], uint16_t type, struct bytes payload);
-size_t lab_ip4(uint8_t *frame, const char *from, const char *to, uint8_t protocol, struct bytes payload);
-size_t lab_ip6(uint8_t *frame, const char *from, const char *to, uint8_t next, struct bytes payload);
+size_t lab_ip4(
+	uint8_t *frame, const char *from, const char *to, uint8_t protocol, struct bytes payload);
+size_t lab_ip6(
+	uint8_t *frame, const char *from, const char *to, uint8_t next, struct bytes payload);
 /* An ICMPv6 message's checksum put in, before it goes into lab_ip6(). */
 void lab_icmp6_sum(uint8_t *icmp, size_t n, const char *from, const char *to);
 size_t lab_arp(uint8_t *frame, const uint8_t to[6], uint16_t operation, const uint8_t sender_mac[6],

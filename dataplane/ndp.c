@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Neighbour discovery (RFC 4861) and duplicate address detection (RFC 4862 5.4). Routes are static: router
- * advertisements and redirects are counted and ignored. */
+/* Neighbour discovery (RFC 4861) and duplicate address detection (RFC 4862 5.4). Routes are static:
+ * router advertisements and redirects are counted and ignored. */
 #include "dataplane/neighbour.h"
 #include "dataplane/packet.h"
 
@@ -14,7 +14,9 @@
 #define FLAG_OVERRIDE		0x20
 #define OPTIONS_MAX		16
 
-static const struct addr all_nodes = {{0xff, 2, [15] = 1}};
+static const struct addr all_nodes = {
+	{0xff, 2, [15] = 1}
+};
 
 /* RFC 2464 7 */
 static void group_mac(const struct addr *group, uint8_t mac[6])
@@ -25,7 +27,9 @@ static void group_mac(const struct addr *group, uint8_t mac[6])
 
 static struct addr solicited_group(const struct addr *target)
 {
-	struct addr group = {{0xff, 2, [11] = 1, [12] = 0xff}};
+	struct addr group = {
+		{0xff, 2, [11] = 1, [12] = 0xff}
+	};
 	memcpy(group.b + 13, target->b + 13, 3);
 	return group;
 }
@@ -62,7 +66,8 @@ static void ndp_send(struct dp_core *core, unsigned port, const struct ndp_messa
 		message->mac == NULL ? mac : message->mac);
 }
 
-/* The link-local address is the last of a port and on everybody's link; while it is not to be had, another. */
+/* The link-local address is the last of a port and on everybody's link; while it is not to be had,
+ * another. */
 static const struct addr *ndp_source(const struct dp_port *port, const struct addr *target)
 {
 	for (unsigned i = port->addr_count; i-- > 0;)
@@ -78,8 +83,11 @@ void ndp_ask(struct dp_core *core, unsigned port, const struct addr *target, con
 	struct addr group = solicited_group(target);
 	if (source != NULL)
 		ndp_send(core, port,
-			&(struct ndp_message){.type = NEIGHBOUR_SOLICITATION, .option = OPTION_SOURCE,
-				.target = target, .from = source, .to = mac == NULL ? &group : target,
+			&(struct ndp_message){.type = NEIGHBOUR_SOLICITATION,
+				.option = OPTION_SOURCE,
+				.target = target,
+				.from = source,
+				.to = mac == NULL ? &group : target,
 				.mac = mac});
 }
 
@@ -88,26 +96,33 @@ void ndp_ask_duplicate(struct dp_core *core, unsigned port, const struct addr *t
 	static const struct addr unspecified;
 	struct addr group = solicited_group(target);
 	ndp_send(core, port,
-		&(struct ndp_message){.type = NEIGHBOUR_SOLICITATION, .target = target,
-			.from = &unspecified, .to = &group});
+		&(struct ndp_message){.type = NEIGHBOUR_SOLICITATION,
+			.target = target,
+			.from = &unspecified,
+			.to = &group});
 }
 
 void ndp_announce(struct dp_core *core, unsigned port, const struct addr *addr)
 {
 	ndp_send(core, port,
-		&(struct ndp_message){.type = NEIGHBOUR_ADVERTISEMENT, .flags = FLAG_OVERRIDE,
-			.option = OPTION_TARGET, .target = addr, .from = addr, .to = &all_nodes});
+		&(struct ndp_message){.type = NEIGHBOUR_ADVERTISEMENT,
+			.flags = FLAG_OVERRIDE,
+			.option = OPTION_TARGET,
+			.target = addr,
+			.from = addr,
+			.to = &all_nodes});
 }
 
 /* ---- in ---- */
 
-/* Finds the link-layer address option of `type`; NULL: none. false: the options are malformed, which voids
- * the message (RFC 4861 7.1). */
+/* Finds the link-layer address option of `type`; NULL: none. false: the options are malformed,
+ * which voids the message (RFC 4861 7.1). */
 static bool find_option(struct bytes options, uint8_t type, const uint8_t **mac)
 {
 	*mac = NULL;
 	for (unsigned i = 0; options.n > 0; i++) {
-		if (options.n < 8 || options.at[1] == 0 || options.at[1] * 8u > options.n || i == OPTIONS_MAX)
+		if (options.n < 8 || options.at[1] == 0 || options.at[1] * 8u > options.n ||
+			i == OPTIONS_MAX)
 			return false;
 		if (options.at[0] == type && options.at[1] == 1 && !(options.at[2] & 1))
 			*mac = options.at + 2;
@@ -129,7 +144,9 @@ static void answer(struct dp_core *core, struct packet *p, const struct addr *ta
 	ndp_send(core, p->port,
 		&(struct ndp_message){.type = NEIGHBOUR_ADVERTISEMENT,
 			.flags = FLAG_OVERRIDE | (is_from_nobody ? 0 : FLAG_SOLICITED),
-			.option = OPTION_TARGET, .target = target, .from = target,
+			.option = OPTION_TARGET,
+			.target = target,
+			.from = target,
 			.to = is_from_nobody ? &all_nodes : &p->remote,
 			.mac = is_from_nobody ? NULL : p->source_mac});
 }
@@ -139,7 +156,8 @@ static bool is_a_neighbour(const struct dp_port *port, const struct addr *a)
 	return addr_is_link_local(a) || local_is_on_link(port, a);
 }
 
-/* RFC 4861 7.1.1, 7.2.3; for tentative addresses RFC 4862 5.4.3. Returns false for an invalid one. */
+/* RFC 4861 7.1.1, 7.2.3; for tentative addresses RFC 4862 5.4.3. Returns false for an invalid one.
+ */
 static bool solicitation(struct dp_core *core, struct packet *p, const struct addr *target)
 {
 	const uint8_t *mac;
@@ -159,7 +177,8 @@ static bool solicitation(struct dp_core *core, struct packet *p, const struct ad
 	}
 	if (mac != NULL && is_a_neighbour(port, &p->remote))
 		resolver_hear(core, p->port, &p->remote,
-			&(struct resolver_claim){.mac = mac, .is_override = true, .may_create = true},
+			&(struct resolver_claim){
+				.mac = mac, .is_override = true, .may_create = true},
 			p->now_us);
 	answer(core, p, target);
 	return true;
@@ -177,7 +196,8 @@ static bool advertisement(struct dp_core *core, struct packet *p, const struct a
 	struct local_addr *local = local_find_on(&core->dp->ports[p->port], target);
 	if (local == NULL)
 		resolver_hear(core, p->port, target,
-			&(struct resolver_claim){.mac = mac, .is_solicited = flags & FLAG_SOLICITED,
+			&(struct resolver_claim){.mac = mac,
+				.is_solicited = flags & FLAG_SOLICITED,
 				.is_override = flags & FLAG_OVERRIDE},
 			p->now_us);
 	else if (local_addr_state(local) == ADDR_TENTATIVE)
@@ -203,8 +223,8 @@ void ndp_input(struct dp_core *core, struct packet *p)
 	if (is_valid) {
 		memcpy(target.b, p->body.at + 8, 16);
 		is_valid = !addr_is_multicast(&target) && !addr_is_ipv4(&target) &&
-			   (type == NEIGHBOUR_SOLICITATION ? solicitation(core, p, &target)
-							   : advertisement(core, p, &target));
+			(type == NEIGHBOUR_SOLICITATION ? solicitation(core, p, &target)
+							: advertisement(core, p, &target));
 	}
 	count(core, is_valid ? COUNT_ndp_in : COUNT_drop_ndp_bad);
 	rte_pktmbuf_free(p->m);

@@ -58,8 +58,8 @@ static void forget(struct dp_core *core, uint16_t place)
 	addr_table_remove(&n->table, place);
 }
 
-/* A full table gives up what has not been used for longer than the resolver needs to notice its use. Looks
- * at a bounded number of places, going round. */
+/* A full table gives up what has not been used for longer than the resolver needs to notice its
+ * use. Looks at a bounded number of places, going round. */
 static void make_room(struct dp_core *core, uint64_t now_us)
 {
 	struct neighbours *n = core->neighbours;
@@ -92,8 +92,8 @@ static struct neighbour *find_or_add(
 static void send_to(struct dp_core *core, unsigned port, const struct addr *addr,
 	struct rte_mbuf *m, const uint8_t mac[6])
 {
-	ethernet_output(core, port, m, mac,
-		addr_is_ipv4(addr) ? RTE_ETHER_TYPE_IPV4 : RTE_ETHER_TYPE_IPV6);
+	ethernet_output(
+		core, port, m, mac, addr_is_ipv4(addr) ? RTE_ETHER_TYPE_IPV4 : RTE_ETHER_TYPE_IPV6);
 }
 
 /* A full queue loses its oldest packet, as RFC 4861 7.2.2 has it. */
@@ -127,7 +127,8 @@ void neighbour_output(struct dp_core *core, unsigned port, const struct addr *ne
 		return;
 	entry->told_us = now_us;
 	steer_tell(core, 0,
-		&(struct news){.kind = NEWS_WANT, .port = (uint8_t)port, .addr = *neighbour}, now_us);
+		&(struct news){.kind = NEWS_WANT, .port = (uint8_t)port, .addr = *neighbour},
+		now_us);
 }
 
 void neighbour_hear(struct dp_core *core, const struct news *news, uint64_t now_us)

@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 /* dataplane/neighbour.h: link-layer addresses of neighbours.
  *
- * Two tables. Every core has a *copy*: what it sends to, with a short queue of packets that wait. The first
- * core has the *resolver*: it alone asks and hears (ARP and NDP packets are handed to it), keeps the states of
- * RFC 4861 7.3.2 for both families, and tells the copies. A copy says WANT when it needs an address and, not
- * more often than once a second, when it uses one; it is told KNOWN or GONE. News may be lost (full ring):
- * who waits asks again, and gives up by himself. */
+ * Two tables. Every core has a *copy*: what it sends to, with a short queue of packets that wait.
+ * The first core has the *resolver*: it alone asks and hears (ARP and NDP packets are handed to
+ * it), keeps the states of RFC 4861 7.3.2 for both families, and tells the copies. A copy says WANT
+ * when it needs an address and, not more often than once a second, when it uses one; it is told
+ * KNOWN or GONE. News may be lost (full ring): who waits asks again, and gives up by himself. */
 #pragma once
 
 #include "dataplane/private.h"
 
-#define NEIGHBOURS_MAX	    1024 /* on-link hosts in use at a time; most nodes have one: the router */
-#define INCOMPLETE_MAX	    256	 /* of them unanswered: a scan from outside must not fill the table */
-#define WAITING_MAX	    4	 /* packets that wait for one neighbour (RFC 4861 7.2.2: at least one) */
-#define ASK_TRIES	    3	 /* MAX_MULTICAST_SOLICIT, MAX_UNICAST_SOLICIT */
-#define RETRANS_US	    (1000 * 1000ull) /* RETRANS_TIMER */
-#define REACHABLE_US	    (30 * 1000 * 1000ull) /* REACHABLE_TIME */
+#define NEIGHBOURS_MAX	     1024 /* on-link hosts in use at a time; most nodes have one: the router */
+#define INCOMPLETE_MAX	     256 /* of them unanswered: a scan from outside must not fill the table */
+#define WAITING_MAX	     4 /* packets that wait for one neighbour (RFC 4861 7.2.2: at least one) */
+#define ASK_TRIES	     3			   /* MAX_MULTICAST_SOLICIT, MAX_UNICAST_SOLICIT */
+#define RETRANS_US	     (1000 * 1000ull)	   /* RETRANS_TIMER */
+#define REACHABLE_US	     (30 * 1000 * 1000ull) /* REACHABLE_TIME */
 #define DELAY_FIRST_PROBE_US (5 * 1000 * 1000ull)
-#define FORGET_US	    (1200 * 1000 * 1000ull) /* unused: 20 minutes */
-#define USE_REPORT_US	    (1000 * 1000ull)
-#define WAIT_LIMIT_US	    (10 * 1000 * 1000ull) /* beyond what the resolver's tries can take */
+#define FORGET_US	     (1200 * 1000 * 1000ull) /* unused: 20 minutes */
+#define USE_REPORT_US	     (1000 * 1000ull)
+#define WAIT_LIMIT_US	     (10 * 1000 * 1000ull) /* beyond what the resolver's tries can take */
 
 /* ---- the copy of a core: neighbour.c ---- */
 /* NULL: no memory. */

@@ -75,15 +75,15 @@ static void assert_arp_question(struct bytes f, const uint8_t to[6], const char 
 	assert_memory_equal(f.at + 38, addr_ipv4(&who), 4);
 }
 
-static void put_arp(const uint8_t to[6], uint16_t operation, const uint8_t mac[6], const char *sender,
-	const char *target)
+static void put_arp(const uint8_t to[6], uint16_t operation, const uint8_t mac[6],
+	const char *sender, const char *target)
 {
 	lab_put(core, frame, lab_arp(frame, to, operation, mac, sender, target));
 }
 
 /* A solicitation or advertisement; `option` 0: without a link-layer address. */
-static void put_ndp(uint8_t type, const char *from, const char *to, const char *target, uint8_t flags,
-	uint8_t option, const uint8_t mac[6])
+static void put_ndp(uint8_t type, const char *from, const char *to, const char *target,
+	uint8_t flags, uint8_t option, const uint8_t mac[6])
 {
 	uint8_t m[32] = {type, [4] = flags, [24] = option, 1};
 	struct addr a = lab_addr(target);
@@ -201,10 +201,12 @@ static void a_new_address_of_a_known_neighbour_is_used_at_once(void **state)
 
 static void malformed_arp_is_dropped(void **state)
 {
+	/* clang-format off */
 	static const struct {
 		size_t at;
 		uint8_t value;
 	} cases[] = {{15, 6}, {16, 9}, {18, 5}, {19, 16}, {21, 3}, {22, 1}};
+	/* clang-format on */
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		size_t n = lab_arp(frame, lab_broadcast, 1, lab_peer_mac, PEER4, OURS4);
 		frame[cases[i].at] = cases[i].value;
@@ -333,7 +335,7 @@ static void invalid_ndp_is_dropped(void **state)
 	lab_icmp6_sum(m, sizeof m, PEER6, OURS6);
 	lab_put(core, frame, lab_ip6(frame, PEER6, OURS6, 58, bytes_of(m, sizeof m)));
 	assert_int_equal(lab_counter(core, COUNT_drop_ndp_bad), 3);
-	put_ndp(135, "::", OURS6, OURS6, 0, 0, NULL);	    /* duplicate detection goes to the group */
+	put_ndp(135, "::", OURS6, OURS6, 0, 0, NULL); /* duplicate detection goes to the group */
 	put_ndp(135, "::", "ff02::1:ff00:1", OURS6, 0, 1, other_mac); /* and names no source */
 	put_ndp(135, PEER6, OURS6, "ff02::1", 0, 1, other_mac);
 	put_ndp(136, PEER6, "ff02::1", PEER6, 0x60, 2, other_mac); /* solicited, by multicast */

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* dataplane/packet.h: a packet on its way in, from Ethernet to TCP, and on its way out.
  *
- * Each *_input() owns the packet's mbuf: it passes it on, hands it over, or drops it with a reason. The mbuf
- * stays as it came until TCP or a reply takes it, so that it can go to another core as it is. */
+ * Each *_input() owns the packet's mbuf: it passes it on, hands it over, or drops it with a reason.
+ * The mbuf stays as it came until TCP or a reply takes it, so that it can go to another core as it
+ * is. */
 #pragma once
 
 #include "dataplane/private.h"
@@ -14,10 +15,11 @@ struct packet {
 	bool is_handed_over;	/* from another core: it is ours, whatever the hash says */
 	bool is_link_multicast; /* the frame was not to us alone */
 	bool is_multicast;	/* neither is the IP packet */
-	bool is_for_ndp_only;	/* from :: or from an address of ours: duplicate detection, or a forgery */
+	bool is_for_ndp_only;	/* from :: or from an address of ours: duplicate detection, or a
+				   forgery */
 	uint8_t source_mac[6];
-	struct bytes network;	  /* from the ARP or IP header to the packet's own end (padding cut) */
-	struct bytes body;	  /* behind the IP header and its extensions */
+	struct bytes network; /* from the ARP or IP header to the packet's own end (padding cut) */
+	struct bytes body;    /* behind the IP header and its extensions */
 	struct addr local, remote; /* destination and source */
 	uint8_t hop_limit, ecn;
 };
@@ -66,19 +68,21 @@ void ip6_input(struct dp_core *core, struct packet *p);
 /* Prepends the IP header and sends `m`, which starts at its transport header; takes it. */
 void ip_output(struct dp_core *core, struct rte_mbuf *m, const struct addr *local,
 	const struct addr *remote, uint8_t protocol, uint64_t now_us);
-/* The same, but within the link: to a given link-layer address and with a hop limit of 255 (NDP). */
-void ip6_output_link(struct dp_core *core, unsigned port, struct rte_mbuf *m, const struct addr *local,
-	const struct addr *remote, const uint8_t mac[6]);
-/* Walks IPv6 extension headers from `next` at `*body` to the transport header; `*body` is moved behind them.
- * Returns the transport protocol, or -1: `*why` says. `fault` (may be NULL) is set to the ICMPv6 parameter
- * problem to report, pointer included; its code is -1 if none is. */
+/* The same, but within the link: to a given link-layer address and with a hop limit of 255 (NDP).
+ */
+void ip6_output_link(struct dp_core *core, unsigned port, struct rte_mbuf *m,
+	const struct addr *local, const struct addr *remote, const uint8_t mac[6]);
+/* Walks IPv6 extension headers from `next` at `*body` to the transport header; `*body` is moved
+ * behind them. Returns the transport protocol, or -1: `*why` says. `fault` (may be NULL) is set to
+ * the ICMPv6 parameter problem to report, pointer included; its code is -1 if none is. */
 struct ip6_fault {
 	int code;
 	uint32_t pointer;
 };
 int ip6_walk(struct bytes packet, uint8_t next, struct bytes *body, bool is_multicast,
 	enum dp_counter *why, struct ip6_fault *fault);
-/* Finds the transport protocol and its first byte whatever the extension headers say; -1: cut short. */
+/* Finds the transport protocol and its first byte whatever the extension headers say; -1: cut
+ * short. */
 int ip6_skim(struct bytes packet, uint8_t *first);
 
 /* ---- transport.c: what is the same above both ---- */
@@ -94,14 +98,16 @@ bool icmp_error_allowed(struct dp_core *core, uint64_t now_us);
 /* ---- icmp4.c ---- */
 void icmp4_input(struct dp_core *core, struct packet *p);
 /* Answers `p` with "destination unreachable" and drops it for `reason`. */
-void icmp4_unreachable(struct dp_core *core, struct packet *p, uint8_t code, enum dp_counter reason);
+void icmp4_unreachable(
+	struct dp_core *core, struct packet *p, uint8_t code, enum dp_counter reason);
 
 /* ---- icmp6.c ---- */
 void icmp6_input(struct dp_core *core, struct packet *p);
 /* Answers `p` with an ICMPv6 error and drops it for `reason`. */
-void icmp6_error(struct dp_core *core, struct packet *p, uint8_t type, uint8_t code, uint32_t parameter,
-	enum dp_counter reason);
-/* The checksum over pseudo-header and message, to be put in or (over a whole message) 0 if right. */
+void icmp6_error(struct dp_core *core, struct packet *p, uint8_t type, uint8_t code,
+	uint32_t parameter, enum dp_counter reason);
+/* The checksum over pseudo-header and message, to be put in or (over a whole message) 0 if right.
+ */
 uint16_t icmp6_checksum(const struct addr *local, const struct addr *remote, struct bytes message);
 
 /* ---- ndp.c ---- */

@@ -21,8 +21,8 @@ struct opening {
 
 static int failed(struct opening *o, const char *what, int err, const char *hint)
 {
-	snprintf(o->error, 256, "port %s (%.80s): cannot %s (%s)%s", o->port->name, o->config->device, what,
-		strerror(-err), hint);
+	snprintf(o->error, 256, "port %s (%.80s): cannot %s (%s)%s", o->port->name,
+		o->config->device, what, strerror(-err), hint);
 	return err;
 }
 
@@ -34,7 +34,8 @@ static bool is_kind(const struct opening *o, const char *kind)
 static int probe(struct opening *o)
 {
 	char name[RTE_ETH_NAME_MAX_LEN];
-	snprintf(name, sizeof name, "%.*s", (int)strcspn(o->config->device, ","), o->config->device);
+	snprintf(
+		name, sizeof name, "%.*s", (int)strcspn(o->config->device, ","), o->config->device);
 	int err = rte_dev_probe(o->config->device);
 	if (err != 0 && err != -EEXIST)
 		return failed(o, "make the device", err,
@@ -46,8 +47,8 @@ static int probe(struct opening *o)
 	return err == 0 ? 0 : failed(o, "read what it can do", err, "");
 }
 
-/* A pair for each core, or one. Queues of net_memif are only as many as both ends have, which is not known
- * before they meet, so that more than one must be asked for. */
+/* A pair for each core, or one. Queues of net_memif are only as many as both ends have, which is
+ * not known before they meet, so that more than one must be asked for. */
 static uint16_t queue_count(const struct opening *o)
 {
 	unsigned cores = o->dp->core_count;
@@ -62,12 +63,13 @@ static uint16_t queue_count(const struct opening *o)
 static void ask_for_rss(struct opening *o, struct rte_eth_conf *conf)
 {
 	uint64_t hashes = (RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_NONFRAG_IPV6_TCP) &
-			  o->info.flow_type_rss_offloads;
-	if (o->is_vdev || o->port->queues == 1 || hashes == 0 || o->info.hash_key_size > RSS_KEY_BYTES)
+		o->info.flow_type_rss_offloads;
+	if (o->is_vdev || o->port->queues == 1 || hashes == 0 ||
+		o->info.hash_key_size > RSS_KEY_BYTES)
 		return;
 	conf->rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
-	conf->rx_adv_conf.rss_conf = (struct rte_eth_rss_conf){.rss_key = o->dp->rss_key,
-		.rss_key_len = o->info.hash_key_size, .rss_hf = hashes};
+	conf->rx_adv_conf.rss_conf = (struct rte_eth_rss_conf){
+		.rss_key = o->dp->rss_key, .rss_key_len = o->info.hash_key_size, .rss_hf = hashes};
 }
 
 static int configure(struct opening *o)
@@ -76,7 +78,7 @@ static int configure(struct opening *o)
 	/* A vdev would check in software, as TCP does anyway. */
 	if (!o->is_vdev)
 		o->port->rx_offloads = o->info.rx_offload_capa &
-				       (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM);
+			(RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM);
 	conf.rxmode.offloads = o->port->rx_offloads;
 	o->port->queues = queue_count(o);
 	ask_for_rss(o, &conf);
@@ -107,7 +109,8 @@ static int set_up_queues(struct opening *o)
 
 static void agree_on_reta(struct opening *o)
 {
-	struct rte_eth_rss_reta_entry64 entries[RTE_ETH_RSS_RETA_SIZE_512 / RTE_ETH_RETA_GROUP_SIZE] = {0};
+	struct rte_eth_rss_reta_entry64
+		entries[RTE_ETH_RSS_RETA_SIZE_512 / RTE_ETH_RETA_GROUP_SIZE] = {0};
 	unsigned size = o->info.reta_size;
 	if (o->is_vdev || o->port->queues == 1 || size == 0 || size > RTE_ETH_RSS_RETA_SIZE_512)
 		return;
@@ -119,8 +122,8 @@ static void agree_on_reta(struct opening *o)
 	rte_eth_dev_rss_reta_update(o->port->id, entries, (uint16_t)size);
 }
 
-/* net_tap reports as the port's own the address that it gave to the kernel's interface; we are another host
- * on that wire, so that ours must differ (else both have one link-local address). */
+/* net_tap reports as the port's own the address that it gave to the kernel's interface; we are
+ * another host on that wire, so that ours must differ (else both have one link-local address). */
 static int read_mac(struct opening *o)
 {
 	struct rte_ether_addr mac;
@@ -136,7 +139,10 @@ static int read_mac(struct opening *o)
 int port_open(struct dp *dp, unsigned index, char error[256])
 {
 	const struct dp_port_config *config = &dp->config.ports[index];
-	struct opening o = {.dp = dp, .port = &dp->ports[index], .config = config, .error = error,
+	struct opening o = {.dp = dp,
+		.port = &dp->ports[index],
+		.config = config,
+		.error = error,
 		.is_vdev = strncmp(config->device, "net_", 4) == 0};
 	int err = probe(&o);
 	if (err == 0)
@@ -150,7 +156,8 @@ int port_open(struct dp *dp, unsigned index, char error[256])
 	err = rte_eth_dev_start(o.port->id);
 	if (err != 0)
 		return failed(&o, "start it", err,
-			is_kind(&o, "net_memif") ? ": a client needs its server to be there first" : "");
+			is_kind(&o, "net_memif") ? ": a client needs its server to be there first"
+						 : "");
 	o.port->is_open = true;
 	agree_on_reta(&o);
 	rte_eth_allmulticast_enable(o.port->id); /* for NDP; vdevs that cannot, receive all */
@@ -177,7 +184,7 @@ static bool receive_from(struct dp_core *core, unsigned index, uint64_t now_us)
 		return false;
 	for (uint16_t i = 0; i < n; i++) {
 		rte_prefetch0(rte_pktmbuf_mtod(m[i], void *));
-		m[i]->port = (uint16_t)index; /* ours, not the ethdev's: it goes along to other cores */
+		m[i]->port = (uint16_t)index; /* ours: it goes along to other cores */
 		bytes += m[i]->pkt_len;
 	}
 	count_add(core, COUNT_rx_packets, n);

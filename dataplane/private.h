@@ -23,8 +23,8 @@ enum dp_counter {
 #define TX_TRIES       8    /* of a full transmit queue; then drop: TCP sends again */
 #define HANDOVER_RING  1024 /* packets between two cores; a turn takes BURST * 2 */
 #define NEWS_RING      256  /* neighbour news between two cores; lost ones are asked for again */
-#define RX_DESCRIPTORS 512  /* of a NIC's queue; a vdev ignores it or (tap) holds as many buffers */
-#define VDEV_DESCRIPTORS 64
+#define RX_DESCRIPTORS 512  /* of a NIC's queue */
+#define VDEV_DESCRIPTORS 64 /* of a vdev's: net_tap keeps as many buffers aside */
 #define CONTROL_BUFFERS	 1024 /* ACK, RST, ARP, NDP, ICMP of one core: short, soon back */
 #define LOCAL_ADDRS_MAX	 (DP_ADDRS_MAX + 1) /* with the link-local one */
 #define RSS_KEY_BYTES	 52 /* the longest key a NIC takes; Toeplitz over 36 bytes needs 40 */
@@ -36,8 +36,8 @@ enum dp_counter {
 #define IP_PROTOCOL_ICMPV6 58
 
 /* ---- a port ---- */
-/* TENTATIVE: not yet known to be ours alone (RFC 4862 5.4); neither answered for nor used. Written by the
- * first core, read by all. */
+/* TENTATIVE: not yet known to be ours alone (RFC 4862 5.4); neither answered for nor used. Written
+ * by the first core, read by all. */
 enum addr_state { ADDR_TENTATIVE, ADDR_PREFERRED, ADDR_DUPLICATE };
 
 struct local_addr {
@@ -85,8 +85,8 @@ struct news {
 
 /* What one core is sent by another; one producer and one consumer each. */
 struct inbox {
-	struct ring received;	/* packets that this core owns */
-	struct ring to_send;	/* whole frames for ports of which this core has the queue */
+	struct ring received; /* packets that this core owns */
+	struct ring to_send;  /* whole frames for ports of which this core has the queue */
 	ck_ring_t news_ring;
 	struct news *news;
 };
@@ -117,7 +117,8 @@ struct dp {
 	struct dp_config config;
 	struct dp_port ports[DP_PORTS_MAX];
 	unsigned port_count;
-	struct route routes[DP_ROUTES_MAX + DP_PORTS_MAX * LOCAL_ADDRS_MAX]; /* longest prefix first */
+	/* longest prefix first */
+	struct route routes[DP_ROUTES_MAX + DP_PORTS_MAX * LOCAL_ADDRS_MAX];
 	unsigned route_count;
 	uint8_t rss_key[RSS_KEY_BYTES];
 	uint32_t toeplitz[72][16]; /* by nibble of the tuple and its value */
@@ -167,7 +168,8 @@ bool port_receive(struct dp_core *core, uint64_t now_us);
 void port_send(struct dp_core *core, unsigned port, struct rte_mbuf *m);
 /* Hands what was gathered to the queues. */
 void port_flush(struct dp_core *core);
-/* A buffer of the control pool with room for `n` bytes, zero, as its data; NULL and counted: none left. */
+/* A buffer of the control pool with room for `n` bytes, zero, as its data; NULL and counted: none
+ * left. */
 struct rte_mbuf *port_control_buffer(struct dp_core *core, size_t n);
 
 /* ---- steer.c ---- */
@@ -196,7 +198,8 @@ struct local_addr *local_find(struct dp *dp, const struct addr *addr, unsigned *
 struct local_addr *local_find_on(struct dp_port *port, const struct addr *addr);
 /* Is `addr` on the link of `port`, going by the prefixes of our addresses there? */
 bool local_is_on_link(const struct dp_port *port, const struct addr *addr);
-/* The address of `port` to speak to `to` from: of the same prefix, else any of the family that is in use. */
+/* The address of `port` to speak to `to` from: of the same prefix, else any of the family that is
+ * in use. */
 const struct addr *local_source(const struct dp_port *port, const struct addr *to);
 
 /* ---- announce.c: the first core claims our addresses ---- */

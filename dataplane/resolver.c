@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The states of RFC 4861 7.3.2, for ARP as well:
  *
- *   INCOMPLETE --answer--> REACHABLE --30 s--> STALE --used--> DELAY --5 s--> PROBE --answer--> REACHABLE
- *        |                     ^                 ^                              |
- *        3 questions           solicited         somebody else's word           3 questions
- *        unanswered: GONE      answer            (new address, solicitation)    unanswered: GONE
+ *   INCOMPLETE --answer--> REACHABLE --30 s--> STALE --used--> DELAY --5 s--> PROBE --answer-->
+ * REACHABLE |                     ^                 ^                              | 3 questions
+ * solicited         somebody else's word           3 questions unanswered: GONE      answer (new
+ * address, solicitation)    unanswered: GONE
  */
 #include "dataplane/neighbour.h"
 
@@ -48,10 +48,14 @@ void resolver_destroy(struct resolver *r)
 }
 
 /* The only place that writes the state. */
-static void enter(struct resolver *r, struct resolution *entry, enum resolution_state next, uint64_t now_us)
+static void enter(
+	struct resolver *r, struct resolution *entry, enum resolution_state next, uint64_t now_us)
 {
-	static const uint64_t lasts_us[] = {[INCOMPLETE] = RETRANS_US, [REACHABLE] = REACHABLE_US,
-		[STALE] = FORGET_US, [DELAY] = DELAY_FIRST_PROBE_US, [PROBE] = RETRANS_US};
+	static const uint64_t lasts_us[] = {[INCOMPLETE] = RETRANS_US,
+		[REACHABLE] = REACHABLE_US,
+		[STALE] = FORGET_US,
+		[DELAY] = DELAY_FIRST_PROBE_US,
+		[PROBE] = RETRANS_US};
 	r->incomplete -= entry->state == INCOMPLETE;
 	r->incomplete += next == INCOMPLETE;
 	entry->state = (uint8_t)next;
@@ -61,7 +65,9 @@ static void enter(struct resolver *r, struct resolution *entry, enum resolution_
 
 static struct news news_of(const struct resolver *r, uint16_t place, enum news_kind kind)
 {
-	struct news news = {.kind = (uint8_t)kind, .port = r->table.ports[place], .addr = r->table.addrs[place]};
+	struct news news = {.kind = (uint8_t)kind,
+		.port = r->table.ports[place],
+		.addr = r->table.addrs[place]};
 	memcpy(news.mac, r->entries[place].mac, 6);
 	return news;
 }
@@ -193,7 +199,8 @@ void resolver_hear(struct dp_core *core, unsigned port, const struct addr *addr,
 	if (claim->mac == NULL)
 		return;
 	memcpy(entry->mac, claim->mac, 6);
-	/* It was asked for because somebody sends to it, so that a word not solicited is probed soon. */
+	/* It was asked for because somebody sends to it, so that a word not solicited is probed
+	 * soon. */
 	enter(r, entry, claim->is_solicited ? REACHABLE : DELAY, now_us);
 	count(core, COUNT_neighbour_resolved);
 	tell_all(core, place, NEWS_KNOWN, now_us);
@@ -204,12 +211,8 @@ static void step(struct dp_core *core, uint16_t place, uint64_t now_us)
 	struct resolver *r = core->resolver;
 	struct resolution *entry = &r->entries[place];
 	switch ((enum resolution_state)entry->state) {
-	case REACHABLE:
-		enter(r, entry, STALE, now_us);
-		break;
-	case STALE:
-		drop_entry(core, place, now_us);
-		break;
+	case REACHABLE: enter(r, entry, STALE, now_us); break;
+	case STALE: drop_entry(core, place, now_us); break;
 	case DELAY:
 		enter(r, entry, PROBE, now_us);
 		ask(core, place);

@@ -28,7 +28,7 @@ struct local_addr *local_find(struct dp *dp, const struct addr *addr, unsigned *
 static bool is_on_link_of(const struct local_addr *local, const struct addr *addr)
 {
 	return addr_is_ipv4(&local->addr) == addr_is_ipv4(addr) &&
-	       prefix_has(&(struct prefix){local->addr, local->prefix_bits}, addr);
+		prefix_has(&(struct prefix){local->addr, local->prefix_bits}, addr);
 }
 
 bool local_is_on_link(const struct dp_port *port, const struct addr *addr)
@@ -85,7 +85,7 @@ static void add(struct dp *dp, const struct route *route)
 	struct route *r = &dp->routes[dp->route_count++];
 	*r = *route;
 	for (unsigned bit = r->to.bits; bit < 128; bit++)
-		r->to.addr.b[bit / 8] &= (uint8_t)~(0x80u >> (bit % 8));
+		r->to.addr.b[bit / 8] &= (uint8_t) ~(0x80u >> (bit % 8));
 }
 
 /* Longer prefixes first; of equals the one on the link. */
@@ -102,8 +102,13 @@ static void add_links(struct dp *dp, unsigned port)
 	for (unsigned i = 0; i < dp->ports[port].addr_count; i++) {
 		const struct local_addr *local = &dp->ports[port].addrs[i];
 		if (!addr_is_link_local(&local->addr))
-			add(dp, &(struct route){.to = {local->addr, local->prefix_bits}, .is_on_link = true,
-					.is_ipv4 = addr_is_ipv4(&local->addr), .port = (uint8_t)port});
+			add(dp,
+				&(struct route){
+					.to = {local->addr, local->prefix_bits},
+					.is_on_link = true,
+					.is_ipv4 = addr_is_ipv4(&local->addr),
+					.port = (uint8_t)port
+			     });
 	}
 }
 
@@ -134,10 +139,14 @@ int route_init(struct dp *dp, char error[256])
 		const char *why = why_bad(dp, r);
 		if (why != NULL) {
 			char text[ADDR_TEXT_MAX + 4];
-			snprintf(error, 256, "route to %s (number %u): %s", prefix_format(&r->to, text), i + 1, why);
+			snprintf(error, 256, "route to %s (number %u): %s",
+				prefix_format(&r->to, text), i + 1, why);
 			return -EINVAL;
 		}
-		add(dp, &(struct route){.to = r->to, .via = r->via, .port = (uint8_t)r->port,
+		add(dp,
+			&(struct route){.to = r->to,
+				.via = r->via,
+				.port = (uint8_t)r->port,
 				.is_on_link = addr_is_unspecified(&r->via),
 				.is_ipv4 = addr_is_ipv4(&r->to.addr) && r->to.bits >= 96});
 	}

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Which core owns a packet, and the rings that take it there.
  *
- * The owner is found by Toeplitz, the hash of RSS, over (remote, local, remote port, local port) as the NIC
- * sees them on arrival, with a random key made at start: a NIC that can be given the key agrees and nothing
- * needs to be handed over; with all others the rings do it. Each ring has one producer and one consumer. */
+ * The owner is found by Toeplitz, the hash of RSS, over (remote, local, remote port, local port) as
+ * the NIC sees them on arrival, with a random key made at start: a NIC that can be given the key
+ * agrees and nothing needs to be handed over; with all others the rings do it. Each ring has one
+ * producer and one consumer. */
 #include "dataplane/neighbour.h"
 #include "dataplane/packet.h"
 
@@ -56,7 +57,8 @@ unsigned steer_owner(const struct dp *dp, const struct addr *local, uint16_t loc
 	return dp->reta[toeplitz(dp, tuple, 2 * width + 4) % RETA_SIZE];
 }
 
-static void push(struct dp_core *core, struct ring *ring, struct rte_mbuf *m, enum dp_counter counter)
+static void push(
+	struct dp_core *core, struct ring *ring, struct rte_mbuf *m, enum dp_counter counter)
 {
 	if (ring_push_spsc(ring, m)) {
 		count(core, counter);

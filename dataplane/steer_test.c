@@ -47,8 +47,8 @@ static void owners_are_what_a_nic_with_our_key_would_say(void **state)
 		remote.b[15] = (uint8_t)rand();
 		remote.b[14] = (uint8_t)rand();
 		unsigned owner = steer_owner(dp, &local, local_port, &remote, remote_port);
-		assert_int_equal(owner,
-			nic_hash(&local, local_port, &remote, remote_port) % RETA_SIZE % 3);
+		assert_int_equal(
+			owner, nic_hash(&local, local_port, &remote, remote_port) % RETA_SIZE % 3);
 		owned[owner]++;
 	}
 	for (unsigned i = 0; i < 3; i++) /* a third each, roughly */
@@ -63,8 +63,8 @@ static size_t a_segment(unsigned family, uint16_t port)
 {
 	uint8_t segment[20] = {0, 0, 0, 25};
 	put_be16(segment, port);
-	return (family == 0 ? lab_ip4 : lab_ip6)(
-		frame, peers[family], ours[family], IP_PROTOCOL_TCP, bytes_of(segment, sizeof segment));
+	return (family == 0 ? lab_ip4 : lab_ip6)(frame, peers[family], ours[family],
+		IP_PROTOCOL_TCP, bytes_of(segment, sizeof segment));
 }
 
 static void a_segment_reaches_its_owner_wherever_it_arrives(void **state)
@@ -94,13 +94,14 @@ static void an_icmp_error_reaches_the_owner_of_what_it_quotes(void **state)
 		uint8_t quoted[128], message[64] = {3, 3}, segment[20] = {0, 25};
 		struct addr local = lab_addr("192.0.2.1"), remote = lab_addr("198.51.100.7");
 		put_be16(segment + 2, (uint16_t)i);
-		lab_ip4(quoted, "192.0.2.1", "198.51.100.7", IP_PROTOCOL_TCP, bytes_of(segment, 20));
+		lab_ip4(quoted, "192.0.2.1", "198.51.100.7", IP_PROTOCOL_TCP,
+			bytes_of(segment, 20));
 		memcpy(message + 8, quoted + 14, 40);
 		uint32_t sum = 0;
 		for (unsigned at = 0; at < 48; at += 2)
 			sum += get_be16(message + at);
 		sum = (sum & 0xffff) + (sum >> 16);
-		put_be16(message + 2, (uint16_t)~((sum & 0xffff) + (sum >> 16)));
+		put_be16(message + 2, (uint16_t) ~((sum & 0xffff) + (sum >> 16)));
 		lab_put(dp->cores[i % 3], frame,
 			lab_ip4(frame, "203.0.113.1", "192.0.2.1", 1, bytes_of(message, 48)));
 		for (unsigned c = 0; c < 3; c++)
@@ -158,6 +159,7 @@ static void a_port_with_one_queue_is_served_by_the_first_core(void **state)
 
 static void sources_and_routes_are_chosen_by_the_longest_prefix(void **state)
 {
+	/* clang-format off */
 	static const struct {
 		const char *to, *from;
 	} cases[] = {
@@ -166,6 +168,7 @@ static void sources_and_routes_are_chosen_by_the_longest_prefix(void **state)
 		{"2001:db8::7", "2001:db8::1"},
 		{"2001:db8:ffff::7", "2001:db8::1"},
 	};
+	/* clang-format on */
 	struct addr local, remote, next;
 	unsigned port;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -186,6 +189,7 @@ static void sources_and_routes_are_chosen_by_the_longest_prefix(void **state)
 
 static void bad_routes_are_refused_with_a_reason(void **state)
 {
+	/* clang-format off */
 	static const struct {
 		const char *to, *via;
 		unsigned bits, port;
@@ -195,11 +199,15 @@ static void bad_routes_are_refused_with_a_reason(void **state)
 		{"198.51.100.0", "2001:db8::fe", 120, 0},
 		{"2001:db8:1::", "192.0.2.254", 48, 0},
 	};
+	/* clang-format on */
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		char error[256] = "";
 		dp->config.route_count = 1;
-		dp->config.routes[0] = (struct dp_route){.via = lab_addr(cases[i].via), .port = cases[i].port,
-			.to = {lab_addr(cases[i].to), (uint8_t)cases[i].bits}};
+		dp->config.routes[0] = (struct dp_route){
+			.via = lab_addr(cases[i].via),
+			.port = cases[i].port,
+			.to = {lab_addr(cases[i].to), (uint8_t)cases[i].bits}
+		     };
 		assert_true(route_init(dp, error) < 0);
 		assert_true(strlen(error) > 20);
 	}

@@ -27,7 +27,8 @@ void tcp_stack_destroy(struct tcp_stack *stack)
 	free(stack);
 }
 
-void tcp_input(struct tcp_stack *stack, struct rte_mbuf *m, const struct tcp_arrival *arrival, uint64_t now_us)
+void tcp_input(struct tcp_stack *stack, struct rte_mbuf *m, const struct tcp_arrival *arrival,
+	uint64_t now_us)
 {
 	lab_tcp.arrivals++;
 	lab_tcp.arrival = *arrival;
@@ -77,6 +78,7 @@ void lab_depart(struct dp_core *core, const char *from, const char *to, struct b
 	struct tcp_stack *stack = core->tcp;
 	struct rte_mbuf *m = rte_pktmbuf_alloc(core->tx_pool);
 	memcpy(rte_pktmbuf_append(m, (uint16_t)segment.n), segment.at, segment.n);
-	stack->waiting = (struct tcp_departure){.m = m, .local = lab_addr(from), .remote = lab_addr(to)};
+	stack->waiting =
+		(struct tcp_departure){.m = m, .local = lab_addr(from), .remote = lab_addr(to)};
 	stack->has_waiting = true;
 }

@@ -3,8 +3,8 @@
 
 #define TCP_HEADER 20
 
-/* At most ERRORS_PER_SECOND ICMP errors, up to ERRORS_BURST at once: enough to be told why, too few to be of
- * use to somebody who sends with another's address. */
+/* At most ERRORS_PER_SECOND ICMP errors, up to ERRORS_BURST at once: enough to be told why, too few
+ * to be of use to somebody who sends with another's address. */
 #define ERRORS_PER_SECOND 100
 #define ERRORS_BURST	  20
 #define ERROR_COST_US	  (1000 * 1000ull / ERRORS_PER_SECOND)
@@ -36,7 +36,9 @@ void tcp_deliver(struct dp_core *core, struct packet *p)
 		    steer_owner(core->dp, &p->local, get_be16(tcp + 2), &p->remote, get_be16(tcp))))
 		return;
 	uint64_t checked = p->m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
-	struct tcp_arrival arrival = {.local = p->local, .remote = p->remote, .ecn = p->ecn,
+	struct tcp_arrival arrival = {.local = p->local,
+		.remote = p->remote,
+		.ecn = p->ecn,
 		.is_checksum_good = checked == RTE_MBUF_F_RX_L4_CKSUM_GOOD};
 	mbuf_narrow(p->m, p->body);
 	tcp_input(core->tcp, p->m, &arrival, p->now_us);
