@@ -5,8 +5,6 @@
 
 #include <stdio.h>
 
-static const char no_storage[] = "452 4.3.1 Insufficient system storage\r\n";
-
 static struct client_count *client_find(struct worker *w, const struct addr *addr)
 {
 	uint64_t hash = 0xcbf29ce484222325ull;
@@ -146,42 +144,39 @@ static void start_handshake(struct worker *w, struct conn *c)
 
 /* Says why and closes, before any session. In clear also where TLS would be implicit: there the peer sees a
  * failed handshake, which is all that can be said to it. */
-static void refuse(struct worker *w, struct conn *c, const char *reply, const char *reason)
+static void refuse(struct worker *w, struct conn *c, enum reply reply, const char *argument, const char *reason)
 {
+	char line[REPLY_BYTES_MAX + 1], client[ADDR_TEXT_MAX];
+	addr_format(&c->inbound.client, client);
+	reply_format(line, reply, bytes_of_string(argument == NULL ? client : argument), bytes_of_string(client));
 	COUNT(w, refused_connections);
-	record_refusal(w, c, "connect", reply, reason);
+	record_refusal(w, c, "connect", line, reason);
 	if (!w->config->listeners[c->inbound.listener].implicit_tls)
-		stream_write(&c->out, bytes_of_string(reply));
+		stream_write(&c->out, bytes_of_string(line));
 	conn_close(w, c);
 }
 
 static void greet(struct worker *w, struct conn *c, uint32_t connections)
 {
 	struct inbound *in = &c->inbound;
-	char reply[256], client[ADDR_TEXT_MAX];
-	addr_format(&in->client, client);
+	const char *hostname = w->config->node.hostname;
 	if (connections > w->config->limits.connections_per_client) {
-		snprintf(reply, sizeof reply, "421 4.7.0 %s Error: too many connections from %s\r\n",
-			w->config->node.hostname, client);
-		refuse(w, c, reply, "connections per client");
-	} else if (w->views.current == NULL) {
-		snprintf(reply, sizeof reply, "421 4.3.2 %s Service not available, starting up\r\n",
-			w->config->node.hostname);
-		refuse(w, c, reply, "no policy yet");
-	} else {
-		resolve(w, in);
-		if (in->action == POLICY_REJECT) {
-			snprintf(reply, sizeof reply, "554 5.7.1 <%s>: Client host rejected: Access denied\r\n",
-				client);
-			refuse(w, c, reply, "rule");
-		} else if (!w->config->listeners[in->listener].implicit_tls) {
-			open_session(w, c);
-		} else if (in->level == TLS_LEVEL_NONE || w->views.current->server == NULL) {
-			refuse(w, c, "421 4.7.0 Must not use TLS\r\n", "TLS level none on an implicit TLS listener");
-		} else {
-			start_handshake(w, c);
-		}
+		refuse(w, c, REPLY_TOO_MANY_CONNECTIONS, hostname, "connections per client");
+		return;
 	}
+	if (w->views.current == NULL) {
+		refuse(w, c, REPLY_STARTING_UP, hostname, "no policy yet");
+		return;
+	}
+	resolve(w, in);
+	if (in->action == POLICY_REJECT)
+		refuse(w, c, REPLY_CLIENT_REJECTED, NULL, "rule");
+	else if (!w->config->listeners[in->listener].implicit_tls)
+		open_session(w, c);
+	else if (in->level == TLS_LEVEL_NONE || w->views.current->server == NULL)
+		refuse(w, c, REPLY_NO_TLS_HERE, hostname, "TLS level none on an implicit TLS listener");
+	else
+		start_handshake(w, c);
 }
 
 void inbound_accept(struct worker *w, struct tcp_conn *tcp)
@@ -241,114 +236,108 @@ void inbound_handshake_failed(struct worker *w, struct conn *c, const char *why)
 
 /* ---- the mail stage ---- */
 
-/* Does the handshake that was done satisfy what a mail-stage rule asks? NULL, or our words for what lacks. */
-static const char *profile_lacks(const struct conn *c, const struct tls_profile *profile)
+/* Does the handshake that was done satisfy what a mail-stage rule asks? REPLY_NONE, or how to say what lacks. */
+static enum reply profile_lacks(const struct conn *c, const struct tls_profile *profile)
 {
 	char why[TLS_WHY_BYTES];
-	bool is_tls = c->tls_state == CONN_TLS;
+	bool is_tls = c->tls_state == CONN_TLS, is_permanent = profile->on_failure == TLS_FAIL_PERMANENT;
 	if (profile->level == TLS_LEVEL_NONE)
-		return is_tls ? "Must not use TLS" : NULL;
+		return is_tls ? REPLY_MUST_NOT_USE_TLS : REPLY_NONE;
 	if (profile->level < TLS_LEVEL_ENCRYPT)
-		return NULL;
+		return REPLY_NONE;
 	if (!is_tls)
-		return "Must use TLS";
+		return REPLY_NEEDS_TLS;
 	switch (tls_check(c->tls, profile, why)) {
-	case TLS_FAILURE_NONE: return NULL;
+	case TLS_FAILURE_NONE: return REPLY_NONE;
 	case TLS_FAILURE_UNTRUSTED:
 	case TLS_FAILURE_NAME:
-	case TLS_FAILURE_NO_CERT: return "Unverified client certificate";
-	default: return "TLS protocol or cipher too weak";
+	case TLS_FAILURE_NO_CERT: return is_permanent ? REPLY_UNVERIFIED_CERT_PERMANENT : REPLY_UNVERIFIED_CERT;
+	default: return is_permanent ? REPLY_TLS_TOO_WEAK_PERMANENT : REPLY_TLS_TOO_WEAK;
 	}
 }
 
-/* The refusal of a mail-stage rule for this sender (and recipient, once there is one), or NULL. */
-static const char *mail_stage_refusal(
-	struct worker *w, struct conn *c, struct bytes sender, struct bytes recipient, char reply[512])
+/* What the mail stage's rules say to this sender (and recipient, once there is one). */
+static enum reply mail_stage_refusal(struct worker *w, struct conn *c, struct bytes sender, struct bytes recipient)
 {
 	struct inbound *in = &c->inbound;
 	struct policy_client client = policy_client_of(w, in);
 	struct policy_in rule;
-	char address[256];
 	if (!policy_resolve_mail(w->views.current->policy, &client, sender, recipient, &rule))
-		return NULL;
-	bytes_to_string(recipient.n != 0 ? recipient : sender, address, sizeof address);
-	const char *whose = recipient.n != 0 ? "Recipient" : "Sender";
-	if (rule.action == POLICY_REJECT) {
-		snprintf(reply, 512, "550 5.7.1 <%s>: %s address rejected: Access denied\r\n", address, whose);
-		return reply;
-	}
+		return REPLY_NONE;
+	if (rule.action == POLICY_REJECT)
+		return REPLY_ADDRESS_REJECTED;
 	if (rule.action == POLICY_RELAY)
 		in->action = POLICY_RELAY;
-	const char *lacks = profile_lacks(c, &rule.profile);
-	if (lacks == NULL)
-		return NULL;
-	const char *code = strcmp(lacks, "Must use TLS") == 0	   ? "530 5.7.0"
-		: rule.profile.on_failure == TLS_FAIL_PERMANENT	   ? "554 5.7.1"
-		: strcmp(lacks, "Must not use TLS") == 0	   ? "421 4.7.0"
-								   : "421 4.7.1";
-	snprintf(reply, 512, "%s <%s>: %s address rejected: %s\r\n", code, address, whose, lacks);
-	return reply;
+	return profile_lacks(c, &rule.profile);
+}
+
+/* Answers a MAIL, RCPT or DATA: the line of `refusal` about `address`, or go on. */
+static void answer(struct worker *w, struct conn *c, enum reply refusal, const char *stage, struct bytes address)
+{
+	char line[REPLY_BYTES_MAX + 1];
+	bool is_recipient = strcmp(stage, "rcpt") == 0;
+	if (refusal == REPLY_NONE) {
+		smtp_server_answer(c->inbound.session, NULL, NULL, &c->out);
+		return;
+	}
+	reply_format(line, refusal, address, bytes_of_string(is_recipient ? "Recipient" : "Sender"));
+	smtp_server_answer(c->inbound.session, line, NULL, &c->out);
+	record_refusal(w, c, stage, line, "");
 }
 
 static void on_mail(struct worker *w, struct conn *c, const struct smtp_event *event)
 {
-	char text[512];
 	struct inbound *in = &c->inbound;
 	bytes_to_string(event->text, in->from, sizeof in->from);
-	const char *refusal = mail_stage_refusal(w, c, event->text, BYTES_NONE, text);
-	if (refusal == NULL && (!atomic_load(&w->relay->queue.has_room) || atomic_load(&w->relay->spool.is_full)))
-		refusal = no_storage;
-	if (refusal == NULL && !submit_begin(w, c, event->text, event->body_flags)) {
+	enum reply refusal = mail_stage_refusal(w, c, event->text, BYTES_NONE);
+	if (refusal == REPLY_NONE && (!atomic_load(&w->relay->queue.has_room) || atomic_load(&w->relay->spool.is_full)))
+		refusal = REPLY_NO_STORAGE;
+	if (refusal == REPLY_NONE && !submit_begin(w, c, event->text, event->body_flags)) {
 		COUNT(w, memory_refusals);
-		refusal = no_storage;
+		refusal = REPLY_NO_STORAGE;
 	}
-	smtp_server_answer(in->session, refusal, NULL, &c->out);
-	if (refusal != NULL)
-		record_refusal(w, c, "mail", refusal, "");
+	answer(w, c, refusal, "mail", event->text);
 }
 
 /* The route decides whether we can take it at all, the action and the route whether from this client. */
-static const char *recipient_refusal(struct worker *w, struct conn *c, const struct smtp_event *event, char reply[512])
+static enum reply recipient_refusal(struct worker *w, struct conn *c, const struct smtp_event *event)
 {
 	struct policy_route route;
 	struct bytes domain = event->domain;
-	char address[256];
-	bytes_to_string(event->text, address, sizeof address);
 	if (domain.n == 0) /* <postmaster>, RFC 5321 4.5.1: ours */
 		domain = bytes_of_string(w->config->node.hostname);
 	bool has_route = policy_find_route(w->views.current->policy, domain, &route);
-	if (c->inbound.action != POLICY_RELAY && !(has_route && route.is_inbound)) {
-		snprintf(reply, 512, "554 5.7.1 <%s>: Relay access denied\r\n", address);
-		return reply;
-	}
-	if (!has_route) {
-		snprintf(reply, 512, "550 5.1.2 <%s>: Recipient address rejected: no route to its domain\r\n", address);
-		return reply;
-	}
-	return mail_stage_refusal(w, c, bytes_of_string(c->inbound.from), event->text, reply);
+	if (c->inbound.action != POLICY_RELAY && !(has_route && route.is_inbound))
+		return REPLY_RELAY_DENIED;
+	if (!has_route)
+		return REPLY_NO_ROUTE;
+	return mail_stage_refusal(w, c, bytes_of_string(c->inbound.from), event->text);
 }
 
 static void on_recipient(struct worker *w, struct conn *c, const struct smtp_event *event)
 {
-	char text[512];
-	const char *refusal = recipient_refusal(w, c, event, text);
-	if (refusal == NULL && (c->inbound.mail == NULL || !submit_recipient(c, event->text)))
-		refusal = no_storage;
-	smtp_server_answer(c->inbound.session, refusal, NULL, &c->out);
-	if (refusal != NULL)
-		record_refusal(w, c, "rcpt", refusal, "");
+	char text[300];
+	struct bytes recipient = event->text;
+	enum reply refusal = recipient_refusal(w, c, event);
+	if (event->domain.n == 0) {
+		snprintf(text, sizeof text, "postmaster@%s", w->config->node.hostname);
+		recipient = bytes_of_string(text);
+	}
+	if (refusal == REPLY_NONE && (c->inbound.mail == NULL || !submit_recipient(c, recipient)))
+		refusal = REPLY_NO_STORAGE;
+	answer(w, c, refusal, "rcpt", event->text);
 }
 
 static void on_content_begins(struct worker *w, struct conn *c)
 {
 	struct inbound *in = &c->inbound;
-	const char *refusal = NULL;
+	enum reply refusal = REPLY_NONE;
 	if (in->mail == NULL || !submit_content_begins(w, c)) {
 		COUNT(w, memory_refusals);
-		refusal = no_storage;
+		refusal = REPLY_NO_STORAGE;
 		submit_abort(w, c);
 	}
-	smtp_server_answer(in->session, refusal, NULL, &c->out);
+	answer(w, c, refusal, "content", BYTES_NONE);
 	conn_set_deadline(w, c, DEADLINE_SERVER_CONTENT);
 }
 
@@ -356,11 +345,11 @@ static void on_content_begins(struct worker *w, struct conn *c)
 static void on_content(struct worker *w, struct conn *c, struct bytes content)
 {
 	struct inbound *in = &c->inbound;
-	if (in->refusal == NULL && in->mail != NULL && !submit_content(w, c, content)) {
+	if (in->mail != NULL && !submit_content(w, c, content)) {
 		COUNT(w, memory_refusals);
-		in->refusal = no_storage;
 		submit_abort(w, c);
 	}
+	in->content_bytes += content.n;
 	/* A client slower than the least rate, averaged over a deadline, does not move it (slow senders). */
 	uint64_t wanted = (uint64_t)w->config->limits.min_bytes_per_second * w->config->timeouts.server_content;
 	if (in->content_bytes - in->rate_mark >= wanted) {
@@ -373,12 +362,9 @@ static void on_end(struct worker *w, struct conn *c)
 {
 	struct inbound *in = &c->inbound;
 	conn_set_deadline(w, c, DEADLINE_NONE);
-	if (in->refusal != NULL || in->mail == NULL) {
-		const char *refusal = in->refusal != NULL ? in->refusal : no_storage;
+	if (in->mail == NULL) {
 		COUNT(w, mails_refused);
-		record_refusal(w, c, "content", refusal, "");
-		smtp_server_answer(in->session, refusal, NULL, &c->out);
-		in->refusal = NULL;
+		answer(w, c, REPLY_NO_STORAGE, "content", BYTES_NONE);
 		return;
 	}
 	in->is_submitting = true;
@@ -401,10 +387,7 @@ static bool on_event(struct worker *w, struct conn *c, const struct smtp_event *
 	case SMTP_EVENT_DATA: on_content_begins(w, c); break;
 	case SMTP_EVENT_BODY: on_content(w, c, event->text); break;
 	case SMTP_EVENT_END: on_end(w, c); break;
-	case SMTP_EVENT_ABORT:
-		submit_abort(w, c);
-		in->refusal = NULL;
-		break;
+	case SMTP_EVENT_ABORT: submit_abort(w, c); break;
 	case SMTP_EVENT_REFUSED:
 		COUNT(w, commands_refused);
 		bytes_to_string(event->text, command, sizeof command);
@@ -442,10 +425,11 @@ static void on_starttls(struct worker *w, struct conn *c)
 static bool answer_verdict(struct worker *w, struct conn *c)
 {
 	struct inbound *in = &c->inbound;
-	char note[64], id[MAIL_ID_TEXT_MAX];
+	char line[REPLY_BYTES_MAX + 1], id[MAIL_ID_TEXT_MAX];
 	bool is_durable = in->verdict == VERDICT_DURABLE;
-	snprintf(note, sizeof note, "queued as %s", mail_id_format(in->mail_id, id));
-	if (!smtp_server_answer(in->session, is_durable ? NULL : no_storage, note, &c->out)) {
+	reply_format(line, REPLY_NO_STORAGE, BYTES_NONE, BYTES_NONE);
+	mail_id_format(in->mail_id, id);
+	if (!smtp_server_answer(in->session, is_durable ? NULL : line, id, &c->out)) {
 		conn_wake(w, c);
 		return false;
 	}
@@ -457,7 +441,7 @@ static bool answer_verdict(struct worker *w, struct conn *c)
 		record_accepted(w, c);
 	} else {
 		COUNT(w, mails_refused);
-		record_refusal(w, c, "content", no_storage, "spool");
+		record_refusal(w, c, "content", line, "spool");
 	}
 	conn_set_deadline(w, c, DEADLINE_SERVER_COMMAND);
 	return true;

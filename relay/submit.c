@@ -51,7 +51,6 @@ bool submit_begin(struct worker *w, struct conn *c, struct bytes sender, uint8_t
 	}
 	in->mail = mail;
 	in->unspooled = NULL;
-	in->refusal = NULL;
 	in->content_bytes = in->rate_mark = 0;
 	in->recipients = 0;
 	in->to[0] = '\0';
@@ -126,7 +125,6 @@ bool submit_content(struct worker *w, struct conn *c, struct bytes content)
 	struct inbound *in = &c->inbound;
 	if (!mail_append(in->mail, content))
 		return false;
-	in->content_bytes += content.n;
 	push_chunks(w, in, false);
 	return true;
 }

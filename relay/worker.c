@@ -226,9 +226,12 @@ static void set_limits(struct worker *w)
 		.errors_max = config->limits.errors_per_session,
 		.commands_max = config->limits.commands_per_session,
 		.mails_max = config->limits.mails_per_session,
+		/* Bulk senders put the recipient into the sender's local part (VERP): the path's limit holds. */
+		.local_part_bytes_max = 255,
 	};
-	snprintf(w->drain_reply, sizeof w->drain_reply, "421 4.3.2 %s Service shutting down\r\n", config->node.hostname);
-	snprintf(w->timeout_reply, sizeof w->timeout_reply, "421 4.4.2 %s Error: timeout exceeded\r\n", config->node.hostname);
+	struct bytes hostname = bytes_of_string(config->node.hostname);
+	reply_format(w->drain_reply, REPLY_SHUTTING_DOWN, hostname, BYTES_NONE);
+	reply_format(w->timeout_reply, REPLY_TIMEOUT, hostname, BYTES_NONE);
 	for (int i = 0; i < DEADLINE_CLASSES; i++)
 		w->deadlines[i] = (struct deadline_list){.first = CONN_NONE, .last = CONN_NONE};
 #define _(id, setting) w->deadlines[DEADLINE_##id].length_us = config->timeouts.setting * USEC_PER_SEC;

@@ -8,6 +8,7 @@
 #include "base/stream.h"
 #include "relay/relay.h"
 #include "smtp/client/session.h"
+#include "smtp/reply.h"
 #include "smtp/server/session.h"
 
 /* Each wait has a deadline of its class. All deadlines of a class have the same length, so a class is a FIFO:
@@ -58,7 +59,6 @@ struct inbound {
 	bool is_submitting;  /* the commit waits for room in the ring */
 	bool is_waiting;     /* the spool's verdict, or room for the answer, is awaited */
 	uint8_t verdict;     /* enum verdict */
-	const char *refusal; /* content is swallowed, this is the answer */
 	uint64_t content_bytes; /* of this mail */
 	uint64_t rate_mark;  /* content_bytes when the deadline was armed */
 	uint64_t mail_id;    /* of the mail whose verdict is out, for its record */
@@ -190,7 +190,7 @@ struct worker {
 	uint64_t housekeeping_us;
 	uint32_t handshakes; /* in flight */
 	bool is_draining;
-	char drain_reply[256], timeout_reply[256]; /* sessions point to them */
+	char drain_reply[REPLY_BYTES_MAX + 1], timeout_reply[REPLY_BYTES_MAX + 1]; /* sessions point to them */
 	_Atomic uint32_t connections; /* for status */
 	struct worker_counters counters;
 	uint8_t scratch[SCRATCH_BYTES];

@@ -27,6 +27,7 @@
 	_(SEND_DATA, "354 End data with <CR><LF>.<CR><LF>")                                        \
 	/* the session ends */                                                                     \
 	_(SHUTTING_DOWN, "421 4.3.2 $ Service shutting down")                                      \
+	_(STARTING_UP, "421 4.3.2 $ Service not available, starting up")                           \
 	_(TIMEOUT, "421 4.4.2 $ Error: timeout exceeded")                                          \
 	_(TOO_MANY_ERRORS, "421 4.7.0 $ Error: too many errors")                                   \
 	_(TOO_MANY_COMMANDS, "421 4.7.0 $ Error: too many commands without a mail")                \
@@ -68,12 +69,15 @@
 	_(TLS_UNAVAILABLE, "454 4.7.0 TLS not available due to temporary reason")                  \
 	_(TLS_REQUIRED, "530 5.7.0 Must issue a STARTTLS command first")                           \
 	_(TLS_ACTIVE, "554 5.5.1 Error: TLS already active")                                       \
-	_(SENDER_NEEDS_TLS, "530 5.7.0 <$>: Sender address rejected: Must use TLS") /* sender */   \
-	_(UNVERIFIED_CERT,                                                                         \
-		"421 4.7.1 <$>: Sender address rejected: Unverified client certificate")           \
+	_(NEEDS_TLS, "530 5.7.0 <$>: $ address rejected: Must use TLS") /* whose: Sender, Recipient */ \
+	_(UNVERIFIED_CERT, "421 4.7.1 <$>: $ address rejected: Unverified client certificate")     \
 	_(UNVERIFIED_CERT_PERMANENT,                                                               \
-		"554 5.7.1 <$>: Sender address rejected: Unverified client certificate")           \
-	_(MUST_NOT_USE_TLS, "421 4.7.0 <$>: Sender address rejected: Must not use TLS")            \
+		"554 5.7.1 <$>: $ address rejected: Unverified client certificate")                \
+	_(TLS_TOO_WEAK, "421 4.7.1 <$>: $ address rejected: TLS protocol or cipher too weak")      \
+	_(TLS_TOO_WEAK_PERMANENT,                                                                  \
+		"554 5.7.1 <$>: $ address rejected: TLS protocol or cipher too weak")              \
+	_(MUST_NOT_USE_TLS, "421 4.7.0 <$>: $ address rejected: Must not use TLS")                 \
+	_(NO_TLS_HERE, "421 4.7.0 $ Error: Must not use TLS")                                      \
 	/* addresses */                                                                            \
 	_(BAD_SENDER, "501 5.1.7 Bad sender address syntax")                                       \
 	_(BAD_RECIPIENT, "501 5.1.3 Bad recipient address syntax")                                 \
@@ -81,7 +85,8 @@
 	_(NEED_SMTPUTF8, "553 5.6.7 Error: non-ASCII address without SMTPUTF8") /* RFC 6531 3.5 */ \
 	_(RELAY_DENIED, "554 5.7.1 <$>: Relay access denied")			/* recipient */    \
 	_(CLIENT_REJECTED, "554 5.7.1 <$>: Client host rejected: Access denied")    /* client */   \
-	_(SENDER_REJECTED, "550 5.7.1 <$>: Sender address rejected: Access denied") /* sender */   \
+	_(ADDRESS_REJECTED, "550 5.7.1 <$>: $ address rejected: Access denied") /* whose */        \
+	_(NO_ROUTE, "550 5.1.2 <$>: Recipient address rejected: no route to its domain")           \
 	_(NULL_MX, "556 5.1.10 <$>: Recipient address rejected: domain does not accept mail")      \
 	/* what a mail may be */                                                                   \
 	_(TOO_MANY_RECIPIENTS, "452 4.5.3 Error: too many recipients")                             \
