@@ -315,9 +315,11 @@ void conn_run(struct worker *w, struct conn *c)
 				return;
 			continue;
 		}
+		/* Before the step for room, behind it for what it has said. */
 		bool moved = conn_flush(w, c);
-		bool stepped = c->kind == CONN_INBOUND ? inbound_step(w, c) : outbound_step(w, c);
-		if (!moved && !stepped)
+		moved |= c->kind == CONN_INBOUND ? inbound_step(w, c) : outbound_step(w, c);
+		moved |= conn_flush(w, c);
+		if (!moved)
 			return;
 	}
 	conn_wake(w, c);
