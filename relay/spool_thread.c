@@ -28,7 +28,8 @@
 struct batch {
 	struct mail **mails;
 	size_t mail_count, mail_room;
-	struct spool_request *requests, **requests_end; /* to be done again if the sync fails */
+	struct spool_request *submits, **submits_end; /* to be done again if the sync fails: only commits are
+							  forgotten then, states and dones the spool keeps */
 };
 
 struct spooler {
@@ -199,11 +200,11 @@ static int on_request(struct spooler *s, struct spool_request *r)
 	return 0;
 }
 
-static void keep_request(struct batch *b, struct spool_request *r)
+static void keep_submit(struct batch *b, struct spool_request *r)
 {
 	r->next = NULL;
-	*b->requests_end = r;
-	b->requests_end = &r->next;
+	*b->submits_end = r;
+	b->submits_end = &r->next;
 }
 
 static struct spool_request *next_request(struct spooler *s)
@@ -228,10 +229,10 @@ static bool take_from_queue(struct spooler *s)
 			break;
 		}
 		any = true;
-		if (r->kind == SPOOL_REQUEST_LOAD || r->kind == SPOOL_REQUEST_CONTENT)
-			free(r);
+		if (r->kind == SPOOL_REQUEST_SUBMIT)
+			keep_submit(&s->batch, r);
 		else
-			keep_request(&s->batch, r);
+			free(r);
 	}
 	return any;
 }
@@ -251,24 +252,22 @@ static void report_mail(struct spooler *s, struct mail *mail, bool is_durable)
 	mail_return(mail, MAIL_RETURN_SPOOL);
 }
 
-static void finish_requests(struct spooler *s, bool is_durable)
+static void finish_submits(struct spooler *s, bool is_durable)
 {
-	struct spool_request *r = s->batch.requests;
-	*s->batch.requests_end = NULL;
+	struct spool_request *r = s->batch.submits;
+	*s->batch.submits_end = NULL;
 	if (!is_durable) {
-		/* None of it may be relied on: all of it again, before anything newer. */
-		*s->batch.requests_end = s->redo;
+		*s->batch.submits_end = s->redo;
 		s->redo = r;
 	} else {
 		for (struct spool_request *next; r != NULL; r = next) {
 			next = r->next;
-			if (r->kind == SPOOL_REQUEST_SUBMIT)
-				tell_queue(s, (void *)((uintptr_t)r->mail | 1));
+			tell_queue(s, (void *)((uintptr_t)r->mail | 1));
 			free(r);
 		}
 	}
-	s->batch.requests = NULL;
-	s->batch.requests_end = &s->batch.requests;
+	s->batch.submits = NULL;
+	s->batch.submits_end = &s->batch.submits;
 }
 
 static void sync_round(struct spooler *s)
@@ -282,7 +281,7 @@ static void sync_round(struct spooler *s)
 		report_mail(s, s->batch.mails[i], rc == 0);
 	atomic_fetch_add_explicit(&s->t->commits, rc == 0 ? s->batch.mail_count : 0, memory_order_relaxed);
 	s->batch.mail_count = 0;
-	finish_requests(s, rc == 0);
+	finish_submits(s, rc == 0);
 }
 
 static bool round_of(struct spooler *s)
@@ -312,7 +311,7 @@ static void *run(void *arg)
 	if (s == NULL)
 		abort();
 	s->t = t;
-	s->batch.requests_end = &s->batch.requests;
+	s->batch.submits_end = &s->batch.submits;
 	pthread_setname_np(pthread_self(), "spool");
 	useconds_t nap = NAP_US_LEAST;
 	uint64_t stats_due_us = 0;
@@ -354,7 +353,10 @@ int spool_thread_open(struct relay *relay, spool_found_fn *found, void *user, ch
 		.segment_bytes = (uint64_t)config->spool.segment_mb * 1024 * 1024,
 		.disk_bytes_max = (uint64_t)config->spool.disk_mb * 1024 * 1024,
 	};
-	return spool_open(&t->spool, &spool, found, user, error);
+	rc = spool_open(&t->spool, &spool, found, user, error);
+	if (rc == 0 && error[0] != '\0')
+		log_warn("spool", "recovered with damage", "found=\"%s\"", error);
+	return rc;
 }
 
 int spool_thread_start(struct relay *relay)
