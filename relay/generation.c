@@ -92,7 +92,7 @@ static bool make_contexts(struct worker *w, struct view *view, char error[512])
 		policy_cert(view->policy, i, &id, &pairs[i].chain_pem, &pairs[i].key_pem);
 	}
 	const struct tls_server_set_config server = {.pairs = pairs, .pair_count = cert_count,
-		.profiles = profiles, .profile_count = profile_count};
+		.profiles = profiles, .profile_count = profile_count, .client_ca_pem = policy_ca_pem(view->policy)};
 	const struct tls_client_set_config client = {
 		.profiles = profiles, .profile_count = profile_count, .ca_pem = policy_ca_pem(view->policy)};
 	if (cert_count != 0)
