@@ -123,7 +123,7 @@ static bool connect_target(struct worker *w, struct conn *c)
 	struct addr local;
 	int error = 0;
 	addr_format(&target->addr, address);
-	snprintf(o->peer, sizeof o->peer, "%s[%s]:%u", target->host, address, target->port);
+	snprintf(o->peer, sizeof o->peer, "%s[%s]", target->host, address);
 	resolve_target(w, o);
 	o->evidence = (struct queue_evidence){.addr = target->addr, .port = target->port,
 		.generation = w->views.current->number};
@@ -133,12 +133,12 @@ static bool connect_target(struct worker *w, struct conn *c)
 	snprintf(o->evidence.tls_level, sizeof o->evidence.tls_level, "%s",
 		tls_level_name(o->policy.profile.level));
 	if (!dp_source_for(w->core, &target->addr, &local)) {
-		set_reply(&o->failure, 451, 4, 4, "connect to %s: no route to host", o->peer);
+		set_reply(&o->failure, 451, 4, 4, "connect to %s:%u: no route to host", o->peer, target->port);
 		return false;
 	}
 	c->tcp = tcp_connect(w->tcp, &local, &target->addr, target->port, c, &error, w->now_us);
 	if (c->tcp == NULL) {
-		set_reply(&o->failure, 451, 4, 1, "connect to %s: %s", o->peer,
+		set_reply(&o->failure, 451, 4, 1, "connect to %s:%u: %s", o->peer, target->port,
 			error == -EADDRNOTAVAIL ? "no local port is free" : "too many connections");
 		return false;
 	}
@@ -266,6 +266,8 @@ void outbound_handshake_failed(struct worker *w, struct conn *c, bool is_timeout
 	tls_get_verdict(c->tls, &v);
 	snprintf(o->evidence.verify, sizeof o->evidence.verify, "%s", tls_verify_name(v.verify));
 	snprintf(o->evidence.verify_message, sizeof o->evidence.verify_message, "%s", v.verify_message);
+	snprintf(o->evidence.cert_subject, sizeof o->evidence.cert_subject, "%s", v.cert_subject);
+	snprintf(o->evidence.cert_issuer, sizeof o->evidence.cert_issuer, "%s", v.cert_issuer);
 	const char *what = kind == TLS_FAILURE_UNTRUSTED ? "Server certificate not trusted"
 		: kind == TLS_FAILURE_NAME		 ? "Server certificate name mismatch"
 							 : "Cannot start TLS: handshake failure";
@@ -487,7 +489,7 @@ void outbound_ended(struct worker *w, struct conn *c, enum tcp_end why)
 	c->is_ended = true;
 	uint32_t generation = c->generation;
 	if (c->deadline == DEADLINE_CONNECT) {
-		set_reply(&o->failure, 451, 4, 1, "connect to %s: %s", o->peer,
+		set_reply(&o->failure, 451, 4, 1, "connect to %s:%u: %s", o->peer, o->evidence.port,
 			why == TCP_END_REFUSED		 ? "Connection refused"
 				: why == TCP_END_TIMEOUT ? "Connection timed out"
 							 : tcp_end_name(why));
@@ -524,7 +526,8 @@ void outbound_deadline(struct worker *w, struct conn *c)
 	}
 	COUNT(w, timeouts);
 	if (c->deadline == DEADLINE_CONNECT) {
-		set_reply(&o->failure, 451, 4, 1, "connect to %s: Connection timed out", o->peer);
+		set_reply(&o->failure, 451, 4, 1, "connect to %s:%u: Connection timed out", o->peer,
+			o->evidence.port);
 		next_target(w, c);
 	} else if (c->tls_state == CONN_HANDSHAKE) {
 		outbound_handshake_failed(w, c, true);

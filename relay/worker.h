@@ -81,7 +81,7 @@ struct outbound {
 	bool is_tls_reason;    /* the last failure had to do with TLS */
 	struct policy_out policy; /* the stricter of the route's and the target's */
 	struct smtp_reply failure; /* the last target's, if none works */
-	char peer[QUEUE_HOST_MAX + ADDR_TEXT_MAX + 8]; /* "host[address]:port" */
+	char peer[QUEUE_HOST_MAX + ADDR_TEXT_MAX + 8]; /* "host[address]" */
 	uint32_t mails_left;
 	struct queue_evidence evidence;
 };
