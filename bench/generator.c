@@ -1,0 +1,512 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/generator.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "bench/client.h"
+
+#define SCRATCH_BYTES	 (32u << 10)
+#define OPENING_MAX	 256 /* sessions on their way to READY: a server takes no more at a time than this asks of it */
+#define OPENED_PER_TURN	 64
+#define REST_AFTER_FAILURE_US (200 * USEC_PER_MSEC) /* so that a server that refuses is not hammered */
+#define DRAIN_US	 (5 * USEC_PER_SEC)
+#define CLOSING_US	 (1 * USEC_PER_SEC) /* after 221 the server's end is awaited: it keeps TIME_WAIT */
+#define SCAN_US		 (100 * USEC_PER_MSEC)
+
+enum place { FREE, CONNECTING, OPENING, READY, BUSY, QUITTING, CLOSING };
+
+struct conn {
+	struct link *link;
+	struct tls *tls;
+	struct client client;
+	uint8_t place; /* enum place; written by enter() */
+	bool is_secure, has_eof, is_end_sent;
+	uint64_t mails;
+	uint64_t opened_us, began_us, end_us, shaken_us;
+	uint64_t deadline_us; /* FREE: not before */
+};
+
+enum stage { WARMING, MEASURING, DRAINING, OVER };
+
+static struct generator {
+	const struct options *options;
+	struct transport *transport;
+	struct results *results;
+	struct client_script *script;
+	struct tls_lib *lib;
+	struct tls_client_set *set;
+	struct conn *conns;
+	unsigned in[CLOSING + 1]; /* how many are in each place */
+	enum stage stage;
+	uint64_t now_us, stage_us, stage_end_us, scan_us, told_us;
+	uint64_t began_busy_us, began_cpu_us;
+	uint64_t done; /* of options->count */
+	uint64_t told_done;
+	const char *why_failed;
+	bool has_been_up;
+	uint8_t scratch[SCRATCH_BYTES];
+} g;
+
+static volatile sig_atomic_t stop_asked;
+
+void generator_stop(void)
+{
+	stop_asked = 1;
+}
+
+/* The only place that writes c->place. */
+static void enter(struct conn *c, enum place place)
+{
+	g.in[c->place]--;
+	g.in[place]++;
+	c->place = (uint8_t)place;
+	c->deadline_us = g.now_us + (place == CLOSING ? CLOSING_US : (uint64_t)(g.options->timeout_s * 1e6));
+	if (place == READY)
+		c->deadline_us = UINT64_MAX;
+}
+
+static bool is_measuring(void)
+{
+	return g.stage == MEASURING;
+}
+
+/* Is there still a mail (or a session) to be begun? Of those in flight none may become one too many. */
+static bool has_more(void)
+{
+	uint64_t under_way = g.options->command == BENCH_MESSAGES ?
+		g.in[BUSY] : g.in[CONNECTING] + g.in[OPENING] + g.in[QUITTING];
+	return g.stage == WARMING ||
+	       (g.stage == MEASURING && (g.options->count == 0 || g.done + under_way < g.options->count));
+}
+
+/* ---- the end of a session ---- */
+
+static void let_go(struct conn *c)
+{
+	if (c->tls != NULL)
+		tls_close(c->tls);
+	if (c->link != NULL)
+		g.transport->ops->close(c->link);
+	c->tls = NULL;
+	c->link = NULL;
+	enter(c, FREE);
+	c->deadline_us = 0;
+}
+
+static void count_failure(enum failure kind, const char *text)
+{
+	if (is_measuring()) {
+		results_fail(g.results, kind, text);
+		g.done += kind != FAILURE_RECIPIENT;
+	}
+}
+
+static void fail(struct conn *c, enum failure kind, const char *text)
+{
+	if (c->place != CLOSING)
+		count_failure(kind, text);
+	let_go(c);
+	c->deadline_us = g.now_us + REST_AFTER_FAILURE_US;
+}
+
+static void fail_tls(struct conn *c)
+{
+	const char *why;
+	tls_failure(c->tls, &why);
+	fail(c, FAILURE_TLS, why);
+}
+
+static void session_done(struct conn *c)
+{
+	if (is_measuring()) {
+		g.results->sessions++;
+		histogram_add(&g.results->session, g.now_us - c->opened_us);
+		if (g.options->command == BENCH_HANDSHAKES)
+			g.done++;
+	}
+	if (c->has_eof)
+		let_go(c);
+	else
+		enter(c, CLOSING);
+}
+
+/* ---- moving bytes ---- */
+
+static size_t io_read(void *user, uint8_t *to, size_t room)
+{
+	return g.transport->ops->read(((struct conn *)user)->link, to, room);
+}
+
+static size_t io_write(void *user, const uint8_t *from, size_t n)
+{
+	return g.transport->ops->write(((struct conn *)user)->link, bytes_of(from, n));
+}
+
+static bool flush(struct conn *c)
+{
+	bool moved = false;
+	if (c->is_secure && tls_has_output(c->tls))
+		tls_flush(c->tls);
+	while (c->client.out.n != 0) {
+		size_t n = 0;
+		if (!c->is_secure)
+			n = io_write(c, c->client.out.at, c->client.out.n);
+		else if (tls_write(c->tls, c->client.out, &n) == TLS_FAIL)
+			return false; /* reading tells why */
+		if (n == 0)
+			return moved;
+		c->client.out = bytes_skip(c->client.out, n);
+		moved = true;
+	}
+	if (c->client.state == CLIENT_AT_END && !c->is_end_sent) {
+		c->is_end_sent = true;
+		c->end_us = time_monotonic_us();
+	}
+	return moved;
+}
+
+/* ---- what a session does next ---- */
+
+static void begin(struct conn *c)
+{
+	enter(c, READY);
+	if (g.options->command == BENCH_IDLE && g.stage != DRAINING)
+		return;
+	bool is_full = g.options->mails_per_connection != 0 && c->mails >= g.options->mails_per_connection;
+	if (g.options->command == BENCH_MESSAGES && !is_full && has_more()) {
+		c->began_us = g.now_us;
+		c->is_end_sent = false;
+		client_mail(&c->client);
+		enter(c, BUSY);
+	} else if (is_full || g.options->command == BENCH_HANDSHAKES || g.stage == DRAINING) {
+		client_quit(&c->client);
+		enter(c, QUITTING);
+	}
+}
+
+static void start_handshake(struct conn *c)
+{
+	const struct tls_io io = {.read = io_read, .write = io_write, .user = c};
+	c->tls = tls_open_client(g.set, 0, io, g.options->sni, "");
+	c->shaken_us = g.now_us;
+	if (c->tls == NULL)
+		fail(c, FAILURE_TLS, "no memory for a TLS session");
+}
+
+/* true: goes on. */
+static bool shake_hands(struct conn *c)
+{
+	switch (tls_handshake(c->tls)) {
+	case TLS_AGAIN: return false;
+	case TLS_EOF:
+	case TLS_FAIL: fail_tls(c); return false;
+	case TLS_OK: break;
+	}
+	c->is_secure = true;
+	if (is_measuring()) {
+		g.results->handshakes++;
+		histogram_add(&g.results->handshake, g.now_us - c->shaken_us);
+	}
+	if (!g.results->verdict.is_tls)
+		tls_get_verdict(c->tls, &g.results->verdict);
+	if (c->client.state == CLIENT_AT_HANDSHAKE)
+		client_secured(&c->client);
+	return true;
+}
+
+static void mail_accepted(struct conn *c)
+{
+	uint64_t now = time_monotonic_us();
+	c->mails++;
+	if (is_measuring()) {
+		struct results *r = g.results;
+		r->mails++;
+		r->content_bytes += client_script_content(g.script).n;
+		g.done++;
+		histogram_add(&r->end, now - c->end_us);
+		histogram_add(&r->transaction, now - c->began_us);
+		if (c->client.refused != 0)
+			results_fail(r, FAILURE_RECIPIENT, c->client.text);
+	}
+	begin(c);
+}
+
+static void on_event(struct conn *c, enum client_event event)
+{
+	switch (event) {
+	case CLIENT_NONE: break;
+	case CLIENT_STARTTLS: start_handshake(c); break;
+	case CLIENT_READY: begin(c); break;
+	case CLIENT_ACCEPTED: mail_accepted(c); break;
+	case CLIENT_REFUSED:
+		c->mails++;
+		count_failure(c->client.refused / 100 == 4 ? FAILURE_TEMPORARY : FAILURE_PERMANENT, c->client.text);
+		begin(c);
+		break;
+	case CLIENT_CLOSED: session_done(c); break;
+	case CLIENT_FAILED: fail(c, FAILURE_GREETING, c->client.text); break;
+	}
+}
+
+static bool is_shaking(const struct conn *c)
+{
+	return c->tls != NULL && !c->is_secure;
+}
+
+/* Feeds what there is; false: nothing came. */
+static bool receive(struct conn *c)
+{
+	size_t n = 0;
+	if (c->is_secure) {
+		switch (tls_read(c->tls, g.scratch, sizeof g.scratch, &n)) {
+		case TLS_OK:
+		case TLS_AGAIN: break;
+		case TLS_EOF: c->has_eof = true; break;
+		case TLS_FAIL: fail_tls(c); return false;
+		}
+	} else {
+		n = io_read(c, g.scratch, sizeof g.scratch);
+	}
+	for (struct bytes in = bytes_of(g.scratch, n); in.n != 0;) {
+		enum client_event event;
+		in = bytes_skip(in, client_feed(&c->client, in, &event));
+		on_event(c, event);
+		if (c->link == NULL || is_shaking(c))
+			break;
+	}
+	return n != 0;
+}
+
+static void run(struct conn *c)
+{
+	bool goes_on = true;
+	while (goes_on && c->link != NULL && c->place != CLOSING) {
+		if (is_shaking(c)) {
+			if (!shake_hands(c))
+				break;
+			continue;
+		}
+		goes_on = flush(c);
+		if (c->link != NULL && c->client.out.n == 0)
+			goes_on |= receive(c);
+		else if (c->link != NULL && !goes_on)
+			goes_on = receive(c); /* a server may refuse in the middle */
+	}
+	if (c->link == NULL || !c->has_eof)
+		return;
+	if (c->place == CLOSING)
+		let_go(c);
+	else
+		fail(c, FAILURE_LOST, "the server closed the connection");
+}
+
+static void on_link(void *owner, unsigned events, const char *why)
+{
+	struct conn *c = owner;
+	g.now_us = time_monotonic_us();
+	if (events & LINK_GONE) {
+		c->link = NULL; /* the transport's to forget */
+		fail(c, c->place == CONNECTING ? FAILURE_CONNECT : FAILURE_LOST, why);
+		return;
+	}
+	if (events & LINK_UP) {
+		g.has_been_up = true;
+		enter(c, OPENING);
+		client_open(&c->client, g.script, g.options->security == BENCH_IMPLICIT_TLS);
+		if (g.options->security == BENCH_IMPLICIT_TLS)
+			start_handshake(c);
+	}
+	if (events & LINK_EOF)
+		c->has_eof = true;
+	run(c);
+}
+
+static void open_session(struct conn *c)
+{
+	const char *why;
+	*c = (struct conn){.place = c->place, .opened_us = g.now_us};
+	c->link = g.transport->ops->open(g.transport, c, &why);
+	if (c->link != NULL)
+		enter(c, CONNECTING);
+	else
+		fail(c, FAILURE_CONNECT, why);
+}
+
+/* ---- the stages ---- */
+
+static uint64_t busy_us(void)
+{
+	uint64_t cpu = time_read_us(CLOCK_THREAD_CPUTIME_ID) - g.began_cpu_us;
+	uint64_t busy = g.transport->ops->busy_us(g.transport);
+	/* A polling thread has processor time also when it finds nothing to do, and while it is pushed off its
+	 * processor a turn looks long: what it worked is the smaller of the two. */
+	if (busy != UINT64_MAX && busy - g.began_busy_us < cpu)
+		cpu = busy - g.began_busy_us;
+	return cpu;
+}
+
+static void start_measuring(void)
+{
+	struct tls_verdict verdict = g.results->verdict;
+	memset(g.results, 0, sizeof *g.results);
+	g.results->verdict = verdict;
+	g.began_cpu_us = time_read_us(CLOCK_THREAD_CPUTIME_ID);
+	g.began_busy_us = g.transport->ops->busy_us(g.transport);
+	g.stage_us = g.now_us;
+	g.stage_end_us = g.now_us + (uint64_t)(g.options->duration_s * 1e6);
+	g.stage = MEASURING;
+}
+
+static void start_draining(void)
+{
+	struct results *r = g.results;
+	if (g.stage == WARMING)
+		start_measuring(); /* interrupted: nothing was measured */
+	r->wall_us = g.now_us - g.stage_us;
+	r->busy_us = busy_us();
+	r->open = g.in[READY] + g.in[BUSY];
+	r->is_interrupted = stop_asked;
+	g.stage = DRAINING;
+	g.stage_end_us = g.now_us + DRAIN_US;
+}
+
+static bool is_warm(void)
+{
+	if (g.now_us < g.stage_end_us)
+		return false;
+	return g.options->command != BENCH_IDLE || g.in[READY] == g.options->connections ||
+	       g.now_us > g.stage_end_us + (uint64_t)(g.options->timeout_s * 1e6);
+}
+
+static void next_stage(void)
+{
+	bool is_counted_out = g.options->count != 0 && g.done >= g.options->count;
+	if (g.stage == WARMING && is_warm()) {
+		start_measuring();
+		if (g.options->command == BENCH_IDLE && !g.options->is_quiet)
+			fprintf(stderr, "hikyaku-bench: %u sessions are held\n", g.in[READY]);
+	}
+	if ((g.stage == MEASURING && (g.now_us >= g.stage_end_us || is_counted_out)) ||
+		(g.stage < DRAINING && stop_asked))
+		start_draining();
+	if (g.stage == DRAINING && (g.in[FREE] == g.options->connections || g.now_us >= g.stage_end_us))
+		g.stage = OVER;
+}
+
+/* ---- a turn ---- */
+
+/* Until a first session is up (ARP, the memif's own greeting), only one tries. */
+static bool open_sessions(void)
+{
+	unsigned opening = g.in[CONNECTING] + g.in[OPENING], opened = 0;
+	unsigned most = g.has_been_up ? OPENING_MAX : 1;
+	bool is_wanted = has_more() || (g.options->command == BENCH_IDLE && g.stage < DRAINING);
+	if (g.in[FREE] == 0 || opening >= most || !is_wanted || g.stage >= DRAINING)
+		return false;
+	for (unsigned i = 0; i < g.options->connections && opened < OPENED_PER_TURN && opening + opened < most; i++) {
+		struct conn *c = &g.conns[i];
+		if (c->place != FREE || c->deadline_us > g.now_us)
+			continue;
+		open_session(c);
+		opened++;
+		if (!has_more() && g.options->command != BENCH_IDLE)
+			break;
+	}
+	return opened != 0;
+}
+
+/* Rare things, for which all sessions are looked at: who waits too long, and who is to be sent on. */
+static void scan(void)
+{
+	for (unsigned i = 0; i < g.options->connections; i++) {
+		struct conn *c = &g.conns[i];
+		if (c->place == CLOSING && c->deadline_us <= g.now_us)
+			let_go(c);
+		else if (c->place != FREE && c->deadline_us <= g.now_us)
+			fail(c, FAILURE_TIMEOUT, "waited too long");
+		else if (c->place == READY && (g.stage == DRAINING || (has_more() && g.options->command == BENCH_MESSAGES))) {
+			begin(c);
+			run(c);
+		}
+	}
+}
+
+static void tell_progress(void)
+{
+	if (g.now_us < g.told_us || g.options->is_quiet || g.stage >= DRAINING || !isatty(STDERR_FILENO))
+		return;
+	uint64_t done = g.options->command == BENCH_MESSAGES ? g.results->mails : g.results->sessions;
+	uint64_t more = done >= g.told_done ? done - g.told_done : done;
+	if (g.told_us != 0)
+		fprintf(stderr, "%s %3.0f s: %llu/s, %llu failed, %u connections\n",
+			g.stage == WARMING ? "warming up" : "measuring ", (double)(g.now_us - g.stage_us) / 1e6,
+			(unsigned long long)more, (unsigned long long)results_failed(g.results),
+			g.options->connections - g.in[FREE]);
+	g.told_done = done;
+	g.told_us = g.now_us + USEC_PER_SEC;
+}
+
+static bool turn(uint64_t now_us, bool *is_busy)
+{
+	g.now_us = now_us;
+	next_stage();
+	if (g.stage == OVER)
+		return false;
+	*is_busy |= open_sessions();
+	if (now_us >= g.scan_us) {
+		g.scan_us = now_us + SCAN_US;
+		scan();
+		tell_progress();
+	}
+	return true;
+}
+
+/* ---- the making of it ---- */
+
+static int make(const struct options *o, char error[256])
+{
+	const struct client_script_config script = {.helo = o->helo, .from = o->from, .to = o->to,
+		.recipients = o->recipients, .size = o->size, .wants_starttls = o->security == BENCH_STARTTLS};
+	struct tls_profile profile = {.id = "bench", .level = TLS_LEVEL_ENCRYPT, .protocol_lowest = TLS_1_2,
+		.protocol_highest = o->tls_highest};
+	const struct tls_client_set_config set = {.profiles = &profile, .profile_count = 1};
+	struct tls_error tls_error;
+	snprintf(profile.groups, sizeof profile.groups, "%s", o->groups);
+	g.script = client_script_create(&script);
+	g.conns = calloc(o->connections, sizeof *g.conns);
+	g.lib = tls_lib_create();
+	snprintf(error, 256, "no memory");
+	if (g.script == NULL || g.conns == NULL || g.lib == NULL)
+		return -1;
+	g.set = tls_client_set_create(g.lib, &set, &tls_error);
+	if (g.set != NULL)
+		return 0;
+	snprintf(error, 256, "TLS: %.240s", tls_error.text);
+	return -1;
+}
+
+int generator_run(struct transport *transport, const struct options *o, struct results *r, char error[256])
+{
+	static const struct transport_user user = {.on_link = on_link, .turn = turn};
+	g.options = o;
+	g.transport = transport;
+	g.results = r;
+	if (make(o, error) != 0)
+		return -1;
+	g.in[FREE] = o->connections;
+	g.now_us = g.stage_us = time_monotonic_us();
+	g.stage_end_us = g.now_us + (uint64_t)(o->warmup_s * 1e6);
+	transport->ops->run(transport, &user);
+	for (unsigned i = 0; i < o->connections; i++)
+		if (g.conns[i].place != FREE)
+			let_go(&g.conns[i]);
+	tls_client_set_put(g.set);
+	tls_lib_destroy(g.lib);
+	client_script_destroy(g.script);
+	free(g.conns);
+	return 0;
+}
