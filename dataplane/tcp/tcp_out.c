@@ -341,9 +341,15 @@ static bool output_probe(struct tcp_conn *c)
 	return tcp_send_ack(c, c->snd_una - 1, RTE_TCP_ACK_FLAG);
 }
 
+uint32_t tcp_ack_seq(const struct tcp_conn *c)
+{
+	const uint32_t edge = c->snd_una + c->snd_wnd;
+	return seq_lt(edge, c->snd_max) ? edge : c->snd_max;
+}
+
 static bool output_ack(struct tcp_conn *c)
 {
-	return !c->ack_now || tcp_send_ack(c, c->snd_max, RTE_TCP_ACK_FLAG);
+	return !c->ack_now || tcp_send_ack(c, tcp_ack_seq(c), RTE_TCP_ACK_FLAG);
 }
 
 /* false: it has more to send than it may at once, or there is no room. */

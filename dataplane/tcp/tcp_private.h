@@ -433,6 +433,9 @@ bool tcp_send_control(struct tcp_stack *s, const struct tcp_header *h);
 void tcp_send_reset_to(struct tcp_stack *s, const struct tcp_segment *seg);
 bool tcp_send_syn(struct tcp_conn *c);
 bool tcp_send_ack(struct tcp_conn *c, uint32_t seq, uint8_t flags);
+/* The sequence number for a pure ACK: SND.MAX, or the right edge where the peer has shrunk its window behind it
+ * (RFC 9293 3.8.6): beyond its edge the segment would not be acceptable, and neither would its ACK be heard. */
+uint32_t tcp_ack_seq(const struct tcp_conn *c);
 /* Sends the first unacknowledged segment again. */
 void tcp_retransmit_first(struct tcp_conn *c);
 uint32_t tcp_receive_space(const struct tcp_conn *c);

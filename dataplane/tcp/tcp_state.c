@@ -147,7 +147,7 @@ void tcp_conn_time_wait(struct tcp_conn *c)
 	struct tcp_stack *s = c->stack;
 	tcp_enter(c, TCP_TIME_WAIT);
 	if (c->ack_now)
-		tcp_send_ack(c, c->snd_max, RTE_TCP_ACK_FLAG);
+		tcp_send_ack(c, tcp_ack_seq(c), RTE_TCP_ACK_FLAG);
 	tcp_timers_fini(c);
 	struct tcp_conn copy = *c;
 	tcp_conn_end(c, TCP_END_CLOSED);
