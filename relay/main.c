@@ -94,8 +94,8 @@ static bool set_dataplane(struct dp_config *dp, const struct config *config)
 	dp->tcp.time_wait_max = 2 * config->limits.connections;
 	dp->tcp.receive_bytes_max = config->limits.tcp_receive_bytes;
 	dp->tcp.send_bytes_max = config->limits.tcp_send_bytes;
-	/* It counts whole packet buffers: a quarter of them is left to what is being received and sent. */
-	uint64_t most = (uint64_t)config->dataplane.mbufs_per_core * RTE_MBUF_DEFAULT_BUF_SIZE / 4 * 3;
+	/* It counts whole packet buffers; half of them are for receiving, a quarter of those stays free for it. */
+	uint64_t most = (uint64_t)config->dataplane.mbufs_per_core * RTE_MBUF_DEFAULT_BUF_SIZE / 8 * 3;
 	dp->tcp.buffer_bytes_max = (uint64_t)config->limits.tcp_buffer_mb * 1024 * 1024;
 	if (dp->tcp.buffer_bytes_max > most)
 		dp->tcp.buffer_bytes_max = most;
