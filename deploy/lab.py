@@ -93,7 +93,7 @@ class Lab:
         self.tag = f"hk{os.getpid()}"
         self.processes = []
         self.stack = contextlib.ExitStack()
-        self.control = self.relay = None
+        self.control = self.relay = self.bridge = None
         self.config = self.folder / "hikyaku.yaml"
         self.records = self.folder / "records.jsonl"
         self.api = self.folder / "api.sock"
@@ -128,13 +128,45 @@ class Lab:
         self._link("receiver", RECEIVER_V4, RECEIVER_V6, "203.0.113.1", "2001:db8:0:3::1")
 
     def _address_tap(self):
-        """The tap appears when the relay starts; its kernel side is the relay's router."""
+        """The tap appears when the relay starts; its kernel side, or the bridge's, is the relay's router."""
         node = self.ns("node")
         wait_for("the relay's tap interface", 20, lambda: run("ip", "-n", node, "link", "show", "hktap0", check=False)
                  .returncode == 0)
-        run("ip", "-n", node, "addr", "replace", "192.0.2.1/24", "dev", "hktap0")
-        run("ip", "-n", node, "addr", "replace", "2001:db8:0:1::1/64", "dev", "hktap0", "nodad")
-        run("ip", "-n", node, "link", "set", "hktap0", "up")
+        if self.bridge is None:
+            run("ip", "-n", node, "link", "set", "hktap0", "arp", "on", "up")
+            run(*self.in_ns("node", "sysctl", "-q", "-w", "net.ipv6.conf.hktap0.disable_ipv6=0"))
+        self._address("hktap0" if self.bridge is None else "hkrouter")
+
+    def _address(self, dev):
+        node = self.ns("node")
+        run("ip", "-n", node, "addr", "replace", "192.0.2.1/24", "dev", dev)
+        run("ip", "-n", node, "addr", "replace", "2001:db8:0:1::1/64", "dev", dev, "nodad")
+        run("ip", "-n", node, "link", "set", dev, "up")
+        run("ip", "-n", node, "neigh", "flush", "dev", dev)  # a relay started again may have another MAC address
+
+    # ---- a bad network before the relay ----
+
+    def start_bridge(self, **options):
+        """Carries the relay's frames by tests/tools/tap_bridge, with its options (loss="1%", delay_ms=10, seed=7):
+        from now on, also if the relay runs or is started again, until stop_bridge()."""
+        if self.bridge is not None:
+            self.stop_bridge()
+        args = [a for key, value in options.items() for a in (f"--{key.replace('_', '-')}", value)]
+        node, tool = self.ns("node"), self.bin / "tests" / "tools" / "tap_bridge"
+        (self.folder / "bridge.log").unlink(missing_ok=True)
+        run("ip", "-n", node, "addr", "flush", "dev", "hktap0", check=False)
+        self.bridge = self.start("node", "bridge", tool, "--relay", "hktap0", "--router", "hkrouter", *args)
+        wait_for("the bridge's interface", 10, lambda: self._alive(self.bridge, "bridge") and
+                 "UP" in run("ip", "-n", node, "link", "show", "hkrouter", check=False).stdout)
+        self._address("hkrouter")
+
+    def stop_bridge(self):
+        """Ends it; its counts, by direction. Between the relay and the kernel there is only the tap again."""
+        self.stop(self.bridge)
+        self.bridge = None
+        if run("ip", "-n", self.ns("node"), "link", "show", "hktap0", check=False).returncode == 0:
+            self._address_tap()
+        return json.loads((self.folder / "bridge.log").read_text().splitlines()[-1])
 
     # ---- processes ----
 
@@ -206,7 +238,7 @@ class Lab:
 
     def _alive(self, process, name):
         if process.poll() is not None:
-            raise LabError(f"hikyaku-{name} ended with {process.returncode}:\n{self.log_tail(name)}")
+            raise LabError(f"{name} ended with {process.returncode}:\n{self.log_tail(name)}")
         return True
 
     def start_relay(self, wait=True):
