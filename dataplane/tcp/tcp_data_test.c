@@ -140,6 +140,40 @@ static void a_gap_is_reported_at_once_and_each_time(void **state)
 	rig_end(&r);
 }
 
+static void ahead(struct rig *r, unsigned i)
+{
+	rig_in(r, KIT_ACK, r->seq + i * 10, r->ack, "0123456789");
+}
+
+static void each_segment_of_a_burst_behind_a_gap_has_its_duplicate_ack(void **state)
+{
+	struct rig r;
+	start(&r);
+	for (unsigned i = 1; i <= 5; i++)
+		ahead(&r, i);
+	ahead(&r, 3); /* came before: says nothing new */
+	for (unsigned i = 1; i <= 5; i++)
+		rig_expect(&r, KIT_ACK, r.ack, r.seq, "");
+	rig_expect_nothing(&r);
+	/* What fills the gap makes the ACKs of what came before it moot; the next gap has its own. */
+	ahead(&r, 6);
+	rig_in(&r, KIT_ACK, r.seq, r.ack, "0123456789");
+	ahead(&r, 8);
+	ahead(&r, 9);
+	for (unsigned i = 1; i <= 3; i++)
+		rig_expect(&r, KIT_ACK, r.ack, r.seq + 70, "");
+	rig_expect_nothing(&r);
+	/* Text of ours goes too, but a duplicate ACK has none (RFC 5681 2). */
+	ahead(&r, 10);
+	ahead(&r, 11);
+	rig_write(&r, "250 ");
+	rig_expect(&r, KIT_ACK, r.ack, r.seq + 70, "250 ");
+	for (unsigned i = 1; i <= 2; i++)
+		rig_expect(&r, KIT_ACK, r.ack + 4, r.seq + 70, "");
+	rig_expect_nothing(&r);
+	rig_end(&r);
+}
+
 static void old_text_is_acknowledged_again_and_its_ack_counts(void **state)
 {
 	struct rig r;
@@ -817,6 +851,7 @@ int main(void)
 		cmocka_unit_test(segments_in_any_order_make_the_same_text),
 		cmocka_unit_test(overlapping_segments_make_the_same_text),
 		cmocka_unit_test(a_gap_is_reported_at_once_and_each_time),
+		cmocka_unit_test(each_segment_of_a_burst_behind_a_gap_has_its_duplicate_ack),
 		cmocka_unit_test(old_text_is_acknowledged_again_and_its_ack_counts),
 		cmocka_unit_test(text_beyond_the_window_is_cut_off),
 		cmocka_unit_test(a_closed_window_opens_when_it_is_read_but_not_by_crumbs),

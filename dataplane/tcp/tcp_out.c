@@ -2,7 +2,7 @@
 /* dataplane/tcp/tcp_out.c: what to send now, and sending it.
  *
  * tcp_output() visits the connections that something happened to, once for however many segments or writes
- * that were: so one ACK answers a burst, and rides on data where there is some. Nagle's algorithm is not
+ * that were: so one ACK answers a burst in order, and rides on data where there is some. Nagle's algorithm is not
  * used: the user writes whole replies, and small writes before an output share a segment anyway. */
 #include "dataplane/tcp/tcp_private.h"
 
@@ -347,9 +347,16 @@ uint32_t tcp_ack_seq(const struct tcp_conn *c)
 	return seq_lt(edge, c->snd_max) ? edge : c->snd_max;
 }
 
-static bool output_ack(struct tcp_conn *c)
+/* Then the duplicates: the first of them serves as the ACK that is due, unless that one says something new. */
+static bool output_acks(struct tcp_conn *c)
 {
-	return !c->ack_now || tcp_send_ack(c, tcp_ack_seq(c), RTE_TCP_ACK_FLAG);
+	const bool is_news = c->dup_acks_due == 0 || c->last_ack_sent != c->rcv_nxt;
+	if (c->ack_now && is_news && !tcp_send_ack(c, tcp_ack_seq(c), RTE_TCP_ACK_FLAG))
+		return false;
+	for (; c->dup_acks_due > 0; c->dup_acks_due--)
+		if (!tcp_send_ack(c, tcp_ack_seq(c), RTE_TCP_ACK_FLAG))
+			return false;
+	return true;
 }
 
 /* false: it has more to send than it may at once, or there is no room. */
@@ -367,7 +374,7 @@ static bool output_conn(struct tcp_conn *c)
 		}
 		if (sent == SENT_ONE)
 			return false;
-		if (sent == SENT_NOTHING && !(output_probe(c) && output_ack(c)))
+		if (sent == SENT_NOTHING && !(output_probe(c) && output_acks(c)))
 			sent = SENT_STARVED;
 	}
 	if (sent == SENT_STARVED)

@@ -209,6 +209,7 @@ struct tcp_conn {
 	uint8_t snd_wscale, rcv_wscale;
 	uint8_t text_unacked; /* segments with text since our last ACK */
 	uint8_t backoff;      /* retransmissions or probes in a row */
+	uint8_t dup_acks_due; /* segments that came out of order since rcv_nxt last moved or we sent their ACKs */
 
 	/* Third line: the queues. */
 	alignas(64) struct rte_mbuf *send_next; /* the record that snd_nxt is the start of; NULL: none */

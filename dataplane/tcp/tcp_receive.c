@@ -37,6 +37,7 @@ static void append_in_order(struct tcp_conn *c, struct rte_mbuf *m)
 {
 	struct tcp_stack *s = c->stack;
 	const uint16_t len = tcp_mark(s, m)->len;
+	c->dup_acks_due = 0; /* they would acknowledge what is not there any more: the gap */
 	c->rcv_nxt += len;
 	c->receive_bytes += len;
 	c->bytes_in += len;
@@ -151,6 +152,14 @@ static enum tcp_drop piece_arrives(struct tcp_conn *c, struct rte_mbuf *m)
 	return drop;
 }
 
+/* RFC 5681 4.2: each segment out of order is answered by a duplicate ACK of its own, also where many come in a
+ * burst, since the peer counts them. One that came before is not: it says nothing of what has left the network. */
+static void note_out_of_order(struct tcp_conn *c, enum tcp_drop drop)
+{
+	if (drop == TCP_DROP_NONE && c->dup_acks_due < UINT8_MAX)
+		c->dup_acks_due++;
+}
+
 /* When to acknowledge (RFC 9293 3.8.6.3, RFC 5681 4.2): every second segment, and at once whatever is out of
  * order or fills a gap. */
 static void schedule_ack(struct tcp_conn *c, bool at_once)
@@ -169,7 +178,7 @@ enum tcp_drop tcp_text_arrives(struct tcp_conn *c, struct tcp_segment *seg)
 	struct tcp_stack *s = c->stack;
 	struct rte_mbuf *m = seg->m, *next;
 	const uint32_t before = c->receive_bytes;
-	const bool had_gap = c->reassembly.head != NULL;
+	const bool had_gap = c->reassembly.head != NULL, is_ahead = seq_gt(seg->seq, c->rcv_nxt);
 	uint32_t seq = seg->seq, skip = seg->skip, left = seg->text;
 	enum tcp_drop drop = TCP_DROP_NONE;
 	if (!tcp_hold_fits(s, m)) {
@@ -198,6 +207,8 @@ enum tcp_drop tcp_text_arrives(struct tcp_conn *c, struct tcp_segment *seg)
 	}
 	if (c->receive_bytes != before)
 		tcp_event(c, TCP_EVENT_READABLE);
+	if (is_ahead)
+		note_out_of_order(c, drop);
 	schedule_ack(c, had_gap || c->reassembly.head != NULL);
 	return drop;
 }
