@@ -272,11 +272,16 @@ static bool handshake(struct worker *w, struct conn *c)
 		else
 			outbound_handshake_done(w, c);
 		return true;
-	case TLS_AGAIN: return false;
+	case TLS_AGAIN:
+		/* A peer that sends no more will not end its handshake: its place is for another. */
+		if (!c->has_fin || tcp_peek(c->tcp).n != 0)
+			return false;
+		break;
 	case TLS_EOF:
 	case TLS_FAIL: break;
 	}
-	tls_failure(c->tls, &why);
+	if (tls_failure(c->tls, &why) == TLS_FAILURE_NONE)
+		why = "the peer closed the connection";
 	tls_flush(c->tls); /* the alert that tells the peer why */
 	if (c->kind == CONN_INBOUND)
 		inbound_handshake_failed(w, c, why);
