@@ -104,8 +104,10 @@ class Client:
     """Speaks SMTP a line at a time; a reply is (code, text with its lines joined by newlines)."""
 
     def __init__(self, l, port=25, host=RELAY_V4, ns="sender", source=None, implicit=None, greeted=True, timeout=20,
-                 name=None):
+                 name=None, room=None):
         self.sock = socket_in(l, ns, family_of(host))
+        if room:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
         self.sock.settimeout(timeout)
         if source:
             self.sock.bind((source, 0))
