@@ -105,6 +105,34 @@ void conn_set_deadline(struct worker *w, struct conn *c, enum deadline class)
 	list->last = slot;
 }
 
+void conn_starve(struct worker *w, struct conn *c)
+{
+	c->is_starved = true;
+	w->has_starved = true;
+}
+
+/* May input be kept in a block? Some blocks are left for output, so that whoever holds input gets on. */
+static bool can_buffer(struct worker *w, struct conn *c)
+{
+	if (stream_length(&c->in) != 0 || stream_pool_free_count(w->streams) > w->streams_reserved)
+		return true;
+	conn_starve(w, c);
+	return false;
+}
+
+/* TLS cannot go on. A server session has nothing more to say; a client session has to hear of it, so that its
+ * job comes home: it will, by the end of the connection. */
+static void tls_broke(struct worker *w, struct conn *c)
+{
+	if (c->kind == CONN_INBOUND) {
+		conn_abort(w, c);
+		return;
+	}
+	stream_reset(&c->out);
+	if (c->tcp != NULL && !c->is_ended)
+		tcp_abort(c->tcp);
+}
+
 static size_t io_read(void *user, uint8_t *to, size_t room)
 {
 	struct conn *c = user;
@@ -118,6 +146,14 @@ static size_t io_read(void *user, uint8_t *to, size_t room)
 		n += b.n;
 	}
 	return n;
+}
+
+static void drop_received(struct conn *c)
+{
+	if (c->tcp == NULL)
+		return;
+	for (struct bytes b = tcp_peek(c->tcp); b.n != 0; b = tcp_peek(c->tcp))
+		tcp_consume(c->tcp, b.n);
 }
 
 static size_t io_write(void *user, const uint8_t *from, size_t n)
@@ -143,7 +179,7 @@ bool conn_flush(struct worker *w, struct conn *c)
 		size_t n = 0;
 		if (c->tls_state == CONN_TLS) {
 			if (tls_write(c->tls, b, &n) == TLS_FAIL) {
-				conn_abort(w, c);
+				tls_broke(w, c);
 				return false;
 			}
 		} else {
@@ -157,15 +193,30 @@ bool conn_flush(struct worker *w, struct conn *c)
 	return moved;
 }
 
+static size_t read_plaintext(struct worker *w, struct conn *c, uint8_t *to, size_t room)
+{
+	size_t n = 0;
+	switch (tls_read(c->tls, to, room, &n)) {
+	case TLS_OK: break;
+	case TLS_AGAIN: break;
+	case TLS_EOF: /* what follows a close_notify is nobody's */
+		c->has_fin = true;
+		drop_received(c);
+		break;
+	case TLS_FAIL: tls_broke(w, c); break;
+	}
+	return n;
+}
+
 /* Reads plaintext into the stream, behind what is there; false: nothing came or there is no room. */
 static bool gather(struct worker *w, struct conn *c)
 {
-	size_t room, n = 0;
-	uint8_t *to = stream_reserve(&c->in, 1, &room);
+	size_t room, n;
+	uint8_t *to = can_buffer(w, c) ? stream_reserve(&c->in, 1, &room) : NULL;
 	if (to == NULL)
 		return false;
 	if (c->tls_state == CONN_TLS)
-		tls_read(c->tls, to, room, &n);
+		n = read_plaintext(w, c, to, room);
 	else
 		n = io_read(c, to, room);
 	stream_commit(&c->in, n);
@@ -182,18 +233,10 @@ struct bytes conn_input(struct worker *w, struct conn *c)
 		return BYTES_NONE;
 	if (c->tls_state == CONN_CLEAR)
 		return bytes_first(tcp_peek(c->tcp), SCRATCH_BYTES);
-	if (stream_space(&c->in) < SCRATCH_BYTES) {
-		conn_wake(w, c); /* no block for what might be left over: later */
+	/* What might be left over needs a block, also if the session takes one for its reply meanwhile. */
+	if (!can_buffer(w, c))
 		return BYTES_NONE;
-	}
-	size_t n = 0;
-	switch (tls_read(c->tls, w->scratch, sizeof w->scratch, &n)) {
-	case TLS_OK: break;
-	case TLS_AGAIN: break;
-	case TLS_EOF: c->has_fin = true; break;
-	case TLS_FAIL: conn_abort(w, c); break;
-	}
-	return bytes_of(w->scratch, n);
+	return bytes_of(w->scratch, read_plaintext(w, c, w->scratch, sizeof w->scratch));
 }
 
 bool conn_used(struct worker *w, struct conn *c, struct bytes in, size_t n, bool wants_more)
@@ -212,13 +255,15 @@ bool conn_has_unread(struct worker *w, struct conn *c)
 	return stream_length(&c->in) != 0 || (c->tcp != NULL && tcp_peek(c->tcp).n != 0);
 }
 
+bool conn_is_read_out(const struct conn *c)
+{
+	return c->has_fin && (c->tcp == NULL || tcp_peek(c->tcp).n == 0);
+}
+
 void conn_drop_input(struct conn *c)
 {
 	stream_reset(&c->in);
-	if (c->tcp == NULL)
-		return;
-	for (struct bytes b = tcp_peek(c->tcp); b.n != 0; b = tcp_peek(c->tcp))
-		tcp_consume(c->tcp, b.n);
+	drop_received(c);
 }
 
 void conn_close(struct worker *w, struct conn *c)
@@ -264,6 +309,7 @@ void conn_drop_tls(struct worker *w, struct conn *c)
 static bool handshake(struct worker *w, struct conn *c)
 {
 	const char *why;
+	tls_flush(c->tls); /* what had no room the last time */
 	switch (tls_handshake(c->tls)) {
 	case TLS_OK:
 		end_handshake(w, c, CONN_TLS);
@@ -273,14 +319,14 @@ static bool handshake(struct worker *w, struct conn *c)
 			outbound_handshake_done(w, c);
 		return true;
 	case TLS_AGAIN:
-		/* A peer that sends no more will not end its handshake: its place is for another. */
-		if (!c->has_fin || tcp_peek(c->tcp).n != 0)
+		if (!conn_is_read_out(c))
 			return false;
-		break;
+		break; /* nothing more will come */
 	case TLS_EOF:
 	case TLS_FAIL: break;
 	}
-	if (tls_failure(c->tls, &why) == TLS_FAILURE_NONE)
+	tls_failure(c->tls, &why);
+	if (why[0] == '\0')
 		why = "the peer closed the connection";
 	tls_flush(c->tls); /* the alert that tells the peer why */
 	if (c->kind == CONN_INBOUND)
@@ -290,15 +336,24 @@ static bool handshake(struct worker *w, struct conn *c)
 	return true;
 }
 
+/* Has TCP taken all that is to be said, TLS's last word too? */
+static bool has_said_all(struct worker *w, struct conn *c)
+{
+	conn_flush(w, c);
+	if (stream_length(&c->out) != 0)
+		return false;
+	if (c->tls_state != CONN_TLS)
+		return true;
+	tls_shutdown(c->tls);
+	return tls_flush(c->tls) == TLS_OK;
+}
+
 /* What is left to do for a connection that only wants to go. */
 static void run_closing(struct worker *w, struct conn *c)
 {
-	conn_flush(w, c);
 	conn_drop_input(c);
-	if (c->tcp == NULL || c->has_closed || stream_length(&c->out) != 0)
+	if (c->tcp == NULL || c->has_closed || !has_said_all(w, c))
 		return;
-	if (c->tls_state == CONN_TLS)
-		tls_shutdown(c->tls);
 	tcp_close(c->tcp);
 	c->has_closed = true;
 }
@@ -324,8 +379,11 @@ void conn_run(struct worker *w, struct conn *c)
 		bool moved = conn_flush(w, c);
 		moved |= c->kind == CONN_INBOUND ? inbound_step(w, c) : outbound_step(w, c);
 		moved |= conn_flush(w, c);
-		if (!moved)
+		if (!moved) {
+			if (stream_space(&c->out) == 0 && stream_length(&c->out) == 0)
+				conn_starve(w, c); /* no block is left to write to */
 			return;
+		}
 	}
 	conn_wake(w, c);
 }

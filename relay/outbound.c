@@ -68,17 +68,43 @@ static void fail_job(struct worker *w, struct queue_job *job, const struct smtp_
 	push_finished(w, job);
 }
 
+/* May the connection wait for another mail? */
+static bool can_be_kept(const struct worker *w, const struct conn *c)
+{
+	const struct outbound *o = &c->outbound;
+	return o->mails_left > 0 && !o->is_lost && !o->is_quitting && !c->has_fin && !c->is_ended &&
+		!c->is_closing && !w->is_draining;
+}
+
 /* The session has given every recipient its outcome. */
-static void finish_job(struct worker *w, struct conn *c, bool is_kept)
+static void finish_job(struct worker *w, struct conn *c)
 {
 	struct outbound *o = &c->outbound;
 	struct queue_job *job = o->job;
+	bool is_kept = can_be_kept(w, c);
+	if (!is_kept)
+		o->mails_left = 0; /* READY will be answered with QUIT */
+	job->is_connect_failure = job->is_tls_failure = false;
 	job->evidence = o->evidence;
 	job->kept_slot = conn_slot(w, c);
 	job->kept_generation = is_kept ? c->generation : 0;
 	o->job = NULL;
 	o->has_begun = false;
 	push_finished(w, job);
+}
+
+/* Every way out of a slot: a job comes home whatever went wrong before. */
+static void release(struct worker *w, struct conn *c)
+{
+	struct outbound *o = &c->outbound;
+	struct queue_job *job = o->job;
+	struct smtp_reply lost;
+	o->job = NULL;
+	if (job != NULL) {
+		set_reply(&lost, 451, 4, 2, "lost connection with %s", o->peer);
+		fail_job(w, job, &lost);
+	}
+	conn_free(w, c);
 }
 
 /* ---- targets ---- */
@@ -99,20 +125,25 @@ static enum smtp_client_tls tls_mode(struct worker *w, struct outbound *o)
 }
 
 /* The route's policy was resolved by the queue thread from sender and domain; this one knows the host too. */
+static void resolve(struct worker *w, const struct queue_job *job, const char *host, const struct addr *addr,
+	struct policy_out *out)
+{
+	struct policy_out at_route, at_target;
+	policy_resolve_out(w->views.current->policy, job->sender, domain_of(job), bytes_of_string(host), addr,
+		&at_target);
+	snprintf(at_route.rule_id, sizeof at_route.rule_id, "%s", job->route->rule_id);
+	at_route.profile = job->route->profile;
+	/* A profile's index is of its generation: where the route is older, the newer resolution stands in. */
+	if (job->route->generation != w->views.current->number)
+		*out = at_target;
+	else
+		*out = *policy_stricter(&at_route, &at_target);
+}
+
 static void resolve_target(struct worker *w, struct outbound *o)
 {
 	const struct queue_target *target = target_of(o);
-	const struct queue_job *job = o->job;
-	struct policy_out at_route, at_target;
-	snprintf(at_route.rule_id, sizeof at_route.rule_id, "%s", job->route->rule_id);
-	at_route.profile = job->route->profile;
-	policy_resolve_out(w->views.current->policy, job->sender, domain_of(job),
-		bytes_of_string(target->host), &target->addr, &at_target);
-	/* A profile's index is of its generation: where the route is older, the newer resolution stands in. */
-	if (job->route->generation != w->views.current->number)
-		o->policy = at_target;
-	else
-		o->policy = *policy_stricter(&at_route, &at_target);
+	resolve(w, o->job, target->host, &target->addr, &o->policy);
 }
 
 static bool connect_target(struct worker *w, struct conn *c)
@@ -145,7 +176,11 @@ static bool connect_target(struct worker *w, struct conn *c)
 	COUNT(w, outbound_connections);
 	o->client_config = (struct smtp_client_config){
 		.helo = w->config->node.hostname, .tls = tls_mode(w, o), .peer = o->peer};
-	o->is_greeted = o->has_begun = o->is_reused = false;
+	/* Also where an earlier mail has found out that the host's TLS is broken. */
+	o->evidence.is_downgraded =
+		o->client_config.tls == SMTP_CLIENT_TLS_NEVER && o->policy.profile.level != TLS_LEVEL_NONE;
+	bytes_to_string(domain_of(o->job), o->domain, sizeof o->domain);
+	o->is_greeted = o->has_begun = o->is_reused = o->is_quitting = o->is_lost = false;
 	smtp_client_open(o->session, &o->client_config);
 	conn_set_deadline(w, c, DEADLINE_CONNECT);
 	return true;
@@ -181,7 +216,7 @@ static void give_up(struct worker *w, struct conn *c)
 	job->is_connect_failure = !o->is_tls_reason;
 	o->job = NULL;
 	fail_job(w, job, &o->failure);
-	conn_free(w, c);
+	release(w, c);
 }
 
 static void try_targets(struct worker *w, struct conn *c)
@@ -200,10 +235,22 @@ static void next_target(struct worker *w, struct conn *c)
 {
 	leave_target(w, c);
 	if (c->outbound.job == NULL) {
-		conn_free(w, c);
+		release(w, c);
 		return;
 	}
 	c->outbound.target++;
+	try_targets(w, c);
+}
+
+/* A kept connection was gone before it took the mail. That says nothing about the mail: a connection of its
+ * own, from the first target on. */
+static void start_anew(struct worker *w, struct conn *c)
+{
+	struct outbound *o = &c->outbound;
+	leave_target(w, c);
+	o->target = 0;
+	o->is_tls_reason = false;
+	set_reply(&o->failure, 451, 4, 4, "the route has no address");
 	try_targets(w, c);
 }
 
@@ -217,11 +264,10 @@ static void start_handshake(struct worker *w, struct conn *c)
 		resolve_target(w, o);
 		o->evidence.generation = w->views.current->number;
 	}
-	char domain[256];
-	bytes_to_string(domain_of(o->job), domain, sizeof domain);
 	c->tls = tls_open_client(
-		w->views.current->client, o->policy.profile.index, conn_tls_io(c), target->host, domain);
+		w->views.current->client, o->policy.profile.index, conn_tls_io(c), target->host, o->domain);
 	if (c->tls == NULL) {
+		o->is_tls_reason = true;
 		set_reply(&o->failure, 451, 3, 0, "TLS could not be started towards %s: out of memory", o->peer);
 		next_target(w, c);
 		return;
@@ -256,12 +302,14 @@ void outbound_handshake_done(struct worker *w, struct conn *c)
 void outbound_handshake_failed(struct worker *w, struct conn *c, bool is_timeout)
 {
 	struct outbound *o = &c->outbound;
-	const char *why = "the peer closed the connection";
+	const char *why;
 	enum tls_failure_kind kind = tls_failure(c->tls, &why);
 	const struct tls_profile *profile = &o->policy.profile;
 	COUNT(w, client_handshake_failures);
 	if (is_timeout)
 		why = "timed out";
+	else if (why[0] == '\0')
+		why = "the peer closed the connection";
 	struct tls_verdict v;
 	tls_get_verdict(c->tls, &v);
 	snprintf(o->evidence.verify, sizeof o->evidence.verify, "%s", tls_verify_name(v.verify));
@@ -281,10 +329,8 @@ void outbound_handshake_failed(struct worker *w, struct conn *c, bool is_timeout
 		COUNT(w, clear_fallbacks);
 		leave_target(w, c);
 		o->is_retry_in_clear = true;
-		if (connect_target(w, c)) {
-			o->evidence.is_downgraded = true;
+		if (connect_target(w, c))
 			return;
-		}
 	} else if (is_opportunistic && profile->fallback == TLS_FALLBACK_DEFER) {
 		leave_target(w, c);
 		give_up(w, c);
@@ -295,20 +341,22 @@ void outbound_handshake_failed(struct worker *w, struct conn *c, bool is_timeout
 
 /* ---- jobs ---- */
 
-/* A connection serves the next mail only under the policy it was opened under, and only if this mail's own
- * sender and domain resolve to the same profile. */
+/* A connection serves the next mail only under the policy it was opened under, and only if all that is asked
+ * for this mail comes to the same profile. */
 static bool may_reuse(struct worker *w, const struct conn *c, const struct queue_job *job)
 {
 	const struct outbound *o = &c->outbound;
-	struct policy_out out;
+	struct policy_out wanted;
 	if (c->kind != CONN_OUTBOUND || c->generation != job->connection_generation || o->job != NULL ||
-		c->is_closing || c->has_fin || c->deadline == DEADLINE_LINGER ||
+		c->is_closing || c->has_fin || c->is_ended || o->is_quitting || o->is_lost ||
 		o->evidence.generation != w->views.current->number)
 		return false;
-	policy_resolve_out(w->views.current->policy, job->sender, domain_of(job),
-		bytes_of_string(o->evidence.host), &o->evidence.addr, &out);
-	return strcmp(out.profile.id, o->policy.profile.id) == 0 ||
-		strcmp(job->route->profile.id, o->policy.profile.id) == 0;
+	resolve(w, job, o->evidence.host, &o->evidence.addr, &wanted);
+	if (strcmp(wanted.profile.id, o->policy.profile.id) != 0)
+		return false;
+	/* There the certificate may have been good for the domain alone. */
+	return wanted.profile.level < TLS_LEVEL_SECURE ||
+		bytes_equal_nocase(domain_of(job), bytes_of_string(o->domain));
 }
 
 void outbound_job(struct worker *w, struct queue_job *job)
@@ -322,6 +370,7 @@ void outbound_job(struct worker *w, struct queue_job *job)
 		c->outbound.job = job;
 		c->outbound.is_reused = true;
 		c->outbound.mails_left = job->mails_left;
+		conn_set_deadline(w, c, DEADLINE_COMMAND); /* it is not idle any more */
 		conn_wake(w, c);
 		return;
 	}
@@ -352,7 +401,15 @@ static void begin_job(struct worker *w, struct conn *c)
 		return;
 	for (uint32_t i = 0; i < job->recipient_count; i++)
 		o->job->outcomes[i] = reply;
-	finish_job(w, c, true);
+	finish_job(w, c);
+}
+
+static void quit(struct worker *w, struct conn *c)
+{
+	smtp_client_quit(c->outbound.session);
+	c->outbound.is_quitting = true;
+	conn_set_deadline(w, c, DEADLINE_LINGER);
+	conn_wake(w, c);
 }
 
 static enum deadline deadline_of_phase(enum smtp_client_phase phase)
@@ -385,18 +442,19 @@ static bool on_event(struct worker *w, struct conn *c, const struct smtp_client_
 	case SMTP_CLIENT_DONE:
 		if (o->job == NULL)
 			break;
-		if (o->is_reused && event->reply.is_ours && !smtp_client_was_mail_answered(o->session)) {
-			/* The kept connection was dead already; that says nothing about the mail. */
-			leave_target(w, c);
-			o->target = 0;
-			try_targets(w, c);
+		if (o->is_reused && !smtp_client_was_mail_answered(o->session)) {
+			start_anew(w, c);
 			return false;
 		}
-		finish_job(w, c, o->mails_left > 0 && !c->has_fin && !c->is_ended);
+		finish_job(w, c);
 		break;
 	case SMTP_CLIENT_FAILED:
 		if (o->job == NULL) {
 			conn_close(w, c);
+			return false;
+		}
+		if (o->is_reused) { /* given to it, but not begun */
+			start_anew(w, c);
 			return false;
 		}
 		o->failure = event->reply;
@@ -406,6 +464,23 @@ static bool on_event(struct worker *w, struct conn *c, const struct smtp_client_
 	case SMTP_CLIENT_CLOSED: conn_close(w, c); return false;
 	}
 	return true;
+}
+
+/* Deadlines begin anew with a new phase, an event, a whole line of a reply (of which there is a limit), and while
+ * content is taken fast enough; not with every byte, or a host could hold us for ever. */
+static void arm(struct worker *w, struct conn *c, bool has_event, bool has_line, size_t written)
+{
+	struct outbound *o = &c->outbound;
+	enum deadline wanted = deadline_of_phase(smtp_client_phase(o->session));
+	uint64_t least = (uint64_t)w->config->limits.min_bytes_per_second * w->config->timeouts.block;
+	if (o->is_quitting)
+		return;
+	o->block_bytes += written;
+	bool is_fast = wanted == DEADLINE_BLOCK && written != 0 && o->block_bytes >= least;
+	if (!has_event && !has_line && !is_fast && c->deadline == wanted)
+		return;
+	o->block_bytes = 0;
+	conn_set_deadline(w, c, wanted);
 }
 
 /* 220 to STARTTLS has come. What came in clear behind it would be taken for the secured session's. */
@@ -432,24 +507,23 @@ bool outbound_step(struct worker *w, struct conn *c)
 		begin_job(w, c);
 	else if (o->is_greeted && o->job == NULL && o->mails_left == 0 &&
 		smtp_client_phase(o->session) == SMTP_CLIENT_PHASE_READY)
-		smtp_client_quit(o->session);
-	size_t queued = stream_length(&c->out);
+		quit(w, c);
 	struct bytes input = conn_input(w, c);
-	if (c->is_closing)
-		return false;
+	size_t queued = stream_length(&c->out);
 	size_t used = smtp_client_feed(o->session, input, &event, &c->out);
+	size_t written = stream_length(&c->out) - queued;
+	bool has_line = bytes_find(bytes_first(input, used), '\n') < used;
 	bool moved = conn_used(w, c, input, used, event.kind == SMTP_CLIENT_NONE) ||
-		event.kind != SMTP_CLIENT_NONE || stream_length(&c->out) != queued;
+		event.kind != SMTP_CLIENT_NONE || written != 0;
 	if (!on_event(w, c, &event))
 		return true;
 	if (event.kind == SMTP_CLIENT_STARTTLS) {
 		on_starttls(w, c);
 		return true;
 	}
-	if (moved || c->deadline == DEADLINE_NONE)
-		conn_set_deadline(w, c, deadline_of_phase(smtp_client_phase(o->session)));
-	if (!moved && c->has_fin && !conn_has_unread(w, c)) {
-		c->has_fin = false;
+	arm(w, c, event.kind != SMTP_CLIENT_NONE, has_line, written);
+	if (!moved && conn_is_read_out(c) && !o->is_lost) {
+		o->is_lost = true;
 		smtp_client_lost(o->session, "the server closed the connection");
 		return true;
 	}
@@ -471,6 +545,7 @@ static void lose_session(struct worker *w, struct conn *c, const char *why)
 	struct outbound *o = &c->outbound;
 	struct smtp_client_event event = {.kind = SMTP_CLIENT_DONE};
 	uint32_t generation = c->generation;
+	o->is_lost = true;
 	smtp_client_lost(o->session, why);
 	while (event.kind != SMTP_CLIENT_NONE) {
 		event.kind = SMTP_CLIENT_NONE;
@@ -483,12 +558,21 @@ static void lose_session(struct worker *w, struct conn *c, const char *why)
 	conn_close(w, c);
 }
 
+static const char *why_lost(const struct conn *c)
+{
+	const char *why = "";
+	if (c->tls != NULL)
+		tls_failure(c->tls, &why);
+	return why[0] != '\0' ? why : "lost connection";
+}
+
 void outbound_ended(struct worker *w, struct conn *c, enum tcp_end why)
 {
 	struct outbound *o = &c->outbound;
 	c->is_ended = true;
 	uint32_t generation = c->generation;
 	if (c->deadline == DEADLINE_CONNECT) {
+		o->is_tls_reason = false;
 		set_reply(&o->failure, 451, 4, 1, "connect to %s:%u: %s", o->peer, o->evidence.port,
 			why == TCP_END_REFUSED		 ? "Connection refused"
 				: why == TCP_END_TIMEOUT ? "Connection timed out"
@@ -504,28 +588,34 @@ void outbound_ended(struct worker *w, struct conn *c, enum tcp_end why)
 		while (c->kind == CONN_OUTBOUND && outbound_step(w, c) && c->is_ended && !c->is_closing)
 			; /* what came before the end still counts */
 		if (c->generation == generation && c->is_ended && !c->is_closing)
-			lose_session(w, c, "lost connection");
+			lose_session(w, c, why_lost(c));
 	}
 	/* Still the connection that ended, not one to the next target? */
 	if (c->generation == generation && c->kind == CONN_OUTBOUND && c->is_ended)
-		conn_free(w, c);
+		release(w, c);
+}
+
+void outbound_drain(struct worker *w, struct conn *c)
+{
+	struct outbound *o = &c->outbound;
+	if (o->job == NULL && !c->is_closing && !o->is_quitting)
+		quit(w, c);
 }
 
 void outbound_deadline(struct worker *w, struct conn *c)
 {
 	struct outbound *o = &c->outbound;
-	if (c->is_closing) {
+	if (c->is_closing || o->is_quitting) {
 		conn_abort(w, c);
 		return;
 	}
 	if (c->deadline == DEADLINE_IDLE && o->job == NULL) {
-		smtp_client_quit(o->session);
-		conn_set_deadline(w, c, DEADLINE_LINGER);
-		conn_wake(w, c);
+		quit(w, c);
 		return;
 	}
 	COUNT(w, timeouts);
 	if (c->deadline == DEADLINE_CONNECT) {
+		o->is_tls_reason = false;
 		set_reply(&o->failure, 451, 4, 1, "connect to %s:%u: Connection timed out", o->peer,
 			o->evidence.port);
 		next_target(w, c);

@@ -13,6 +13,7 @@
 #define JOBS_RING     16384
 #define FINISHED_RING 65536
 #define HOUSEKEEPING_US 200000
+#define STARVED_US	20000
 
 static void on_tcp_event(struct worker *w, struct tcp_conn *tcp, uint32_t events)
 {
@@ -28,6 +29,8 @@ static void on_tcp_event(struct worker *w, struct tcp_conn *tcp, uint32_t events
 		c->has_fin = true;
 	if (events & TCP_EVENT_CONNECTED)
 		outbound_connected(w, c);
+	if (c->tcp != tcp)
+		return; /* it has moved on to another target */
 	if (events & TCP_EVENT_ENDED) {
 		if (c->kind == CONN_INBOUND) {
 			c->is_ended = true;
@@ -121,9 +124,31 @@ static void drain(struct worker *w)
 		addr_parse("::", &any);
 		tcp_unlisten(w->tcp, &any, (uint16_t)l->tcp_port);
 	}
-	for (uint32_t slot = 0; slot < w->conn_max; slot++)
-		if (conn_at(w, slot)->kind == CONN_INBOUND)
-			inbound_drain(w, conn_at(w, slot));
+	for (uint32_t slot = 0; slot < w->conn_max; slot++) {
+		struct conn *c = conn_at(w, slot);
+		if (c->kind == CONN_INBOUND)
+			inbound_drain(w, c);
+		else if (c->kind == CONN_OUTBOUND)
+			outbound_drain(w, c);
+	}
+}
+
+/* Who found no block tries again, some times a second, while there are any. */
+static void relieve_starved(struct worker *w)
+{
+	if (!w->has_starved || w->now_us < w->starved_us)
+		return;
+	w->starved_us = w->now_us + STARVED_US;
+	if (stream_pool_free_count(w->streams) == 0)
+		return;
+	w->has_starved = false;
+	for (uint32_t slot = 0; slot < w->conn_max; slot++) {
+		struct conn *c = conn_at(w, slot);
+		if (!c->is_starved)
+			continue;
+		c->is_starved = false;
+		conn_wake(w, c);
+	}
 }
 
 static void housekeeping(struct worker *w)
@@ -151,6 +176,7 @@ static bool turn(void *user, struct tcp_stack *tcp, uint64_t now_us)
 	busy |= take_verdicts(w);
 	busy |= take_jobs(w);
 	run_deadlines(w);
+	relieve_starved(w);
 	busy |= run_awake(w);
 	if (w->abort_count != 0)
 		submit_flush_aborts(w);
@@ -164,6 +190,8 @@ static uint64_t next_due_us(void *user)
 	if (w->run_first != CONN_NONE || w->abort_count != 0)
 		return 0;
 	uint64_t due = w->housekeeping_us;
+	if (w->has_starved && w->starved_us < due)
+		due = w->starved_us;
 	for (int class = 0; class < DEADLINE_CLASSES; class++) {
 		uint32_t first = w->deadlines[class].first;
 		if (first != CONN_NONE && conn_at(w, first)->deadline_us < due)
@@ -220,7 +248,8 @@ static void set_limits(struct worker *w)
 		.hostname = config->node.hostname,
 		.message_bytes_max = config->limits.message_bytes,
 		.recipients_max = config->limits.recipients,
-		.line_bytes_max = config->limits.line_bytes,
+		/* A line that is not whole yet waits in one block. */
+		.line_bytes_max = config->limits.line_bytes < SCRATCH_BYTES ? config->limits.line_bytes : SCRATCH_BYTES,
 		.header_bytes_max = config->limits.header_bytes,
 		.received_max = config->limits.received,
 		.errors_max = config->limits.errors_per_session,
@@ -251,7 +280,9 @@ static bool take_memory(struct worker *w)
 	w->client_mask = power_of_two_above(2 * w->conn_max) - 1;
 	w->mails = mail_pool_create(chunks, chunks, w->index);
 	/* A stream holds a block only while something waits in it, so far fewer than two a connection do. */
-	w->streams = stream_pool_create(SCRATCH_BYTES, w->conn_max < 512 ? 2 * w->conn_max : 1024 + w->conn_max / 8);
+	size_t blocks = w->conn_max < 512 ? 2 * w->conn_max + 2 : 1024 + w->conn_max / 8;
+	w->streams = stream_pool_create(SCRATCH_BYTES, blocks);
+	w->streams_reserved = blocks / 8 + 1;
 	w->aborts = calloc(chunks, sizeof *w->aborts);
 	w->tls_lib = tls_lib_create();
 	return w->slab != NULL && w->clients != NULL && w->mails != NULL && w->streams != NULL &&

@@ -66,6 +66,7 @@ struct inbound {
 	char from[320];	     /* for records */
 	char to[320];	     /* the first recipient */
 	uint32_t recipients;
+	uint64_t session_until_us; /* then 421 between two mails */
 };
 
 struct outbound {
@@ -78,10 +79,14 @@ struct outbound {
 	bool is_reused;	       /* the connection had been kept from a mail before */
 	bool is_greeted;       /* READY was reached: the target can be talked to */
 	bool has_begun;	       /* the open job's MAIL was given to the session */
+	bool is_quitting;      /* QUIT was asked for: takes no more jobs */
+	bool is_lost;	       /* the session has heard that the connection is gone */
+	uint64_t block_bytes;  /* of content, since the deadline was armed */
 	bool is_tls_reason;    /* the last failure had to do with TLS */
 	struct policy_out policy; /* the stricter of the route's and the target's */
 	struct smtp_reply failure; /* the last target's, if none works */
 	char peer[QUEUE_HOST_MAX + ADDR_TEXT_MAX + 8]; /* "host[address]" */
+	char domain[256]; /* next-hop domain it was opened for: a certificate may name that alone */
 	uint32_t mails_left;
 	struct queue_evidence evidence;
 };
@@ -95,6 +100,7 @@ struct conn {
 	bool has_closed;     /* tcp_close() was called */
 	bool is_awake;	     /* on the run list */
 	bool has_fin;	     /* the peer sends no more */
+	bool is_starved;     /* waits for a block of the streams' pool */
 	uint8_t deadline;    /* enum deadline */
 	uint64_t deadline_us;
 	uint32_t deadline_prev, deadline_next;
@@ -188,6 +194,9 @@ struct worker {
 	uint64_t last_mail_id, last_session_id;
 	uint64_t now_us, wall_us; /* of this turn */
 	uint64_t housekeeping_us;
+	size_t streams_reserved; /* blocks that input may not take */
+	bool has_starved;	 /* some connection is_starved */
+	uint64_t starved_us;	 /* when to look after them next */
 	uint32_t handshakes; /* in flight */
 	bool is_draining;
 	char drain_reply[REPLY_BYTES_MAX + 1], timeout_reply[REPLY_BYTES_MAX + 1]; /* sessions point to them */
@@ -207,6 +216,8 @@ struct conn *conn_get(struct worker *w, enum conn_kind kind, struct tcp_conn *tc
 /* Forgets the connection; its TCP must have ended or been told to close or abort. */
 void conn_free(struct worker *w, struct conn *c);
 void conn_wake(struct worker *w, struct conn *c);
+/* It cannot go on for want of a block: it is woken when there are some. */
+void conn_starve(struct worker *w, struct conn *c);
 void conn_set_deadline(struct worker *w, struct conn *c, enum deadline class);
 /* Moves plaintext from `out` towards the peer; true if something moved. */
 bool conn_flush(struct worker *w, struct conn *c);
@@ -217,6 +228,8 @@ struct bytes conn_input(struct worker *w, struct conn *c);
 bool conn_used(struct worker *w, struct conn *c, struct bytes in, size_t n, bool wants_more);
 /* Is anything there that has not been looked at? (After STARTTLS it must not be.) */
 bool conn_has_unread(struct worker *w, struct conn *c);
+/* Has the peer said its last byte, and have we read it? (It may still wait in `in`.) */
+bool conn_is_read_out(const struct conn *c);
 /* Drops input that nobody will read. */
 void conn_drop_input(struct conn *c);
 struct tls_io conn_tls_io(struct conn *c);
@@ -263,5 +276,7 @@ void outbound_connected(struct worker *w, struct conn *c);
 void outbound_handshake_done(struct worker *w, struct conn *c);
 void outbound_handshake_failed(struct worker *w, struct conn *c, bool is_timeout);
 void outbound_deadline(struct worker *w, struct conn *c);
+/* No more mails: an idle connection says QUIT. */
+void outbound_drain(struct worker *w, struct conn *c);
 /* TCP has ended under it. Frees or re-uses the connection for the next target. */
 void outbound_ended(struct worker *w, struct conn *c, enum tcp_end why);
