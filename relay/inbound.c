@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /* relay/inbound.c: a client's connection: its rule, its TLS, its session, its mails' way into the spool. */
 #include "relay/worker.h"
+#include "base/clock.h"
 #include "smtp/envelope.h"
 
 #include <stdio.h>
+
+#define OUTBOUND_SHARE 8 /* one slot of so many */
 
 static struct client_count *client_find(struct worker *w, const struct addr *addr)
 {
@@ -126,7 +129,10 @@ static void open_session(struct worker *w, struct conn *c)
 		.normalises_bare_lf = in->normalises,
 	};
 	smtp_server_open(in->session, &w->server_config, &policy, &c->out);
+	in->session_until_us = w->now_us + w->config->timeouts.server_session * USEC_PER_SEC;
 	conn_set_deadline(w, c, DEADLINE_SERVER_COMMAND);
+	if (w->is_draining)
+		inbound_drain(w, c);
 }
 
 static void start_handshake(struct worker *w, struct conn *c)
@@ -134,7 +140,9 @@ static void start_handshake(struct worker *w, struct conn *c)
 	struct inbound *in = &c->inbound;
 	if (in->policy_number != w->views.current->number)
 		resolve(w, in); /* a profile's place holds only within its generation */
-	c->tls = tls_open_server(w->views.current->server, in->profile_index, conn_tls_io(c));
+	/* What was offered under one generation may be gone with the next: certificates, say. */
+	if (w->views.current->server != NULL)
+		c->tls = tls_open_server(w->views.current->server, in->profile_index, conn_tls_io(c));
 	if (c->tls == NULL) {
 		conn_abort(w, c);
 		return;
@@ -175,13 +183,17 @@ static void greet(struct worker *w, struct conn *c, uint32_t connections)
 		open_session(w, c);
 	else if (in->level == TLS_LEVEL_NONE || w->views.current->server == NULL)
 		refuse(w, c, REPLY_NO_TLS_HERE, hostname, "TLS level none on an implicit TLS listener");
+	else if (w->handshakes >= w->config->limits.handshakes)
+		refuse(w, c, REPLY_TOO_MANY_CONNECTIONS, hostname, "handshakes in flight");
 	else
 		start_handshake(w, c);
 }
 
 void inbound_accept(struct worker *w, struct tcp_conn *tcp)
 {
-	struct conn *c = conn_get(w, CONN_INBOUND, tcp);
+	/* The last slots are for deliveries: who fills us up must not stop what we have taken. */
+	bool has_room = w->conn_count < w->conn_max - w->conn_max / OUTBOUND_SHARE;
+	struct conn *c = has_room ? conn_get(w, CONN_INBOUND, tcp) : NULL;
 	if (c == NULL) {
 		COUNT(w, refused_connections);
 		tcp_abort(tcp);
@@ -224,6 +236,8 @@ void inbound_handshake_done(struct worker *w, struct conn *c)
 	smtp_server_tls_started(c->inbound.session);
 	c->inbound.helo[0] = '\0';
 	conn_set_deadline(w, c, DEADLINE_SERVER_COMMAND);
+	if (w->is_draining)
+		inbound_drain(w, c);
 }
 
 void inbound_handshake_failed(struct worker *w, struct conn *c, const char *why)
@@ -256,18 +270,19 @@ static enum reply profile_lacks(const struct conn *c, const struct tls_profile *
 	}
 }
 
-/* What the mail stage's rules say to this sender (and recipient, once there is one). */
-static enum reply mail_stage_refusal(struct worker *w, struct conn *c, struct bytes sender, struct bytes recipient)
+/* What the mail stage's rules say to this sender (and recipient, once there is one). That they let it relay
+ * holds for this sender and recipient alone, not for what comes after on the same connection. */
+static enum reply mail_stage_refusal(struct worker *w, struct conn *c, struct bytes sender,
+	struct bytes recipient, bool *may_relay)
 {
-	struct inbound *in = &c->inbound;
-	struct policy_client client = policy_client_of(w, in);
+	struct policy_client client = policy_client_of(w, &c->inbound);
 	struct policy_in rule;
+	*may_relay = c->inbound.action == POLICY_RELAY;
 	if (!policy_resolve_mail(w->views.current->policy, &client, sender, recipient, &rule))
 		return REPLY_NONE;
 	if (rule.action == POLICY_REJECT)
 		return REPLY_ADDRESS_REJECTED;
-	if (rule.action == POLICY_RELAY)
-		in->action = POLICY_RELAY;
+	*may_relay |= rule.action == POLICY_RELAY;
 	return profile_lacks(c, &rule.profile);
 }
 
@@ -287,9 +302,9 @@ static void answer(struct worker *w, struct conn *c, enum reply refusal, const c
 
 static void on_mail(struct worker *w, struct conn *c, const struct smtp_event *event)
 {
-	struct inbound *in = &c->inbound;
-	bytes_to_string(event->text, in->from, sizeof in->from);
-	enum reply refusal = mail_stage_refusal(w, c, event->text, BYTES_NONE);
+	bool may_relay;
+	bytes_to_string(event->text, c->inbound.from, sizeof c->inbound.from);
+	enum reply refusal = mail_stage_refusal(w, c, event->text, BYTES_NONE, &may_relay);
 	if (refusal == REPLY_NONE && (!atomic_load(&w->relay->queue.has_room) || atomic_load(&w->relay->spool.is_full)))
 		refusal = REPLY_NO_STORAGE;
 	if (refusal == REPLY_NONE && !submit_begin(w, c, event->text, event->body_flags)) {
@@ -306,12 +321,12 @@ static enum reply recipient_refusal(struct worker *w, struct conn *c, const stru
 	struct bytes domain = event->domain;
 	if (domain.n == 0) /* <postmaster>, RFC 5321 4.5.1: ours */
 		domain = bytes_of_string(w->config->node.hostname);
-	bool has_route = policy_find_route(w->views.current->policy, domain, &route);
-	if (c->inbound.action != POLICY_RELAY && !(has_route && route.is_inbound))
+	bool may_relay, has_route = policy_find_route(w->views.current->policy, domain, &route);
+	enum reply refusal =
+		mail_stage_refusal(w, c, bytes_of_string(c->inbound.from), event->text, &may_relay);
+	if (!may_relay && !(has_route && route.is_inbound))
 		return REPLY_RELAY_DENIED;
-	if (!has_route)
-		return REPLY_NO_ROUTE;
-	return mail_stage_refusal(w, c, bytes_of_string(c->inbound.from), event->text);
+	return has_route ? refusal : REPLY_NO_ROUTE;
 }
 
 static void on_recipient(struct worker *w, struct conn *c, const struct smtp_event *event)
@@ -361,16 +376,31 @@ static void on_content(struct worker *w, struct conn *c, struct bytes content)
 static void on_end(struct worker *w, struct conn *c)
 {
 	struct inbound *in = &c->inbound;
-	conn_set_deadline(w, c, DEADLINE_NONE);
 	if (in->mail == NULL) {
 		COUNT(w, mails_refused);
 		answer(w, c, REPLY_NO_STORAGE, "content", BYTES_NONE);
 		return;
 	}
 	in->is_submitting = true;
+	conn_set_deadline(w, c, DEADLINE_END); /* a disk that hangs: the client has given up by then, too */
 }
 
 /* ---- the loop ---- */
+
+/* A command that brings no event (NOOP) still was one: RFC 5321 4.5.3.2.7 counts from it. Not within a mail,
+ * whose content must not be had byte by byte; how many there may be is the session's limit. */
+static void on_quiet_command(struct worker *w, struct conn *c)
+{
+	if (smtp_server_phase(c->inbound.session) == SMTP_PHASE_COMMAND &&
+		!smtp_server_has_mail(c->inbound.session) && c->deadline == DEADLINE_SERVER_COMMAND)
+		conn_set_deadline(w, c, DEADLINE_SERVER_COMMAND);
+}
+
+/* The peer has said its last, and the session can make nothing of what is left: half a line, say. */
+static bool is_over(const struct conn *c)
+{
+	return conn_is_read_out(c) && stream_length(&c->out) == 0 && stream_space(&c->out) >= SMTP_SERVER_ROOM;
+}
 
 static bool on_event(struct worker *w, struct conn *c, const struct smtp_event *event)
 {
@@ -429,10 +459,8 @@ static bool answer_verdict(struct worker *w, struct conn *c)
 	bool is_durable = in->verdict == VERDICT_DURABLE;
 	reply_format(line, REPLY_NO_STORAGE, BYTES_NONE, BYTES_NONE);
 	mail_id_format(in->mail_id, id);
-	if (!smtp_server_answer(in->session, is_durable ? NULL : line, id, &c->out)) {
-		conn_wake(w, c);
+	if (!smtp_server_answer(in->session, is_durable ? NULL : line, id, &c->out))
 		return false;
-	}
 	in->is_waiting = false;
 	in->verdict = VERDICT_NONE;
 	if (is_durable) {
@@ -465,12 +493,17 @@ bool inbound_step(struct worker *w, struct conn *c)
 	struct bytes input = conn_input(w, c);
 	if (c->is_closing)
 		return false;
+	if (w->now_us >= in->session_until_us)
+		smtp_server_drain(in->session, w->timeout_reply, &c->out);
+	size_t queued = stream_length(&c->out);
 	size_t used = smtp_server_feed(in->session, input, &event, &c->out);
 	bool moved = on_event(w, c, &event);
+	if (!moved && stream_length(&c->out) > queued)
+		on_quiet_command(w, c);
 	moved |= conn_used(w, c, input, used, event.kind == SMTP_EVENT_NONE);
 	if (event.kind == SMTP_EVENT_STARTTLS)
 		on_starttls(w, c);
-	if (!moved && c->has_fin && !conn_has_unread(w, c))
+	if (!moved && is_over(c))
 		conn_close(w, c);
 	return moved;
 }
@@ -494,6 +527,12 @@ void inbound_deadline(struct worker *w, struct conn *c)
 	if (c->tls_state == CONN_HANDSHAKE || c->is_closing) {
 		if (c->tls_state == CONN_HANDSHAKE)
 			record_refusal(w, c, "tls", "", "handshake timed out");
+		conn_abort(w, c);
+		return;
+	}
+	if (c->inbound.is_submitting || c->inbound.is_waiting) {
+		/* Nothing may be said: the mail can still become durable, or not. */
+		record_refusal(w, c, "content", "", "the spool did not answer in time");
 		conn_abort(w, c);
 		return;
 	}
