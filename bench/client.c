@@ -35,15 +35,18 @@ static struct bytes put(char **at, char *end, const char *format, ...)
 	return b;
 }
 
-static struct bytes put_recipient(char **at, char *end, const struct client_script_config *config, unsigned i)
+static struct bytes put_recipient(
+	char **at, char *end, const struct client_script_config *config, unsigned i)
 {
 	const char *host = strrchr(config->to, '@');
 	if (config->recipients == 1 || host == NULL)
 		return put(at, end, "RCPT TO:<%s>\r\n", config->to);
-	return put(at, end, "RCPT TO:<%.*s+%u%s>\r\n", (int)(host - config->to), config->to, i + 1, host);
+	return put(at, end, "RCPT TO:<%.*s+%u%s>\r\n", (int)(host - config->to), config->to, i + 1,
+		host);
 }
 
-/* Exactly `size` bytes of header and body (more, if the header alone is longer), and the final dot. */
+/* Exactly `size` bytes of header and body (more, if the header alone is longer), and the final dot.
+ */
 static struct bytes put_content(char **at, char *end, const struct client_script_config *config)
 {
 	struct bytes b = put(at, end,
@@ -52,7 +55,8 @@ static struct bytes put_content(char **at, char *end, const struct client_script
 		config->from, config->to, config->helo);
 	while (b.n < config->size) {
 		size_t left = config->size - b.n, n = left < LINE_BYTES ? left : LINE_BYTES;
-		if (left > LINE_BYTES && left - LINE_BYTES < 2) /* no single byte may be left over */
+		if (left > LINE_BYTES &&
+			left - LINE_BYTES < 2) /* no single byte may be left over */
 			n = LINE_BYTES - 2;
 		if (n < 2)
 			n = 2;
@@ -205,7 +209,8 @@ static enum client_event on_envelope(struct client *c, unsigned code)
 	else if (which > 0)
 		c->taken++;
 	if (!c->is_pipelining) {
-		if (c->refused != 0 && (which == 0 || (c->answered == c->script->count - 1 && c->taken == 0)))
+		if (c->refused != 0 &&
+			(which == 0 || (c->answered == c->script->count - 1 && c->taken == 0)))
 			say(c, c->script->rset, CLIENT_AT_RESET);
 		else
 			c->out = c->script->commands[c->answered];
@@ -266,7 +271,9 @@ static enum client_event on_line(struct client *c)
 	}
 	if (line[3] == '-')
 		return CLIENT_NONE;
-	return on_reply(c, (unsigned)(line[0] - '0') * 100 + (unsigned)(line[1] - '0') * 10 + (unsigned)(line[2] - '0'));
+	return on_reply(c,
+		(unsigned)(line[0] - '0') * 100 + (unsigned)(line[1] - '0') * 10 +
+			(unsigned)(line[2] - '0'));
 }
 
 static void gather(struct client *c, struct bytes b)

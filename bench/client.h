@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* bench/client.h: a lean SMTP client for load: replies in, ready-made bytes out.
  *
- * Everything it ever sends is prepared once in a script that all sessions share, so that a mail costs the
- * generator no more than handing over two ranges. It believes the server more than a real client may (that is
- * smtp/client/). No I/O, no clock, no allocation after client_script_create(). */
+ * Everything it ever sends is prepared once in a script that all sessions share, so that a mail
+ * costs the generator no more than handing over two ranges. It believes the server more than a real
+ * client may (that is smtp/client/). No I/O, no clock, no allocation after client_script_create().
+ */
 #pragma once
 
 #include "base/bytes.h"
@@ -27,8 +28,9 @@ struct bytes client_script_content(const struct client_script *script);
 enum client_event {
 	CLIENT_NONE,	 /* wants more input */
 	CLIENT_STARTTLS, /* shake hands, then client_secured() */
-	CLIENT_READY,	 /* greeted, and secured if that was wanted: client_mail() or client_quit() */
-	CLIENT_ACCEPTED, /* the final 250; is READY again. `refused` is the code of a refused recipient */
+	CLIENT_READY, /* greeted, and secured if that was wanted: client_mail() or client_quit() */
+	CLIENT_ACCEPTED, /* the final 250; is READY again. `refused` is the code of a refused
+			    recipient */
 	CLIENT_REFUSED,	 /* the mail was not taken: `refused`, `text`; is READY again */
 	CLIENT_CLOSED,	 /* 221 */
 	CLIENT_FAILED,	 /* the session cannot go on: `refused` is the reply's code, 0: not SMTP */
@@ -52,9 +54,9 @@ struct client {
 	struct bytes out; /* to be sent now; whoever sends takes from its front */
 	uint8_t state;	  /* enum client_state */
 	bool is_pipelining, is_starttls_offered, is_secured;
-	uint16_t answered; /* of the envelope's commands */
-	uint16_t taken;	   /* recipients */
-	uint16_t refused;  /* code of the first refusal of this mail */
+	uint16_t answered;	    /* of the envelope's commands */
+	uint16_t taken;		    /* recipients */
+	uint16_t refused;	    /* code of the first refusal of this mail */
 	char text[CLIENT_TEXT_MAX]; /* the line of it */
 	char line[CLIENT_TEXT_MAX]; /* being read; what is longer is cut */
 	uint8_t length;

@@ -14,15 +14,19 @@
 
 static struct client_script *script_of(unsigned recipients, bool wants_starttls)
 {
-	const struct client_script_config config = {.helo = "c.example.test", .from = "a@c.example.test",
-		.to = "b@d.example.test", .recipients = recipients, .size = 4096, .wants_starttls = wants_starttls};
+	const struct client_script_config config = {.helo = "c.example.test",
+		.from = "a@c.example.test",
+		.to = "b@d.example.test",
+		.recipients = recipients,
+		.size = 4096,
+		.wants_starttls = wants_starttls};
 	struct client_script *s = client_script_create(&config);
 	assert_non_null(s);
 	return s;
 }
 
-/* A dialog: what the server says, what the client then has to say, and the event of it. Each line of the
- * server is given whole and byte by byte. */
+/* A dialog: what the server says, what the client then has to say, and the event of it. Each line
+ * of the server is given whole and byte by byte. */
 struct turn {
 	const char *server, *client;
 	enum client_event event;
@@ -55,7 +59,8 @@ static void play(struct client *c, const struct turn *turns, size_t step)
 	}
 }
 
-static void play_both_ways(const struct client_script *script, const struct turn *turns, uint16_t refused)
+static void play_both_ways(
+	const struct client_script *script, const struct turn *turns, uint16_t refused)
 {
 	static const size_t steps[] = {SIZE_MAX, 1};
 	for (int i = 0; i < 2; i++) {
@@ -72,13 +77,13 @@ static void a_mail_goes_in_one_group_where_pipelining_is_offered(void **state)
 {
 	struct client_script *s = script_of(1, true);
 	static const struct turn turns[] = {
-		{GREETING, "EHLO c.example.test\r\n"},
-		{EHLO, "STARTTLS\r\n"},
-		{"220 go\r\n", "EHLO c.example.test\r\n", CLIENT_STARTTLS},
-		{EHLO, GROUP, CLIENT_READY},
-		{"250 ok\r\n250 ok\r\n354 go\r\n", NULL},
-		{"250 queued\r\n", "QUIT\r\n", CLIENT_ACCEPTED},
-		{"221 bye\r\n", "", CLIENT_CLOSED},
+		{GREETING,			   "EHLO c.example.test\r\n"},
+		{EHLO,				"STARTTLS\r\n"},
+		{"220 go\r\n","EHLO c.example.test\r\n", CLIENT_STARTTLS},
+		{EHLO,		       GROUP, CLIENT_READY},
+		{"250 ok\r\n250 ok\r\n354 go\r\n",		   NULL},
+		{"250 queued\r\n",				   "QUIT\r\n", CLIENT_ACCEPTED},
+		{"221 bye\r\n",			"", CLIENT_CLOSED},
 		{0},
 	};
 	play_both_ways(s, turns, 0);
@@ -89,13 +94,13 @@ static void without_pipelining_each_command_waits(void **state)
 {
 	struct client_script *s = script_of(2, false);
 	static const struct turn turns[] = {
-		{GREETING, "EHLO c.example.test\r\n"},
-		{BARE, "MAIL FROM:<a@c.example.test>\r\n", CLIENT_READY},
-		{"250 ok\r\n", "RCPT TO:<b+1@d.example.test>\r\n"},
-		{"550 no\r\n", "RCPT TO:<b+2@d.example.test>\r\n"},
-		{"250 ok\r\n", "DATA\r\n"},
-		{"354 go\r\n", NULL},
-		{"250 queued\r\n", "QUIT\r\n", CLIENT_ACCEPTED},
+		{GREETING,			    "EHLO c.example.test\r\n"},
+		{BARE,				   "MAIL FROM:<a@c.example.test>\r\n", CLIENT_READY},
+		{"250 ok\r\n","RCPT TO:<b+1@d.example.test>\r\n"},
+		{"550 no\r\n",				   "RCPT TO:<b+2@d.example.test>\r\n"},
+		{"250 ok\r\n",				   "DATA\r\n"},
+		{"354 go\r\n",			       NULL},
+		{"250 queued\r\n",				   "QUIT\r\n", CLIENT_ACCEPTED},
 		{0},
 	};
 	play_both_ways(s, turns, 550); /* taken, but one recipient was not */
@@ -106,32 +111,32 @@ static void a_refused_mail_is_reset_and_told(void **state)
 {
 	struct client_script *s = script_of(1, false);
 	static const struct turn pipelined[] = {
-		{GREETING, NULL},
-		{EHLO, GROUP, CLIENT_READY},
-		{"452 full\r\n503 no\r\n503 no\r\n", "RSET\r\n"},
-		{"250 ok\r\n", "QUIT\r\n", CLIENT_REFUSED},
-		{0},
+		{GREETING,	   NULL},
+		{EHLO,	       GROUP, CLIENT_READY},
+		{"452 full\r\n503 no\r\n503 no\r\n","RSET\r\n"},
+		{"250 ok\r\n",	       "QUIT\r\n", CLIENT_REFUSED},
+		{0	  },
 	};
 	static const struct turn one_by_one[] = {
-		{GREETING, NULL},
-		{BARE, NULL, CLIENT_READY},
-		{"452 full\r\n", "RSET\r\n"},
-		{"250 ok\r\n", "QUIT\r\n", CLIENT_REFUSED},
-		{0},
+		{GREETING,	   NULL},
+		{BARE,	       NULL, CLIENT_READY},
+		{"452 full\r\n","RSET\r\n"},
+		{"250 ok\r\n",	       "QUIT\r\n", CLIENT_REFUSED},
+		{0	  },
 	};
 	static const struct turn at_the_end[] = {
 		{GREETING, NULL},
-		{EHLO, NULL, CLIENT_READY},
-		{"250 ok\r\n250 ok\r\n354 go\r\n", NULL},
-		{"452 disk\r\n", "QUIT\r\n", CLIENT_REFUSED},
-		{0},
+		{EHLO,	       NULL, CLIENT_READY},
+		{"250 ok\r\n250 ok\r\n354 go\r\n",NULL},
+		{"452 disk\r\n",	 "QUIT\r\n", CLIENT_REFUSED},
+		{0	  },
 	};
 	static const struct turn dot_only[] = {
 		{GREETING, NULL},
-		{EHLO, NULL, CLIENT_READY},
-		{"250 ok\r\n452 no\r\n354 go\r\n", ".\r\n"},
-		{"554 no recipient\r\n", "QUIT\r\n", CLIENT_REFUSED},
-		{0},
+		{EHLO,	       NULL, CLIENT_READY},
+		{"250 ok\r\n452 no\r\n354 go\r\n",".\r\n"},
+		{"554 no recipient\r\n",	 "QUIT\r\n", CLIENT_REFUSED},
+		{0	  },
 	};
 	play_both_ways(s, pipelined, 452);
 	play_both_ways(s, one_by_one, 452);
@@ -145,13 +150,13 @@ static void what_is_not_smtp_ends_the_session(void **state)
 	struct client_script *s = script_of(1, true);
 	static const struct turn dialogs[][5] = {
 		{{"HTTP/1.0 200 OK\r\n", "", CLIENT_FAILED}},
-		{{"22\r\n", "", CLIENT_FAILED}},
-		{{"220x\r\n", "", CLIENT_FAILED}},
-		{{"\r\n", "", CLIENT_FAILED}},
-		{{GREETING, NULL}, {"250 mx\r\n", "", CLIENT_FAILED}},	  /* no STARTTLS */
-		{{GREETING, NULL}, {EHLO, NULL}, {"454 later\r\n", "", CLIENT_FAILED}},
+		{{"22\r\n", "", CLIENT_FAILED}	      },
+		{{"220x\r\n", "", CLIENT_FAILED}		},
+		{{"\r\n", "", CLIENT_FAILED}		    },
+		{{GREETING, NULL},			   {"250 mx\r\n", "", CLIENT_FAILED}}, /* no STARTTLS */
+		{{GREETING, NULL},					  {EHLO, NULL}, {"454 later\r\n", "", CLIENT_FAILED}},
 		{{"421 busy\r\n", "", CLIENT_FAILED}},
-		{{"554 no\r\n", "", CLIENT_FAILED}},
+		{{"554 no\r\n", "", CLIENT_FAILED}					  },
 	};
 	for (size_t i = 0; i < sizeof dialogs / sizeof dialogs[0]; i++)
 		for (int byte_by_byte = 0; byte_by_byte < 2; byte_by_byte++) {
@@ -191,13 +196,16 @@ static void a_long_line_is_cut_not_split(void **state)
 	client_script_destroy(s);
 }
 
-/* All sizes near each other: the message has the size asked for, lines that end in CRLF, no bare ones, no
- * line that begins with a dot but the last. */
+/* All sizes near each other: the message has the size asked for, lines that end in CRLF, no bare
+ * ones, no line that begins with a dot but the last. */
 static void a_message_has_the_size_asked_for(void **state)
 {
 	for (size_t size = 300; size < 600; size++) {
-		const struct client_script_config config = {.helo = "c.example.test", .from = "a@c.example.test",
-			.to = "b@d.example.test", .recipients = 1, .size = size};
+		const struct client_script_config config = {.helo = "c.example.test",
+			.from = "a@c.example.test",
+			.to = "b@d.example.test",
+			.recipients = 1,
+			.size = size};
 		struct client_script *s = client_script_create(&config);
 		struct bytes b = client_script_content(s);
 		assert_int_equal(b.n, size + 3);

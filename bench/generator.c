@@ -9,13 +9,17 @@
 #include "base/clock.h"
 #include "bench/client.h"
 
-#define SCRATCH_BYTES	 (32u << 10)
-#define OPENING_MAX	 256 /* sessions on their way to READY: a server takes no more at a time than this asks of it */
-#define OPENED_PER_TURN	 64
-#define REST_AFTER_FAILURE_US (200 * USEC_PER_MSEC) /* so that a server that refuses is not hammered */
-#define DRAIN_US	 (5 * USEC_PER_SEC)
-#define CLOSING_US	 (1 * USEC_PER_SEC) /* after 221 the server's end is awaited: it keeps TIME_WAIT */
-#define SCAN_US		 (100 * USEC_PER_MSEC)
+#define SCRATCH_BYTES (32u << 10)
+#define OPENING_MAX                                                                                \
+	256 /* sessions on their way to READY: a server takes no more at a time than this asks of  \
+	       it */
+#define OPENED_PER_TURN 64
+#define REST_AFTER_FAILURE_US                                                                      \
+	(200 * USEC_PER_MSEC) /* so that a server that refuses is not hammered */
+#define DRAIN_US (5 * USEC_PER_SEC)
+#define CLOSING_US                                                                                 \
+	(1 * USEC_PER_SEC) /* after 221 the server's end is awaited: it keeps TIME_WAIT */
+#define SCAN_US (100 * USEC_PER_MSEC)
 
 enum place { FREE, CONNECTING, OPENING, READY, BUSY, QUITTING, CLOSING };
 
@@ -64,7 +68,8 @@ static void enter(struct conn *c, enum place place)
 	g.in[c->place]--;
 	g.in[place]++;
 	c->place = (uint8_t)place;
-	c->deadline_us = g.now_us + (place == CLOSING ? CLOSING_US : (uint64_t)(g.options->timeout_s * 1e6));
+	c->deadline_us =
+		g.now_us + (place == CLOSING ? CLOSING_US : (uint64_t)(g.options->timeout_s * 1e6));
 	if (place == READY)
 		c->deadline_us = UINT64_MAX;
 }
@@ -74,13 +79,16 @@ static bool is_measuring(void)
 	return g.stage == MEASURING;
 }
 
-/* Is there still a mail (or a session) to be begun? Of those in flight none may become one too many. */
+/* Is there still a mail (or a session) to be begun? Of those in flight none may become one too
+ * many. */
 static bool has_more(void)
 {
-	uint64_t under_way = g.options->command == BENCH_MESSAGES ?
-		g.in[BUSY] : g.in[CONNECTING] + g.in[OPENING] + g.in[QUITTING];
+	uint64_t under_way = g.options->command == BENCH_MESSAGES
+		? g.in[BUSY]
+		: g.in[CONNECTING] + g.in[OPENING] + g.in[QUITTING];
 	return g.stage == WARMING ||
-	       (g.stage == MEASURING && (g.options->count == 0 || g.done + under_way < g.options->count));
+		(g.stage == MEASURING &&
+			(g.options->count == 0 || g.done + under_way < g.options->count));
 }
 
 /* ---- the end of a session ---- */
@@ -176,7 +184,8 @@ static void begin(struct conn *c)
 	enter(c, READY);
 	if (g.options->command == BENCH_IDLE && g.stage != DRAINING)
 		return;
-	bool is_full = g.options->mails_per_connection != 0 && c->mails >= g.options->mails_per_connection;
+	bool is_full =
+		g.options->mails_per_connection != 0 && c->mails >= g.options->mails_per_connection;
 	if (g.options->command == BENCH_MESSAGES && !is_full && has_more()) {
 		c->began_us = g.now_us;
 		c->is_end_sent = false;
@@ -244,7 +253,8 @@ static void on_event(struct conn *c, enum client_event event)
 	case CLIENT_ACCEPTED: mail_accepted(c); break;
 	case CLIENT_REFUSED:
 		c->mails++;
-		count_failure(c->client.refused / 100 == 4 ? FAILURE_TEMPORARY : FAILURE_PERMANENT, c->client.text);
+		count_failure(c->client.refused / 100 == 4 ? FAILURE_TEMPORARY : FAILURE_PERMANENT,
+			c->client.text);
 		begin(c);
 		break;
 	case CLIENT_CLOSED: session_done(c); break;
@@ -342,8 +352,8 @@ static uint64_t busy_us(void)
 {
 	uint64_t cpu = time_read_us(CLOCK_THREAD_CPUTIME_ID) - g.began_cpu_us;
 	uint64_t busy = g.transport->ops->busy_us(g.transport);
-	/* A polling thread has processor time also when it finds nothing to do, and while it is pushed off its
-	 * processor a turn looks long: what it worked is the smaller of the two. */
+	/* A polling thread has processor time also when it finds nothing to do, and while it is
+	 * pushed off its processor a turn looks long: what it worked is the smaller of the two. */
 	if (busy != UINT64_MAX && busy - g.began_busy_us < cpu)
 		cpu = busy - g.began_busy_us;
 	return cpu;
@@ -379,7 +389,7 @@ static bool is_warm(void)
 	if (g.now_us < g.stage_end_us)
 		return false;
 	return g.options->command != BENCH_IDLE || g.in[READY] == g.options->connections ||
-	       g.now_us > g.stage_end_us + (uint64_t)(g.options->timeout_s * 1e6);
+		g.now_us > g.stage_end_us + (uint64_t)(g.options->timeout_s * 1e6);
 }
 
 static void next_stage(void)
@@ -393,7 +403,8 @@ static void next_stage(void)
 	if ((g.stage == MEASURING && (g.now_us >= g.stage_end_us || is_counted_out)) ||
 		(g.stage < DRAINING && stop_asked))
 		start_draining();
-	if (g.stage == DRAINING && (g.in[FREE] == g.options->connections || g.now_us >= g.stage_end_us))
+	if (g.stage == DRAINING &&
+		(g.in[FREE] == g.options->connections || g.now_us >= g.stage_end_us))
 		g.stage = OVER;
 }
 
@@ -407,7 +418,9 @@ static bool open_sessions(void)
 	bool is_wanted = has_more() || (g.options->command == BENCH_IDLE && g.stage < DRAINING);
 	if (g.in[FREE] == 0 || opening >= most || !is_wanted || g.stage >= DRAINING)
 		return false;
-	for (unsigned i = 0; i < g.options->connections && opened < OPENED_PER_TURN && opening + opened < most; i++) {
+	for (unsigned i = 0;
+		i < g.options->connections && opened < OPENED_PER_TURN && opening + opened < most;
+		i++) {
 		struct conn *c = &g.conns[i];
 		if (c->place != FREE || c->deadline_us > g.now_us)
 			continue;
@@ -419,7 +432,8 @@ static bool open_sessions(void)
 	return opened != 0;
 }
 
-/* Rare things, for which all sessions are looked at: who waits too long, and who is to be sent on. */
+/* Rare things, for which all sessions are looked at: who waits too long, and who is to be sent on.
+ */
 static void scan(void)
 {
 	for (unsigned i = 0; i < g.options->connections; i++) {
@@ -428,7 +442,9 @@ static void scan(void)
 			let_go(c);
 		else if (c->place != FREE && c->deadline_us <= g.now_us)
 			fail(c, FAILURE_TIMEOUT, "waited too long");
-		else if (c->place == READY && (g.stage == DRAINING || (has_more() && g.options->command == BENCH_MESSAGES))) {
+		else if (c->place == READY &&
+			(g.stage == DRAINING ||
+				(has_more() && g.options->command == BENCH_MESSAGES))) {
 			begin(c);
 			run(c);
 		}
@@ -437,14 +453,17 @@ static void scan(void)
 
 static void tell_progress(void)
 {
-	if (g.now_us < g.told_us || g.options->is_quiet || g.stage >= DRAINING || !isatty(STDERR_FILENO))
+	if (g.now_us < g.told_us || g.options->is_quiet || g.stage >= DRAINING ||
+		!isatty(STDERR_FILENO))
 		return;
-	uint64_t done = g.options->command == BENCH_MESSAGES ? g.results->mails : g.results->sessions;
+	uint64_t done =
+		g.options->command == BENCH_MESSAGES ? g.results->mails : g.results->sessions;
 	uint64_t more = done >= g.told_done ? done - g.told_done : done;
 	if (g.told_us != 0)
 		fprintf(stderr, "%s %3.0f s: %llu/s, %llu failed, %u connections\n",
-			g.stage == WARMING ? "warming up" : "measuring ", (double)(g.now_us - g.stage_us) / 1e6,
-			(unsigned long long)more, (unsigned long long)results_failed(g.results),
+			g.stage == WARMING ? "warming up" : "measuring ",
+			(double)(g.now_us - g.stage_us) / 1e6, (unsigned long long)more,
+			(unsigned long long)results_failed(g.results),
 			g.options->connections - g.in[FREE]);
 	g.told_done = done;
 	g.told_us = g.now_us + USEC_PER_SEC;
@@ -469,9 +488,15 @@ static bool turn(uint64_t now_us, bool *is_busy)
 
 static int make(const struct options *o, char error[256])
 {
-	const struct client_script_config script = {.helo = o->helo, .from = o->from, .to = o->to,
-		.recipients = o->recipients, .size = o->size, .wants_starttls = o->security == BENCH_STARTTLS};
-	struct tls_profile profile = {.id = "bench", .level = TLS_LEVEL_ENCRYPT, .protocol_lowest = TLS_1_2,
+	const struct client_script_config script = {.helo = o->helo,
+		.from = o->from,
+		.to = o->to,
+		.recipients = o->recipients,
+		.size = o->size,
+		.wants_starttls = o->security == BENCH_STARTTLS};
+	struct tls_profile profile = {.id = "bench",
+		.level = TLS_LEVEL_ENCRYPT,
+		.protocol_lowest = TLS_1_2,
 		.protocol_highest = o->tls_highest};
 	const struct tls_client_set_config set = {.profiles = &profile, .profile_count = 1};
 	struct tls_error tls_error;
@@ -489,7 +514,8 @@ static int make(const struct options *o, char error[256])
 	return -1;
 }
 
-int generator_run(struct transport *transport, const struct options *o, struct results *r, char error[256])
+int generator_run(
+	struct transport *transport, const struct options *o, struct results *r, char error[256])
 {
 	static const struct transport_user user = {.on_link = on_link, .turn = turn};
 	g.options = o;

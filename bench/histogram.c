@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/histogram.h"
 
-/* Values below 2 * STEPS have a bucket each; above, the top STEP_BITS bits below the highest say which. */
+/* Values below 2 * STEPS have a bucket each; above, the top STEP_BITS bits below the highest say
+ * which. */
 static unsigned bucket_of(uint64_t value)
 {
 	if (value < HISTOGRAM_STEPS)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* bench/histogram.h: counts of times, exact to 1 part in 64, whatever their size.
  *
- * Log-linear: each power of two is cut into 64 equal steps (the idea of HdrHistogram), so that a percentile
- * costs a walk over a table and no sample is kept. Values are microseconds here, but the unit is the user's. */
+ * Log-linear: each power of two is cut into 64 equal steps (the idea of HdrHistogram), so that a
+ * percentile costs a walk over a table and no sample is kept. Values are microseconds here, but the
+ * unit is the user's. */
 #pragma once
 
 #include <stdint.h>
@@ -18,7 +19,7 @@ struct histogram {
 };
 
 void histogram_add(struct histogram *h, uint64_t value);
-/* The smallest value that `percent` of all are not above; too high by 1 part in 64 at most, never above
- * the largest seen. 0 if there are none. */
+/* The smallest value that `percent` of all are not above; too high by 1 part in 64 at most, never
+ * above the largest seen. 0 if there are none. */
 uint64_t histogram_percentile(const struct histogram *h, double percent);
 double histogram_mean(const struct histogram *h);

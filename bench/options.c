@@ -13,35 +13,41 @@
 #include "bench/client.h"
 #include "tls/profile.h"
 
-/* One table: the option, what its value looks like, what it does. Help and getopt_long grow from it. */
-#define OPTIONS(_)                                                                                       \
-	_(MEMIF, "memif", "SOCKET", "the relay's memif socket; we are its client, in a process of our own")      \
-	_(SERVER, "server", "ADDR[:PORT]", "over memif: where to (default 192.0.2.25, port 25 or 465)")          \
-	_(ADDRESS, "address", "ADDR/BITS", "over memif: our first address (default 192.0.2.100/24)")             \
-	_(ADDRESSES, "addresses", "N", "over memif: how many from there on (default 8, at most 64)")             \
-	_(KERNEL, "kernel", "HOST:PORT", "over kernel sockets instead; sink: where to listen")                   \
-	_(NO_HUGE, "no-huge", NULL, "over memif: without hugepages")                                             \
-	_(MEMORY, "memory", "MB", "over memif: packet memory (default 256)")                                     \
-	_(SLEEP, "sleep", "US", "over memif: longest sleep of an idle turn (default 50; 0: never sleep)")        \
-	_(IMPLICIT, "implicit-tls", NULL, "TLS from the first byte")                                             \
-	_(CLEAR, "clear", NULL, "no TLS (else: STARTTLS)")                                                       \
-	_(TLS, "tls", "1.2|1.3", "the highest protocol offered")                                                 \
-	_(GROUPS, "groups", "LIST", "key exchange groups, as X25519 (default: the relay's own)")                 \
-	_(SNI, "sni", "NAME", "server name to ask for")                                                          \
-	_(CERTIFICATE, "certificate", "FILE", "sink: PEM of key and chain, offers STARTTLS")                     \
-	_(CONNECTIONS, "connections", "N", "sessions at a time (default 32)")                                    \
-	_(COUNT, "count", "N", "end after so many mails or sessions")                                            \
-	_(DURATION, "duration", "S", "end after so many seconds (default 10; with --count: 600)")                \
-	_(WARMUP, "warmup", "S", "run so long before measuring (default 1)")                                     \
-	_(SIZE, "size", "BYTES", "of a message (default 4096)")                                                  \
-	_(MAILS, "mails-per-connection", "N", "then QUIT and connect anew (default 0: keep it)")                 \
-	_(RECIPIENTS, "recipients", "N", "of a message (default 1)")                                             \
-	_(FROM, "from", "ADDRESS", "envelope sender (default bench@client.example.test)")                        \
-	_(TO, "to", "ADDRESS", "recipient (default bob@dest.example.test; of several: bob+1@…)")                 \
-	_(HELO, "helo", "NAME", "name to greet with (default client.example.test)")                              \
-	_(TIMEOUT, "timeout", "S", "give up a session that waits so long (default 30)")                          \
-	_(JSON, "json", NULL, "one JSON object instead of text")                                                 \
-	_(QUIET, "quiet", NULL, "no progress on standard error")                                                 \
+/* One table: the option, what its value looks like, what it does. Help and getopt_long grow from
+ * it. */
+#define OPTIONS(_)                                                                                 \
+	_(MEMIF, "memif", "SOCKET",                                                                \
+		"the relay's memif socket; we are its client, in a process of our own")            \
+	_(SERVER, "server", "ADDR[:PORT]",                                                         \
+		"over memif: where to (default 192.0.2.25, port 25 or 465)")                       \
+	_(ADDRESS, "address", "ADDR/BITS",                                                         \
+		"over memif: our first address (default 192.0.2.100/24)")                          \
+	_(ADDRESSES, "addresses", "N",                                                             \
+		"over memif: how many from there on (default 8, at most 64)")                      \
+	_(KERNEL, "kernel", "HOST:PORT", "over kernel sockets instead; sink: where to listen")     \
+	_(NO_HUGE, "no-huge", NULL, "over memif: without hugepages")                               \
+	_(MEMORY, "memory", "MB", "over memif: packet memory (default 256)")                       \
+	_(SLEEP, "sleep", "US",                                                                    \
+		"over memif: longest sleep of an idle turn (default 50; 0: never sleep)")          \
+	_(IMPLICIT, "implicit-tls", NULL, "TLS from the first byte")                               \
+	_(CLEAR, "clear", NULL, "no TLS (else: STARTTLS)")                                         \
+	_(TLS, "tls", "1.2|1.3", "the highest protocol offered")                                   \
+	_(GROUPS, "groups", "LIST", "key exchange groups, as X25519 (default: the relay's own)")   \
+	_(SNI, "sni", "NAME", "server name to ask for")                                            \
+	_(CERTIFICATE, "certificate", "FILE", "sink: PEM of key and chain, offers STARTTLS")       \
+	_(CONNECTIONS, "connections", "N", "sessions at a time (default 32)")                      \
+	_(COUNT, "count", "N", "end after so many mails or sessions")                              \
+	_(DURATION, "duration", "S", "end after so many seconds (default 10; with --count: 600)")  \
+	_(WARMUP, "warmup", "S", "run so long before measuring (default 1)")                       \
+	_(SIZE, "size", "BYTES", "of a message (default 4096)")                                    \
+	_(MAILS, "mails-per-connection", "N", "then QUIT and connect anew (default 0: keep it)")   \
+	_(RECIPIENTS, "recipients", "N", "of a message (default 1)")                               \
+	_(FROM, "from", "ADDRESS", "envelope sender (default bench@client.example.test)")          \
+	_(TO, "to", "ADDRESS", "recipient (default bob@dest.example.test; of several: bob+1@…)")   \
+	_(HELO, "helo", "NAME", "name to greet with (default client.example.test)")                \
+	_(TIMEOUT, "timeout", "S", "give up a session that waits so long (default 30)")            \
+	_(JSON, "json", NULL, "one JSON object instead of text")                                   \
+	_(QUIET, "quiet", NULL, "no progress on standard error")                                   \
 	_(HELP, "help", NULL, "this text")
 
 enum option_id {
@@ -60,15 +66,18 @@ static const struct option_row {
 
 static void usage(FILE *to)
 {
-	fprintf(to, "usage: hikyaku-bench COMMAND [OPTION]...\n"
-		    "Measures SMTP servers with whole sessions.\n\n"
-		    "  messages    mails a second taken with a final 250, and how long that took\n"
-		    "  handshakes  sessions a second: connect, 220, EHLO, STARTTLS, handshake, EHLO, QUIT\n"
-		    "  idle        opens sessions up to READY and holds them\n"
-		    "  sink        a server that takes every mail and keeps none\n\n");
+	fprintf(to,
+		"usage: hikyaku-bench COMMAND [OPTION]...\n"
+		"Measures SMTP servers with whole sessions.\n\n"
+		"  messages    mails a second taken with a final 250, and how long that took\n"
+		"  handshakes  sessions a second: connect, 220, EHLO, STARTTLS, handshake, EHLO, "
+		"QUIT\n"
+		"  idle        opens sessions up to READY and holds them\n"
+		"  sink        a server that takes every mail and keeps none\n\n");
 	for (unsigned i = 0; i < ROWS; i++) {
 		char left[48];
-		snprintf(left, sizeof left, "--%s%s%s", rows[i].name, rows[i].value == NULL ? "" : " ",
+		snprintf(left, sizeof left, "--%s%s%s", rows[i].name,
+			rows[i].value == NULL ? "" : " ",
 			rows[i].value == NULL ? "" : rows[i].value);
 		fprintf(to, "  %-28s %s\n", left, rows[i].help);
 	}
@@ -91,7 +100,8 @@ static bool parse_number(const char *text, double least, double most, double *nu
 	char *end;
 	errno = 0;
 	*number = strtod(text, &end);
-	return errno == 0 && end != text && *end == '\0' && isfinite(*number) && *number >= least && *number <= most;
+	return errno == 0 && end != text && *end == '\0' && isfinite(*number) && *number >= least &&
+		*number <= most;
 }
 
 static int number(const char *name, const char *text, double least, double most, double *to)
@@ -132,7 +142,8 @@ static int set_text(const char *name, const char *text, char *to, size_t size)
 }
 
 /* "host:port", "[v6]:port"; the port may be left out if `is_port_optional`. */
-static int split_host(const char *name, const char *text, bool is_port_optional, char host[256], char port[16])
+static int split_host(
+	const char *name, const char *text, bool is_port_optional, char host[256], char port[16])
 {
 	const char *colon = strrchr(text, ':'), *first = text;
 	size_t n = strlen(text);
@@ -206,7 +217,8 @@ static int set(struct options *o, enum option_id id, const char *text)
 	case OPTION_MEMIF: return set_text(name, text, o->memif, sizeof o->memif);
 	case OPTION_SERVER: return set_server(o, text);
 	case OPTION_ADDRESS: return set_address(o, text);
-	case OPTION_ADDRESSES: return set_unsigned(name, text, 1, BENCH_ADDRESSES_MAX, &o->addresses);
+	case OPTION_ADDRESSES:
+		return set_unsigned(name, text, 1, BENCH_ADDRESSES_MAX, &o->addresses);
 	case OPTION_KERNEL: return split_host(name, text, false, o->host, o->port);
 	case OPTION_NO_HUGE: o->no_huge = true; return 0;
 	case OPTION_MEMORY: return set_unsigned(name, text, 64, 65536, &o->memory_mb);
@@ -217,7 +229,8 @@ static int set(struct options *o, enum option_id id, const char *text)
 	case OPTION_GROUPS: return set_text(name, text, o->groups, sizeof o->groups);
 	case OPTION_SNI: return set_text(name, text, o->sni, sizeof o->sni);
 	case OPTION_CERTIFICATE: return set_text(name, text, o->certificate, sizeof o->certificate);
-	case OPTION_CONNECTIONS: return set_unsigned(name, text, 1, BENCH_CONNECTIONS_MAX, &o->connections);
+	case OPTION_CONNECTIONS:
+		return set_unsigned(name, text, 1, BENCH_CONNECTIONS_MAX, &o->connections);
 	case OPTION_COUNT: return set_u64(name, text, 1, 1e12, &o->count);
 	case OPTION_DURATION: return number(name, text, 0.1, BENCH_SECONDS_MAX, &o->duration_s);
 	case OPTION_WARMUP: return number(name, text, 0, BENCH_SECONDS_MAX, &o->warmup_s);
@@ -228,7 +241,8 @@ static int set(struct options *o, enum option_id id, const char *text)
 		return rc;
 	}
 	case OPTION_MAILS: return set_u64(name, text, 0, 1e12, &o->mails_per_connection);
-	case OPTION_RECIPIENTS: return set_unsigned(name, text, 1, CLIENT_RECIPIENTS_MAX, &o->recipients);
+	case OPTION_RECIPIENTS:
+		return set_unsigned(name, text, 1, CLIENT_RECIPIENTS_MAX, &o->recipients);
 	case OPTION_FROM: return set_text(name, text, o->from, sizeof o->from);
 	case OPTION_TO: return set_text(name, text, o->to, sizeof o->to);
 	case OPTION_HELO: return set_text(name, text, o->helo, sizeof o->helo);
@@ -248,14 +262,24 @@ static int parse_command(struct options *o, const char *name)
 			o->command = (enum bench_command)i;
 			return 0;
 		}
-	return name == NULL ? wrong("no command is given") : wrong("there is no command '%s'", name);
+	return name == NULL ? wrong("no command is given")
+			    : wrong("there is no command '%s'", name);
 }
 
 static void set_defaults(struct options *o)
 {
-	*o = (struct options){.addresses = 8, .memory_mb = 256, .sleep_us = 50, .connections = 32, .recipients = 1,
-		.warmup_s = 1, .timeout_s = 30, .size = 4096, .prefix_bits = 120, .helo = "client.example.test",
-		.from = "bench@client.example.test", .to = "bob@dest.example.test"};
+	*o = (struct options){.addresses = 8,
+		.memory_mb = 256,
+		.sleep_us = 50,
+		.connections = 32,
+		.recipients = 1,
+		.warmup_s = 1,
+		.timeout_s = 30,
+		.size = 4096,
+		.prefix_bits = 120,
+		.helo = "client.example.test",
+		.from = "bench@client.example.test",
+		.to = "bob@dest.example.test"};
 	addr_parse("192.0.2.100", &o->address);
 	addr_parse("192.0.2.25", &o->server);
 }
@@ -273,9 +297,12 @@ static int finish(struct options *o)
 	if (addr_is_ipv4(&o->address) != addr_is_ipv4(&o->server))
 		return wrong("--address and --server must be of one family");
 	if (o->duration_s == 0)
-		o->duration_s = o->count != 0 ? 600 : o->command == BENCH_SINK ? BENCH_SECONDS_MAX : BENCH_SECONDS_DEFAULT;
+		o->duration_s = o->count != 0	   ? 600
+			: o->command == BENCH_SINK ? BENCH_SECONDS_MAX
+						   : BENCH_SECONDS_DEFAULT;
 	if (o->port[0] == '\0')
-		snprintf(o->port, sizeof o->port, "%s", o->security == BENCH_IMPLICIT_TLS ? "465" : "25");
+		snprintf(o->port, sizeof o->port, "%s",
+			o->security == BENCH_IMPLICIT_TLS ? "465" : "25");
 	return 0;
 }
 

@@ -34,7 +34,7 @@ struct options {
 	char helo[128], from[256], to[256];
 	/* TLS */
 	char sni[256], groups[128];
-	uint16_t tls_highest; /* TLS_1_x; 0: no bound */
+	uint16_t tls_highest;  /* TLS_1_x; 0: no bound */
 	char certificate[256]; /* sink: PEM of key and chain; "": no STARTTLS */
 	bool is_json, is_quiet;
 };

@@ -61,15 +61,16 @@ static void print_times(const char *what, const struct histogram *h)
 		return;
 	printf("  %-22s", what);
 	for (unsigned i = 0; i < PERCENTS; i++)
-		printf("  %s %.3f", percent_names[i], (double)histogram_percentile(h, percents[i]) / 1000);
+		printf("  %s %.3f", percent_names[i],
+			(double)histogram_percentile(h, percents[i]) / 1000);
 	printf(" ms\n");
 }
 
 static void print_tls(const struct tls_verdict *v)
 {
 	if (v->is_tls)
-		printf("  TLS                     %s %s %s%s\n", tls_protocol_name(v->protocol), v->cipher, v->group,
-			v->is_resumed ? " resumed" : "");
+		printf("  TLS                     %s %s %s%s\n", tls_protocol_name(v->protocol),
+			v->cipher, v->group, v->is_resumed ? " resumed" : "");
 }
 
 static void print_failures(const struct results *r)
@@ -77,7 +78,8 @@ static void print_failures(const struct results *r)
 	for (int i = 0; i < FAILURE_KINDS; i++)
 		if (r->failures[i] != 0)
 			printf("  FAILED %-15s  %llu: %s; the first: %s\n", failure_rows[i].name,
-				(unsigned long long)r->failures[i], failure_rows[i].help, r->examples[i]);
+				(unsigned long long)r->failures[i], failure_rows[i].help,
+				r->examples[i]);
 }
 
 static void print_rate(const struct results *r, const char *what, uint64_t n)
@@ -90,13 +92,17 @@ static void print_rate(const struct results *r, const char *what, uint64_t n)
 static void print_text(const struct results *r, const struct options *o, const char *transport)
 {
 	printf("%s over %s, %u connections%s\n",
-		o->command == BENCH_MESSAGES ? "messages" : o->command == BENCH_IDLE ? "idle" : "handshakes", transport,
-		o->connections, r->is_interrupted ? " (interrupted)" : "");
+		o->command == BENCH_MESSAGES	   ? "messages"
+			: o->command == BENCH_IDLE ? "idle"
+						   : "handshakes",
+		transport, o->connections, r->is_interrupted ? " (interrupted)" : "");
 	print_tls(&r->verdict);
 	if (o->command == BENCH_MESSAGES) {
 		print_rate(r, "messages", r->mails);
-		printf("  content                 %.1f MB per second, %zu bytes and %u recipient%s a message\n",
-			per_second(r, r->content_bytes) / 1e6, o->size, o->recipients, o->recipients == 1 ? "" : "s");
+		printf("  content                 %.1f MB per second, %zu bytes and %u recipient%s "
+		       "a message\n",
+			per_second(r, r->content_bytes) / 1e6, o->size, o->recipients,
+			o->recipients == 1 ? "" : "s");
 	}
 	if (r->sessions != 0)
 		print_rate(r, "whole sessions", r->sessions);
@@ -115,13 +121,15 @@ static void print_text(const struct results *r, const struct options *o, const c
 
 /* ---- JSON ---- */
 
-static void add_times(yyjson_mut_doc *doc, yyjson_mut_val *to, const char *name, const struct histogram *h)
+static void add_times(
+	yyjson_mut_doc *doc, yyjson_mut_val *to, const char *name, const struct histogram *h)
 {
 	yyjson_mut_val *v = yyjson_mut_obj_add_obj(doc, to, name);
 	yyjson_mut_obj_add_uint(doc, v, "count", h->count);
 	yyjson_mut_obj_add_real(doc, v, "mean", histogram_mean(h));
 	for (unsigned i = 0; i < PERCENTS; i++)
-		yyjson_mut_obj_add_uint(doc, v, percent_names[i], histogram_percentile(h, percents[i]));
+		yyjson_mut_obj_add_uint(
+			doc, v, percent_names[i], histogram_percentile(h, percents[i]));
 }
 
 static void add_failures(yyjson_mut_doc *doc, yyjson_mut_val *to, const struct results *r)
@@ -172,7 +180,8 @@ static void print_json(const struct results *r, const struct options *o, const c
 	add_times(doc, times, "handshake", &r->handshake);
 	add_times(doc, times, "session", &r->session);
 	add_failures(doc, top, r);
-	char *text = yyjson_mut_write(doc, YYJSON_WRITE_PRETTY | YYJSON_WRITE_ALLOW_INVALID_UNICODE, NULL);
+	char *text = yyjson_mut_write(
+		doc, YYJSON_WRITE_PRETTY | YYJSON_WRITE_ALLOW_INVALID_UNICODE, NULL);
 	puts(text != NULL ? text : "{}");
 	free(text);
 	yyjson_mut_doc_free(doc);

@@ -8,21 +8,21 @@
 #include "bench/options.h"
 #include "tls/tls.h"
 
-#define FAILURES(_)                                                                 \
-	_(CONNECT, "connect", "no connection came about")                           \
-	_(LOST, "lost", "the connection ended in the middle")                       \
-	_(TIMEOUT, "timeout", "the server kept us waiting")                         \
-	_(TLS, "tls", "the handshake or the record layer failed")                   \
-	_(GREETING, "session", "the session was refused: greeting, EHLO, STARTTLS, 421") \
-	_(TEMPORARY, "mail_4xx", "a mail was refused for now")                      \
-	_(PERMANENT, "mail_5xx", "a mail was refused")                              \
+#define FAILURES(_)                                                                                \
+	_(CONNECT, "connect", "no connection came about")                                          \
+	_(LOST, "lost", "the connection ended in the middle")                                      \
+	_(TIMEOUT, "timeout", "the server kept us waiting")                                        \
+	_(TLS, "tls", "the handshake or the record layer failed")                                  \
+	_(GREETING, "session", "the session was refused: greeting, EHLO, STARTTLS, 421")           \
+	_(TEMPORARY, "mail_4xx", "a mail was refused for now")                                     \
+	_(PERMANENT, "mail_5xx", "a mail was refused")                                             \
 	_(RECIPIENT, "recipient", "a mail was taken without all of its recipients")
 
 enum failure {
 #define _(id, name, help) FAILURE_##id,
 	FAILURES(_)
 #undef _
-	FAILURE_KINDS
+		FAILURE_KINDS
 };
 
 #define FAILURE_TEXT_MAX 128

@@ -177,7 +177,8 @@ static void accept_all(void)
 	int fd, one = 1;
 	while ((fd = accept4(sink.listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
 		struct sink_conn *c = calloc(1, sizeof *c);
-		struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = c};
+		struct epoll_event e = {
+			.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = c};
 		if (c == NULL || epoll_ctl(sink.epoll, EPOLL_CTL_ADD, fd, &e) != 0) {
 			close(fd);
 			free(c);
@@ -195,16 +196,20 @@ static void accept_all(void)
 
 static void print(uint64_t wall_us, uint64_t cpu_us)
 {
-	double span = (double)(sink.last_us - sink.first_us) / 1e6, share = (double)cpu_us / (double)wall_us;
+	double span = (double)(sink.last_us - sink.first_us) / 1e6,
+	       share = (double)cpu_us / (double)wall_us;
 	double rate = span > 0 ? (double)sink.mails / span : 0;
-	printf(sink.options->is_json ?
-			"{\"command\": \"sink\", \"mails\": %llu, \"bytes\": %llu, \"connections\": %llu, "
-			"\"handshakes\": %llu, \"failed_handshakes\": %llu, \"seconds\": %.3f, "
-			"\"mails_per_second\": %.1f, \"busy_share\": %.4f}\n" :
-			"sink: %llu mails, %llu bytes, %llu connections, %llu handshakes (%llu failed), %.2f s from the "
-			"first mail to the last, %.0f mails per second, %.4f of a processor\n",
-		(unsigned long long)sink.mails, (unsigned long long)sink.bytes, (unsigned long long)sink.connections,
-		(unsigned long long)sink.handshakes, (unsigned long long)sink.failures, span, rate, share);
+	printf(sink.options->is_json
+			? "{\"command\": \"sink\", \"mails\": %llu, \"bytes\": %llu, "
+			  "\"connections\": %llu, "
+			  "\"handshakes\": %llu, \"failed_handshakes\": %llu, \"seconds\": %.3f, "
+			  "\"mails_per_second\": %.1f, \"busy_share\": %.4f}\n"
+			: "sink: %llu mails, %llu bytes, %llu connections, %llu handshakes (%llu "
+			  "failed), %.2f s from the "
+			  "first mail to the last, %.0f mails per second, %.4f of a processor\n",
+		(unsigned long long)sink.mails, (unsigned long long)sink.bytes,
+		(unsigned long long)sink.connections, (unsigned long long)sink.handshakes,
+		(unsigned long long)sink.failures, span, rate, share);
 	fflush(stdout);
 }
 
@@ -240,7 +245,8 @@ static int fail(const char *what, const char *why)
 static int make_tls(void)
 {
 	static uint8_t pem[PEM_BYTES_MAX];
-	const struct tls_profile profile = {.id = "sink", .level = TLS_LEVEL_MAY, .protocol_lowest = TLS_1_2};
+	const struct tls_profile profile = {
+		.id = "sink", .level = TLS_LEVEL_MAY, .protocol_lowest = TLS_1_2};
 	struct tls_error error;
 	FILE *f = fopen(sink.options->certificate, "r");
 	if (f == NULL)
@@ -248,10 +254,13 @@ static int make_tls(void)
 	size_t n = fread(pem, 1, sizeof pem, f);
 	fclose(f);
 	const struct tls_key_pair pair = {bytes_of(pem, n), bytes_of(pem, n)};
-	const struct tls_server_set_config config = {.pairs = &pair, .pair_count = 1, .profiles = &profile, .profile_count = 1};
+	const struct tls_server_set_config config = {
+		.pairs = &pair, .pair_count = 1, .profiles = &profile, .profile_count = 1};
 	sink.lib = tls_lib_create();
 	sink.set = sink.lib == NULL ? NULL : tls_server_set_create(sink.lib, &config, &error);
-	return sink.set != NULL ? 0 : fail(sink.options->certificate, sink.lib == NULL ? "no memory" : error.text);
+	return sink.set != NULL
+		? 0
+		: fail(sink.options->certificate, sink.lib == NULL ? "no memory" : error.text);
 }
 
 static int listen_on(const struct options *o)
@@ -264,10 +273,12 @@ static int listen_on(const struct options *o)
 		return fail(o->host, gai_strerror(rc));
 	sink.listener = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	setsockopt(sink.listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-	rc = bind(sink.listener, found->ai_addr, found->ai_addrlen) != 0 || listen(sink.listener, 1024) != 0;
+	rc = bind(sink.listener, found->ai_addr, found->ai_addrlen) != 0 ||
+		listen(sink.listener, 1024) != 0;
 	freeaddrinfo(found);
 	sink.epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (rc != 0 || sink.epoll < 0 || epoll_ctl(sink.epoll, EPOLL_CTL_ADD, sink.listener, &e) != 0)
+	if (rc != 0 || sink.epoll < 0 ||
+		epoll_ctl(sink.epoll, EPOLL_CTL_ADD, sink.listener, &e) != 0)
 		return fail("cannot listen", strerror(errno));
 	return 0;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* bench/sink.h: hikyaku-bench sink: an SMTP server on kernel sockets that takes every mail and keeps none. */
+/* bench/sink.h: hikyaku-bench sink: an SMTP server on kernel sockets that takes every mail and
+ * keeps none. */
 #pragma once
 
 #include "bench/options.h"

@@ -32,13 +32,15 @@ static bool is_verb(const struct sink_session *s, const char *verb)
 {
 	size_t n = strlen(verb);
 	return s->length >= n && strncasecmp(s->line, verb, n) == 0 &&
-	       (s->length == n || s->line[n] == ' ' || s->line[n] == '\r' || s->line[n] == ':');
+		(s->length == n || s->line[n] == ' ' || s->line[n] == '\r' || s->line[n] == ':');
 }
 
 static enum sink_event on_command(struct sink_session *s)
 {
 	if (is_verb(s, "EHLO")) {
-		say(s, "250-sink.example.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n");
+		say(s,
+			"250-sink.example.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-"
+			"SMTPUTF8\r\n");
 		if (s->is_tls_offered)
 			say(s, "250-STARTTLS\r\n");
 		say(s, "250 ENHANCEDSTATUSCODES\r\n");
@@ -52,8 +54,8 @@ static enum sink_event on_command(struct sink_session *s)
 	} else if (is_verb(s, "STARTTLS") && s->is_tls_offered) {
 		say(s, "220 2.0.0 go\r\n");
 		return SINK_STARTTLS;
-	} else if (is_verb(s, "HELO") || is_verb(s, "MAIL FROM") || is_verb(s, "RCPT TO") || is_verb(s, "RSET") ||
-		   is_verb(s, "NOOP")) {
+	} else if (is_verb(s, "HELO") || is_verb(s, "MAIL FROM") || is_verb(s, "RCPT TO") ||
+		is_verb(s, "RSET") || is_verb(s, "NOOP")) {
 		say(s, "250 2.0.0 ok\r\n");
 	} else {
 		say(s, "500 5.5.1 what?\r\n");

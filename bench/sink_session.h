@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/* bench/sink_session.h: the server side of one SMTP session that says yes to everything and keeps nothing.
- * Text in, replies out; no I/O, no allocation. A peer for measuring deliveries, not a mail server. */
+/* bench/sink_session.h: the server side of one SMTP session that says yes to everything and keeps
+ * nothing. Text in, replies out; no I/O, no allocation. A peer for measuring deliveries, not a mail
+ * server. */
 #pragma once
 
 #include "base/bytes.h"
@@ -22,7 +23,8 @@ enum sink_event { SINK_NONE, SINK_STARTTLS, SINK_QUIT };
 
 /* Greets. */
 void sink_open(struct sink_session *s, bool is_tls_offered);
-/* Uses what it can and returns how many bytes; stops at an event and where `out` has no room for a reply. */
+/* Uses what it can and returns how many bytes; stops at an event and where `out` has no room for a
+ * reply. */
 size_t sink_feed(struct sink_session *s, struct bytes in, enum sink_event *event);
 /* After the handshake: from here as new, without a greeting. */
 void sink_secured(struct sink_session *s);

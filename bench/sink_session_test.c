@@ -23,15 +23,17 @@ static enum sink_event feed(struct sink_session *s, const char *text, size_t ste
 
 static void mails_are_taken_at_every_step(void **state)
 {
-	static const char session[] = "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.test>\r\nDATA\r\n"
-				      "Subject: x\r\n\r\n..\r\n.x\r\n\r.\r\n.\n.\r\n\r\n.\r\n"
-				      "mail from:<a>\r\nrcpt to:<b>\r\ndata\r\n.\r\nnoop\r\nSTARTTLS\r\nQUIT\r\n";
-	static const char wanted[] = "220 sink.example.test ESMTP\r\n"
-				     "250-sink.example.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n"
-				     "250 ENHANCEDSTATUSCODES\r\n"
-				     "250 2.0.0 ok\r\n250 2.0.0 ok\r\n354 go\r\n250 2.0.0 taken\r\n"
-				     "250 2.0.0 ok\r\n250 2.0.0 ok\r\n354 go\r\n250 2.0.0 taken\r\n"
-				     "250 2.0.0 ok\r\n500 5.5.1 what?\r\n221 2.0.0 bye\r\n";
+	static const char session[] =
+		"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.test>\r\nDATA\r\n"
+		"Subject: x\r\n\r\n..\r\n.x\r\n\r.\r\n.\n.\r\n\r\n.\r\n"
+		"mail from:<a>\r\nrcpt to:<b>\r\ndata\r\n.\r\nnoop\r\nSTARTTLS\r\nQUIT\r\n";
+	static const char wanted[] =
+		"220 sink.example.test ESMTP\r\n"
+		"250-sink.example.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n"
+		"250 ENHANCEDSTATUSCODES\r\n"
+		"250 2.0.0 ok\r\n250 2.0.0 ok\r\n354 go\r\n250 2.0.0 taken\r\n"
+		"250 2.0.0 ok\r\n250 2.0.0 ok\r\n354 go\r\n250 2.0.0 taken\r\n"
+		"250 2.0.0 ok\r\n500 5.5.1 what?\r\n221 2.0.0 bye\r\n";
 	for (size_t step = 1; step <= sizeof session; step++) {
 		struct sink_session s;
 		char replies[2048] = "";
@@ -49,7 +51,8 @@ static void starttls_is_offered_once(void **state)
 	struct sink_session s;
 	char replies[2048] = "";
 	sink_open(&s, true);
-	assert_int_equal(feed(&s, "EHLO c\r\nSTARTTLS\r\nMAIL FROM:<>\r\n", SIZE_MAX, replies), SINK_STARTTLS);
+	assert_int_equal(feed(&s, "EHLO c\r\nSTARTTLS\r\nMAIL FROM:<>\r\n", SIZE_MAX, replies),
+		SINK_STARTTLS);
 	assert_non_null(strstr(replies, "250-STARTTLS\r\n"));
 	sink_secured(&s);
 	replies[0] = '\0';

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/* bench/transport.h: TCP connections from somewhere: the kernel's (epoll) or our own over net_memif.
+/* bench/transport.h: TCP connections from somewhere: the kernel's (epoll) or our own over
+ * net_memif.
  *
- * One thread. The transport owns the loop and calls its user: for what happened to a link, and once a turn. */
+ * One thread. The transport owns the loop and calls its user: for what happened to a link, and once
+ * a turn. */
 #pragma once
 
 #include "base/bytes.h"
@@ -11,10 +13,10 @@ struct link; /* of the transport; valid until close or GONE */
 struct transport;
 
 enum link_event {
-	LINK_UP = 1,   /* connected */
+	LINK_UP = 1,	/* connected */
 	LINK_MOVED = 2, /* there may be more to read, or room to write */
-	LINK_EOF = 4,  /* the server sends no more */
-	LINK_GONE = 8, /* the link is no more; `why` says why */
+	LINK_EOF = 4,	/* the server sends no more */
+	LINK_GONE = 8,	/* the link is no more; `why` says why */
 };
 
 struct transport_user {
@@ -32,7 +34,8 @@ struct transport_ops {
 	/* What was written still goes; no event follows. */
 	void (*close)(struct link *link);
 	void (*run)(struct transport *t, const struct transport_user *user);
-	/* Microseconds this thread has really worked; UINT64_MAX: as much as it had processor time. */
+	/* Microseconds this thread has really worked; UINT64_MAX: as much as it had processor time.
+	 */
 	uint64_t (*busy_us)(struct transport *t);
 	void (*destroy)(struct transport *t);
 };

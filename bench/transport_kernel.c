@@ -21,7 +21,8 @@
 struct link {
 	void *owner; /* NULL: closed in this turn */
 	int fd;
-	bool is_up, is_dry; /* dry: a short read, nothing more until the next event (epoll(7), question 9) */
+	bool is_up, is_dry; /* dry: a short read, nothing more until the next event (epoll(7),
+			       question 9) */
 	struct link *next_closed;
 };
 
@@ -34,7 +35,8 @@ struct kernel {
 	const struct transport_user *user;
 };
 
-static struct kernel *the_one; /* whose closed list close() uses; there is one transport in a process */
+static struct kernel
+	*the_one; /* whose closed list close() uses; there is one transport in a process */
 
 static void forget(struct link *link)
 {
@@ -57,9 +59,11 @@ static struct link *open_link(struct transport *t, void *owner, const char **why
 	link->owner = owner;
 	link->fd = socket(k->to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (link->fd >= 0) {
-		struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = link};
+		struct epoll_event e = {
+			.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = link};
 		setsockopt(link->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-		if ((connect(link->fd, (struct sockaddr *)&k->to, k->to_length) == 0 || errno == EINPROGRESS) &&
+		if ((connect(link->fd, (struct sockaddr *)&k->to, k->to_length) == 0 ||
+			    errno == EINPROGRESS) &&
 			epoll_ctl(k->epoll, EPOLL_CTL_ADD, link->fd, &e) == 0)
 			return link;
 	}
@@ -95,7 +99,8 @@ static void on_event(struct kernel *k, struct link *link, uint32_t epoll_events)
 	link->is_dry = false;
 	if (epoll_events & (EPOLLERR | EPOLLHUP)) {
 		getsockopt(link->fd, SOL_SOCKET, SO_ERROR, &error, &n);
-		k->user->on_link(link->owner, LINK_GONE, error != 0 ? strerror(error) : "connection lost");
+		k->user->on_link(
+			link->owner, LINK_GONE, error != 0 ? strerror(error) : "connection lost");
 		forget(link);
 		return;
 	}
@@ -141,7 +146,8 @@ static void destroy(struct transport *t)
 	free(k);
 }
 
-static const struct transport_ops ops = {open_link, read_link, write_link, forget, run, busy_us, destroy};
+static const struct transport_ops ops = {
+	open_link, read_link, write_link, forget, run, busy_us, destroy};
 
 struct transport *transport_kernel(const struct options *o, char error[256])
 {

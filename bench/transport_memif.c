@@ -9,9 +9,9 @@
 #include "base/clock.h"
 #include "dataplane/dataplane.h"
 
-#define MBUFS	  32768
-#define RING_BITS 11 /* of the memif's rings: 2,048 packets */
-#define LINK_BYTES_MAX (256u << 10)
+#define MBUFS		 32768
+#define RING_BITS	 11 /* of the memif's rings: 2,048 packets */
+#define LINK_BYTES_MAX	 (256u << 10)
 #define CONNECTION_SPARE 1024 /* those that are still closing */
 
 struct memif {
@@ -30,8 +30,8 @@ static struct link *open_link(struct transport *t, void *owner, const char **why
 {
 	struct memif *m = (struct memif *)t;
 	int error = 0;
-	struct tcp_conn *c = tcp_connect(m->tcp, &m->local[m->next_local++ % m->locals], &m->server, m->port, owner,
-		&error, m->now_us);
+	struct tcp_conn *c = tcp_connect(m->tcp, &m->local[m->next_local++ % m->locals], &m->server,
+		m->port, owner, &error, m->now_us);
 	*why = error == -ENOBUFS ? "no connection free" : "no port free";
 	return (struct link *)c;
 }
@@ -119,7 +119,8 @@ static void destroy(struct transport *t)
 	free(m);
 }
 
-static const struct transport_ops ops = {open_link, read_link, write_link, close_link, run, busy_us, destroy};
+static const struct transport_ops ops = {
+	open_link, read_link, write_link, close_link, run, busy_us, destroy};
 
 /* `o->address` and those after it. */
 static void set_addresses(struct memif *m, struct dp_port_config *port, const struct options *o)
@@ -138,8 +139,9 @@ static void configure(struct memif *m, struct dp_config *dp, const struct option
 {
 	struct dp_port_config *port = &dp->ports[0];
 	snprintf(port->name, sizeof port->name, "bench0");
-	snprintf(port->device, sizeof port->device, "net_memif0,role=client,socket=%s,socket-abstract=no,rsize=%d",
-		o->memif, RING_BITS);
+	snprintf(port->device, sizeof port->device,
+		"net_memif0,role=client,socket=%s,socket-abstract=no,rsize=%d", o->memif,
+		RING_BITS);
 	set_addresses(m, port, o);
 	dp->port_count = dp->cores = 1;
 	dp->no_huge = o->no_huge;
@@ -147,8 +149,11 @@ static void configure(struct memif *m, struct dp_config *dp, const struct option
 	dp->sleep_us_max = o->sleep_us;
 	dp->mbufs_per_core = MBUFS;
 	uint32_t connections = o->connections + CONNECTION_SPARE;
-	dp->tcp = (struct tcp_config){.connections_max = connections, .half_open_max = connections,
-		.time_wait_max = connections, .receive_bytes_max = LINK_BYTES_MAX, .send_bytes_max = LINK_BYTES_MAX,
+	dp->tcp = (struct tcp_config){.connections_max = connections,
+		.half_open_max = connections,
+		.time_wait_max = connections,
+		.receive_bytes_max = LINK_BYTES_MAX,
+		.send_bytes_max = LINK_BYTES_MAX,
 		.buffer_bytes_max = 64ull << 20};
 }
 
