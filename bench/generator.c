@@ -392,17 +392,31 @@ static bool is_warm(void)
 		g.now_us > g.stage_end_us + (uint64_t)(g.options->timeout_s * 1e6);
 }
 
+/* For people, and for scripts that look at the server meanwhile. */
+static void tell_stage(void)
+{
+	if (g.options->is_quiet)
+		return;
+	if (g.stage == DRAINING)
+		fprintf(stderr, "hikyaku-bench: measured\n");
+	else if (g.options->command == BENCH_IDLE)
+		fprintf(stderr, "hikyaku-bench: %u sessions are held\n", g.in[READY]);
+	else
+		fprintf(stderr, "hikyaku-bench: measuring\n");
+}
+
 static void next_stage(void)
 {
 	bool is_counted_out = g.options->count != 0 && g.done >= g.options->count;
 	if (g.stage == WARMING && is_warm()) {
 		start_measuring();
-		if (g.options->command == BENCH_IDLE && !g.options->is_quiet)
-			fprintf(stderr, "hikyaku-bench: %u sessions are held\n", g.in[READY]);
+		tell_stage();
 	}
 	if ((g.stage == MEASURING && (g.now_us >= g.stage_end_us || is_counted_out)) ||
-		(g.stage < DRAINING && stop_asked))
+		(g.stage < DRAINING && stop_asked)) {
 		start_draining();
+		tell_stage();
+	}
 	if (g.stage == DRAINING &&
 		(g.in[FREE] == g.options->connections || g.now_us >= g.stage_end_us))
 		g.stage = OVER;
