@@ -49,6 +49,12 @@ unsigned mail_pool_core(const struct mail_pool *pool);
 /* Owner: takes back what other threads have returned. Once a turn of the loop. */
 void mail_pool_collect(struct mail_pool *pool);
 
+/* Bytes of a pool that a mail of `size` holds: whole chunks. */
+static inline uint64_t mail_held_bytes(uint64_t size)
+{
+	return (size + MAIL_CHUNK_DATA - 1) / MAIL_CHUNK_DATA * MAIL_CHUNK_BYTES;
+}
+
 /* Owner: an empty mail; NULL: the pool is empty. `id` from mail_id_next(). */
 struct mail *mail_get(struct mail_pool *pool, uint64_t id);
 /* Owner: appends; false and nothing written if the pool cannot hold all of it. */

@@ -130,7 +130,7 @@ void mail_evict_body(struct queue *q, struct queued_mail *m)
 	/* All of it, not mail_evict(): the queue has copied what it needs, and a million waiting mails
 	 * must not hold a million places of the accepting cores' pools. */
 	effect_push(q, QUEUE_EFFECT_RETURN, 0)->effect.mail = m->mail;
-	q->resident_bytes -= m->size;
+	q->resident_bytes -= mail_held_bytes(m->size);
 	m->mail = NULL;
 }
 
@@ -147,7 +147,7 @@ void mail_take_body(struct queue *q, struct queued_mail *m, struct mail *mail)
 		return;
 	}
 	m->mail = mail;
-	q->resident_bytes += m->size;
+	q->resident_bytes += mail_held_bytes(m->size);
 }
 
 void mail_forget(struct queue *q, struct queued_mail *m)

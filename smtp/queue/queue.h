@@ -33,7 +33,8 @@ struct queue_config {
 	uint32_t idle_connection_seconds; /* how long a connection is kept for the next mail */
 	uint32_t cores;			  /* jobs go to cores 0..cores-1 */
 	uint32_t jobs_max;	     /* jobs at once, all cores; 0: 20,000 */
-	uint64_t resident_bytes_max; /* above it, bodies that wait for a full site go home; 0: never */
+	uint64_t resident_bytes_max; /* of pool memory (mail_held_bytes): above it, bodies that wait for
+					a full site go home; 0: never */
 	struct mail_pool *dsn_pool;	  /* DSNs are built in it; the queue thread's own */
 };
 

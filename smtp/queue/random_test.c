@@ -162,7 +162,7 @@ static void play(uint64_t seed, unsigned crash, struct totals *totals)
 	w->dsns_at_once = world_random(w, 2) ? 3 : 64;
 	w->checks_always = true;
 	w->config.jobs_max = world_random(w, 2) ? 3 : 0;
-	w->config.resident_bytes_max = world_random(w, 2) ? 2000 : 0;
+	w->config.resident_bytes_max = world_random(w, 2) ? 2 * MAIL_CHUNK_BYTES : 0;
 	w->config.delay_warning_seconds = world_random(w, 2) ? 1000 : 0;
 	w->config.cores = 1 + world_random(w, 3);
 	world_open(w);

@@ -489,7 +489,7 @@ static void check_counts(struct world *w)
 	for (struct queued_mail *m; (m = mail_after(w->q, id)) != NULL; id = m->id) {
 		uint32_t hot = 0, mail_jobs = 0;
 		mails++;
-		resident_bytes += m->mail != NULL ? m->size : 0;
+		resident_bytes += m->mail != NULL ? mail_held_bytes(m->size) : 0;
 		for (struct link *l = m->items.next; l != &m->items; l = l->next) {
 			struct item *i = LINK_OF(l, struct item, of_mail);
 			bool is_on_core = i->state == QUEUE_ITEM_ACTIVE && !i->is_bounce;
