@@ -19,13 +19,13 @@ struct target {
 static struct target target_of(const struct args *args)
 {
 	static const struct target targets[] = {
-		[DOC_PROFILE] = {DOC_PROFILE,  "profile",	 "/v1/documents/profiles",  "profiles",
-				 NULL								      },
-		[DOC_IN_RULE] = {DOC_IN_RULE,  "inbound rule",  "/v1/documents/in_rules",	"in_rules",
-				 NULL								      },
+		[DOC_PROFILE] = {DOC_PROFILE, "profile", "/v1/documents/profiles", "profiles",
+			NULL},
+		[DOC_IN_RULE] = {DOC_IN_RULE, "inbound rule", "/v1/documents/in_rules", "in_rules",
+			NULL},
 		[DOC_OUT_RULE] = {DOC_OUT_RULE, "outbound rule", "/v1/documents/out_rules",
-				 "out_rules",							  NULL},
-		[DOC_ROUTE] = {DOC_ROUTE,	  "route",	   "/v1/documents/routes",	   "routes",   NULL},
+			"out_rules", NULL},
+		[DOC_ROUTE] = {DOC_ROUTE, "route", "/v1/documents/routes", "routes", NULL},
 	};
 	const char *grammar = args->command->grammar;
 	bool is_rule = strncmp(grammar, "rule ", 5) == 0;
@@ -73,10 +73,10 @@ static const struct {
 	bool is_others_second; /* what a rule matches is read before what it does */
 } views[] = {
 	[DOC_PROFILE] = {"level grade protocol.lowest", " id level grade protocol.lowest ",
-			 "FURTHER",								    false},
-	[DOC_IN_RULE] = {"action profile",		   " id enabled action profile ",	  "MATCHES", true },
-	[DOC_OUT_RULE] = {"profile",		     " id enabled profile ",	     "MATCHES", true },
-	[DOC_ROUTE] = {"domain inbound via",	     " id domain inbound via ",		"FURTHER", false},
+		"FURTHER", false},
+	[DOC_IN_RULE] = {"action profile", " id enabled action profile ", "MATCHES", true},
+	[DOC_OUT_RULE] = {"profile", " id enabled profile ", "MATCHES", true},
+	[DOC_ROUTE] = {"domain inbound via", " id domain inbound via ", "FURTHER", false},
 };
 
 static unsigned header_of(

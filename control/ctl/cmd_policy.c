@@ -65,12 +65,7 @@ static void tell_changes(const struct ctl *ctl, yyjson_val *changes)
 {
 	static const struct {
 		const char *change, *sign;
-	} signs[] = {
-		{"added",	  "+"},
-		{"removed", "-"},
-		  {"changed", "~"},
-		    {"moved",   ">"}
-	  };
+	} signs[] = {{"added", "+"}, {"removed", "-"}, {"changed", "~"}, {"moved", ">"}};
 	size_t index, count;
 	yyjson_val *one;
 	yyjson_arr_foreach(changes, index, count, one)
@@ -168,11 +163,8 @@ static char *action_of(const char *action)
 {
 	static const struct {
 		const char *action, *means;
-	} actions[] = {
-		{"inbound", "it may send to the domains of inbound routes"},
-		{"relay",	  "it may send to any domain"		     },
-		{"reject",  "it is turned away"			      }
-	       };
+	} actions[] = {{"inbound", "it may send to the domains of inbound routes"},
+		{"relay", "it may send to any domain"}, {"reject", "it is turned away"}};
 	for (size_t i = 0; i < sizeof actions / sizeof *actions; i++)
 		if (strcmp(actions[i].action, action) == 0)
 			return text_format("%s: %s", action, actions[i].means);

@@ -97,7 +97,8 @@ bool grammar_begins_with(const struct command *command, unsigned count, const ch
 	struct token tokens[TOKENS_MAX];
 	unsigned n = grammar_tokens(command->grammar, tokens), w = 0;
 	for (unsigned i = 0; i < n && w < count; i++) {
-		if (tokens[i].kind == TOKEN_WORD && is_text(tokens[i].text, tokens[i].text_n, words[w]))
+		if (tokens[i].kind == TOKEN_WORD &&
+			is_text(tokens[i].text, tokens[i].text_n, words[w]))
 			w++;
 		else if (tokens[i].kind == TOKEN_CHOICE && is_one_of(&tokens[i], words[w]))
 			w++;
@@ -125,8 +126,8 @@ const char *grammar_nearest(const char *typed, const char *const *names, size_t 
 
 enum verdict {
 	FITS,
-	WRONG_WORD,  /* another word stands in the grammar */
-	INCOMPLETE,  /* the line ends before the grammar */
+	WRONG_WORD, /* another word stands in the grammar */
+	INCOMPLETE, /* the line ends before the grammar */
 	TOO_MANY,
 	UNKNOWN_KEY,
 	TWICE,	     /* a key */
@@ -172,7 +173,8 @@ static bool is_named(const struct args *args, const char *name, size_t n)
 	return false;
 }
 
-/* A "key=value" behind the words: FITS if it was taken, WRONG_WORD if it is none of our keys' matter. */
+/* A "key=value" behind the words: FITS if it was taken, WRONG_WORD if it is none of our keys'
+ * matter. */
 static enum verdict take_key(struct attempt *a, struct args *args, const char *word)
 {
 	size_t n = key_length(word);
@@ -190,8 +192,7 @@ static enum verdict take_key(struct attempt *a, struct args *args, const char *w
 static enum verdict take_positional(struct args *args, const struct token *t, const char *word)
 {
 	switch (t->kind) {
-	case TOKEN_WORD:
-		return is_text(t->text, t->text_n, word) ? FITS : WRONG_WORD;
+	case TOKEN_WORD: return is_text(t->text, t->text_n, word) ? FITS : WRONG_WORD;
 	case TOKEN_CHOICE:
 		if (!is_one_of(t, word))
 			return WRONG_WORD;
@@ -228,7 +229,8 @@ static unsigned still_missing(const struct attempt *a, const struct args *args, 
 	return a->count;
 }
 
-static void try_command(struct attempt *a, struct args *args, unsigned count, const char *const *words)
+static void try_command(
+	struct attempt *a, struct args *args, unsigned count, const char *const *words)
 {
 	bool has_one = false, is_past_words = false; /* has_one: of a token that takes many */
 	args->value_count = args->field_count = args->named_count = 0;
@@ -295,7 +297,11 @@ static void free_expected(struct expected *e)
 static void say_expected(const struct expected *e, FILE *errors)
 {
 	for (size_t i = 0; i < e->count; i++)
-		fprintf(errors, "%s%s", i == 0 ? "" : i + 1 == e->count ? " or " : ", ", e->names[i]);
+		fprintf(errors, "%s%s",
+			i == 0			    ? ""
+				: i + 1 == e->count ? " or "
+						    : ", ",
+			e->names[i]);
 }
 
 static void say_words(unsigned count, const char *const *words, FILE *errors)
@@ -307,8 +313,8 @@ static void say_words(unsigned count, const char *const *words, FILE *errors)
 	fputs("'", errors);
 }
 
-static void say_unknown(const char *word, unsigned before, const char *const *words, const struct expected *e,
-	FILE *errors)
+static void say_unknown(const char *word, unsigned before, const char *const *words,
+	const struct expected *e, FILE *errors)
 {
 	const char *near = grammar_nearest(word, e->names, e->count);
 	fputs("hikyakuctl: ", errors);
@@ -345,8 +351,8 @@ static void say_key(const struct attempt *a, const char *word, FILE *errors)
 	free_expected(&keys);
 }
 
-static void say_verdict(const struct attempt *a, unsigned count, const char *const *words, const struct expected *e,
-	FILE *errors)
+static void say_verdict(const struct attempt *a, unsigned count, const char *const *words,
+	const struct expected *e, FILE *errors)
 {
 	const char *word = a->consumed < count ? words[a->consumed] : "";
 	switch (a->verdict) {
@@ -366,17 +372,18 @@ static void say_verdict(const struct attempt *a, unsigned count, const char *con
 	case EMPTY:
 		fputs("hikyakuctl: ", errors);
 		say_words(1, &word, errors);
-		fputs(a->verdict == TOO_MANY	? " is more than the command takes\n"
-			: a->verdict == TWICE	? " is given a second time\n"
-			: a->verdict == EMPTY	? ": expected a value, found an empty one\n"
-						: ": expected FIELD=VALUE\n",
+		fputs(a->verdict == TOO_MANY	      ? " is more than the command takes\n"
+				: a->verdict == TWICE ? " is given a second time\n"
+				: a->verdict == EMPTY ? ": expected a value, found an empty one\n"
+						      : ": expected FIELD=VALUE\n",
 			errors);
 		break;
 	}
 }
 
 /* The commands that fit as far as the furthest do, and what they expect there. */
-static void explain(struct args *args, unsigned count, const char *const *words, unsigned furthest, FILE *errors)
+static void explain(struct args *args, unsigned count, const char *const *words, unsigned furthest,
+	FILE *errors)
 {
 	struct expected e = {};
 	struct attempt first = {}, a;
@@ -424,7 +431,8 @@ static void say_unknown_option(const char *option, size_t n, FILE *errors)
 			if (tokens[i].kind == TOKEN_OPTION)
 				expect(&all, tokens[i].text, tokens[i].text_n);
 	}
-	static const char *const of_all[] = {"--json", "--quiet", "--socket", "--help", "--version"};
+	static const char *const of_all[] = {
+		"--json", "--quiet", "--socket", "--help", "--version"};
 	for (size_t i = 0; i < sizeof of_all / sizeof *of_all; i++)
 		expect(&all, of_all[i], strlen(of_all[i]));
 	const char *near = grammar_nearest(typed, all.names, all.count);
@@ -437,7 +445,8 @@ static void say_unknown_option(const char *option, size_t n, FILE *errors)
 	free_expected(&all);
 }
 
-static bool take_option(struct line *line, unsigned *i, unsigned count, const char *const *words, FILE *errors)
+static bool take_option(
+	struct line *line, unsigned *i, unsigned count, const char *const *words, FILE *errors)
 {
 	const char *word = words[*i];
 	size_t n = strcspn(word, "=");
@@ -461,7 +470,8 @@ static bool take_option(struct line *line, unsigned *i, unsigned count, const ch
 	return true;
 }
 
-static bool take_options_out(struct line *line, unsigned count, const char *const *words, FILE *errors)
+static bool take_options_out(
+	struct line *line, unsigned count, const char *const *words, FILE *errors)
 {
 	bool is_past_options = false;
 	for (unsigned i = 0; i < count; i++) {
@@ -475,17 +485,21 @@ static bool take_options_out(struct line *line, unsigned count, const char *cons
 	return true;
 }
 
-static bool add_options(struct args *args, const struct attempt *a, const struct line *line, FILE *errors)
+static bool add_options(
+	struct args *args, const struct attempt *a, const struct line *line, FILE *errors)
 {
 	for (unsigned i = 0; i < line->option_count; i++) {
 		const struct named_arg *option = &line->options[i];
 		bool is_known = false;
 		for (unsigned t = 0; t < a->count; t++)
-			is_known |= a->tokens[t].kind == TOKEN_OPTION && a->tokens[t].text_n == option->name_n &&
+			is_known |= a->tokens[t].kind == TOKEN_OPTION &&
+				a->tokens[t].text_n == option->name_n &&
 				memcmp(a->tokens[t].text, option->name, option->name_n) == 0;
 		if (!is_known || is_named(args, option->name, option->name_n)) {
-			fprintf(errors, "hikyakuctl: %.*s %s\nusage: hikyakuctl %s\n", (int)option->name_n, option->name,
-				is_known ? "is given a second time" : "does not go with this command",
+			fprintf(errors, "hikyakuctl: %.*s %s\nusage: hikyakuctl %s\n",
+				(int)option->name_n, option->name,
+				is_known ? "is given a second time"
+					 : "does not go with this command",
 				args->command->grammar);
 			return false;
 		}
@@ -522,7 +536,8 @@ static bool read_line(struct args *args, const struct line *line, FILE *errors)
 
 bool args_read(struct args *args, unsigned count, const char *const *words, FILE *errors)
 {
-	struct line line = {.words = take(count, sizeof *line.words), .options = take(count, sizeof *line.options)};
+	struct line line = {.words = take(count, sizeof *line.words),
+		.options = take(count, sizeof *line.options)};
 	*args = (struct args){.values = take(count, sizeof *args->values),
 		.fields = take(count, sizeof *args->fields),
 		.named = take(2 * count, sizeof *args->named)};

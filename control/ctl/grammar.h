@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-/* control/ctl/grammar.h: a command is a grammar string; this reads it, and reads what was typed by it.
+/* control/ctl/grammar.h: a command is a grammar string; this reads it, and reads what was typed by
+ * it.
  *
  *   word            itself                    (in|out)        one of the words; an argument
  *   NAME            an argument               [NAME]          it may be left out
  *   NAME...         one argument or more      [NAME...]       none or more
  *   FIELD=VALUE...  fields of a document      [FIELD=VALUE...]
- *   key=NAME        an argument with a name, anywhere after the words; [key=NAME] it may be left out
+ *   key=NAME        an argument with a name, anywhere after the words; [key=NAME] it may be left
+ * out
  *   [--flag]        an option                 [--option NAME] an option with a value; both anywhere
  *
- * Nothing else of this program knows how a command line is put together: parsing, suggestions, help, the
- * manual and the completion all read these strings. */
+ * Nothing else of this program knows how a command line is put together: parsing, suggestions,
+ * help, the manual and the completion all read these strings. */
 #pragma once
 
 #include <stdbool.h>
@@ -25,8 +27,9 @@ enum token_kind {
 	TOKEN_OPTION,
 };
 
-/* `text` is the word, the choices, the value's name, the key or the option's name with its dashes; `value`
- * the name of the value of a key or an option, empty for a flag. Both point into the grammar string. */
+/* `text` is the word, the choices, the value's name, the key or the option's name with its dashes;
+ * `value` the name of the value of a key or an option, empty for a flag. Both point into the
+ * grammar string. */
 struct token {
 	enum token_kind kind;
 	bool is_optional, is_many;
@@ -64,8 +67,9 @@ struct args {
 	unsigned value_count, field_count, named_count;
 };
 
-/* Reads a command line (without the program's name; options for the program itself are taken out before it).
- * false: what is wrong went to `errors`, in lines. Freed by args_fini() in both cases. */
+/* Reads a command line (without the program's name; options for the program itself are taken out
+ * before it). false: what is wrong went to `errors`, in lines. Freed by args_fini() in both cases.
+ */
 bool args_read(struct args *args, unsigned count, const char *const *words, FILE *errors);
 void args_fini(struct args *args);
 /* NULL: not given. */

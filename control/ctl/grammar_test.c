@@ -61,7 +61,8 @@ static void an_option_takes_a_value_everywhere_or_nowhere(void **state)
 		unsigned n = grammar_tokens(commands[i].grammar, tokens);
 		for (unsigned k = 0; k < n; k++)
 			if (tokens[k].kind == TOKEN_OPTION)
-				assert_int_equal(grammar_option_arity(tokens[k].text, tokens[k].text_n),
+				assert_int_equal(
+					grammar_option_arity(tokens[k].text, tokens[k].text_n),
 					tokens[k].value_n != 0);
 	}
 }
@@ -84,8 +85,9 @@ static void command_lines_fit_their_commands(void **state)
 		{"log --lines=5", "log [--lines N] [--follow]"},
 		{"help", "help [COMMAND...]"},
 		{"help rule in add", "help [COMMAND...]"},
-		{"explain in sender=a=b", "explain in [listener=NAME] [client=ADDRESS] [client_name=NAME] "
-					  "[sender=ADDRESS] [recipient=ADDRESS]"},
+		{"explain in sender=a=b",
+			"explain in [listener=NAME] [client=ADDRESS] [client_name=NAME] "
+			"[sender=ADDRESS] [recipient=ADDRESS]"},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		struct typed t;
@@ -157,7 +159,8 @@ static void mistakes_are_named(void **state)
 		type(&t, cases[i].line);
 		assert_false(t.ok);
 		if (strstr(t.said, cases[i].said) == NULL)
-			fail_msg("%s: expected \"%s\", said: %s", cases[i].line, cases[i].said, t.said);
+			fail_msg("%s: expected \"%s\", said: %s", cases[i].line, cases[i].said,
+				t.said);
 		done(&t);
 	}
 }

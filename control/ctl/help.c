@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* control/ctl/help.c: help and the manual, from the table of commands and that of the documents' fields. */
+/* control/ctl/help.c: help and the manual, from the table of commands and that of the documents'
+ * fields. */
 #include "control/ctl/ctl.h"
 
 #include <stdlib.h>
@@ -11,7 +12,9 @@ static const struct {
 } for_all[] = {
 	{"--json", "The daemon's answer as it is, for programs."},
 	{"--quiet", "Nothing is said about a change that went well."},
-	{"--socket PATH", "The daemon's API socket; else that of HIKYAKU_API, else the default of the setting paths.api_socket."},
+	{"--socket PATH",
+		"The daemon's API socket; else that of HIKYAKU_API, else the default of the "
+		"setting paths.api_socket."},
 	{"--help", "The help of the command."},
 	{"--version", "The version of this program."},
 };
@@ -24,12 +27,15 @@ static const struct {
 } codes[] = {
 	{EX_OK, "It is done, and in force on all relays that are attached."},
 	{EX_USAGE, "The command was not typed as it must be."},
-	{EX_DATAERR, "What was asked is refused: no such document, a wrong value, a file that is not what it should be."},
+	{EX_DATAERR,
+		"What was asked is refused: no such document, a wrong value, a file that is not "
+		"what it should be."},
 	{EX_NOINPUT, "A file cannot be read."},
 	{EX_UNAVAILABLE, "hikyaku-control, or the relay it must ask, does not answer."},
 	{EX_SOFTWARE, "hikyaku-control has failed."},
 	{EX_CANTCREAT, "A file cannot be written."},
-	{EX_TEMPFAIL, "It is kept, but a relay has not got it yet; or there was no answer in time."},
+	{EX_TEMPFAIL,
+		"It is kept, but a relay has not got it yet; or there was no answer in time."},
 	{EX_NOPERM, "The socket or the file may not be opened."},
 	{EX_CONFIG, "The configuration file is wrong."},
 };
@@ -43,7 +49,8 @@ static bool is_same_group(const struct command *a, const struct command *b)
 
 static void overview(void)
 {
-	puts("hikyakuctl changes and explains the policy, certificates and queue of a running Hikyaku node.\n");
+	puts("hikyakuctl changes and explains the policy, certificates and queue of a running "
+	     "Hikyaku node.\n");
 	for (size_t i = 0; i < command_count; i++) {
 		if (i != 0 && !is_same_group(&commands[i - 1], &commands[i]))
 			putchar('\n');
@@ -71,10 +78,10 @@ static const struct {
 
 static const char *default_of(const struct documents_field *field)
 {
-	return field->otherwise == NULL			  ? "must be given"
-		: field->otherwise[0] == '\0'		  ? "if left out: none"
-		: strcmp(field->otherwise, "[]") == 0	  ? "if left out: none"
-							  : NULL;
+	return field->otherwise == NULL		      ? "must be given"
+		: field->otherwise[0] == '\0'	      ? "if left out: none"
+		: strcmp(field->otherwise, "[]") == 0 ? "if left out: none"
+						      : NULL;
 }
 
 static void print_choices(const char *choices)
@@ -97,7 +104,8 @@ static void print_field(const struct documents_field *field)
 	else if (field->type == DOC_BOOL)
 		fputs(" true false", stdout);
 	else if (field->type == DOC_NUMBER)
-		printf(" %llu to %llu", (unsigned long long)field->least, (unsigned long long)field->most);
+		printf(" %llu to %llu", (unsigned long long)field->least,
+			(unsigned long long)field->most);
 	else if (field->type == DOC_NAMES)
 		fputs(" NAME,NAME…", stdout);
 	else if (field->type == DOC_HOSTS)
@@ -119,10 +127,12 @@ static void print_fields(unsigned count, const char *const *words)
 {
 	for (size_t i = 0; i < DOCUMENTS; i++) {
 		size_t n = strcspn(documents[i].words, " "), fields;
-		const char *second = documents[i].words[n] == '\0' ? "" : documents[i].words + n + 1;
+		const char *second =
+			documents[i].words[n] == '\0' ? "" : documents[i].words + n + 1;
 		bool is_other = count > 1 && second[0] != '\0' && strcmp(words[1], second) != 0 &&
 			(strcmp(words[1], "in") == 0 || strcmp(words[1], "out") == 0);
-		if (strlen(words[0]) != n || memcmp(words[0], documents[i].words, n) != 0 || is_other)
+		if (strlen(words[0]) != n || memcmp(words[0], documents[i].words, n) != 0 ||
+			is_other)
 			continue;
 		const struct documents_field *field = documents_fields(documents[i].kind, &fields);
 		printf("\n%s:\n", documents[i].title);
@@ -166,10 +176,14 @@ int help_show(struct ctl *ctl, const struct args *args)
 	size_t n = 0;
 	for (size_t i = 0; i < command_count && n < 64; i++)
 		if (i == 0 || !is_same_group(&commands[i - 1], &commands[i]))
-			names[n++] = strndup(commands[i].grammar, strcspn(commands[i].grammar, " "));
+			names[n++] =
+				strndup(commands[i].grammar, strcspn(commands[i].grammar, " "));
 	const char *near = grammar_nearest(args->values[0], names, n);
-	int rc = near == NULL ? ctl_fail(EX_USAGE, "'%s' is no command; `hikyakuctl help` lists them", args->values[0])
-			      : ctl_fail(EX_USAGE, "'%s' is no command; did you mean '%s'?", args->values[0], near);
+	int rc = near == NULL
+		? ctl_fail(EX_USAGE, "'%s' is no command; `hikyakuctl help` lists them",
+			  args->values[0])
+		: ctl_fail(EX_USAGE, "'%s' is no command; did you mean '%s'?", args->values[0],
+			  near);
 	while (n > 0)
 		free((void *)(uintptr_t)names[--n]);
 	return rc;
@@ -180,15 +194,20 @@ int help_show(struct ctl *ctl, const struct args *args)
 int help_reference(struct ctl *ctl, const struct args *args)
 {
 	puts("# hikyakuctl\n\n"
-	     "The operator's tool: it changes and explains the policy, certificates and queue of a running node, through\n"
-	     "the API of `hikyaku-control` on its unix socket. A change answers when all attached relays have it in\n"
-	     "force. The fields of rules, profiles and routes are those of [documents.md](documents.md), typed as\n"
+	     "The operator's tool: it changes and explains the policy, certificates and queue of a "
+	     "running node, through\n"
+	     "the API of `hikyaku-control` on its unix socket. A change answers when all attached "
+	     "relays have it in\n"
+	     "force. The fields of rules, profiles and routes are those of "
+	     "[documents.md](documents.md), typed as\n"
 	     "`FIELD=VALUE`; lists are separated by commas.\n\n"
-	     "This page is written by `hikyakuctl reference` from the table in `control/ctl/commands.def`.\n\n"
+	     "This page is written by `hikyakuctl reference` from the table in "
+	     "`control/ctl/commands.def`.\n\n"
 	     "## Commands");
 	for (size_t i = 0; i < command_count; i++) {
 		if (i == 0 || !is_same_group(&commands[i - 1], &commands[i]))
-			printf("\n### %.*s\n", (int)strcspn(commands[i].grammar, " "), commands[i].grammar);
+			printf("\n### %.*s\n", (int)strcspn(commands[i].grammar, " "),
+				commands[i].grammar);
 		printf("\n`hikyakuctl %s`\\\n%s\n", commands[i].grammar, commands[i].sentence);
 		if (commands[i].more != NULL)
 			printf("\n```\n%s\n```\n", commands[i].more);

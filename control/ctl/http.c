@@ -9,8 +9,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define ANSWER_MAX (256u << 20) /* the export of a million rules */
-#define LINE_MAX_BYTES (1u << 20)
+#define ANSWER_MAX	(256u << 20) /* the export of a million rules */
+#define SOCKET_PATH_MAX sizeof((struct sockaddr_un *)NULL)->sun_path
+#define LINE_MAX_BYTES	(1u << 20)
 
 /* ---- URLs ---- */
 
@@ -30,8 +31,9 @@ static void add_encoded(struct url *url, const char *text)
 {
 	char escape[4];
 	for (; *text != '\0'; text++) {
-		bool is_unreserved = (*text >= 'a' && *text <= 'z') || (*text >= 'A' && *text <= 'Z') ||
-			(*text >= '0' && *text <= '9') || strchr("-._~", *text) != NULL;
+		bool is_unreserved = (*text >= 'a' && *text <= 'z') ||
+			(*text >= 'A' && *text <= 'Z') || (*text >= '0' && *text <= '9') ||
+			strchr("-._~", *text) != NULL;
 		snprintf(escape, sizeof escape, "%%%02X", (uint8_t)*text);
 		add_bytes(url, is_unreserved ? text : escape, is_unreserved ? 1 : 3);
 	}
@@ -123,11 +125,12 @@ static size_t on_data(char *data, size_t one, size_t n, void *user)
 static int why_not_connected(const char *path)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	if (strlen(path) >= sizeof address.sun_path)
+	if (strlen(path) >= SOCKET_PATH_MAX)
 		return ENAMETOOLONG;
 	memcpy(address.sun_path, path, strlen(path));
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	int error = fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0 ? errno : 0;
+	int error =
+		fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0 ? errno : 0;
 	if (fd >= 0)
 		close(fd);
 	return error;
@@ -138,24 +141,28 @@ static int fail_unconnected(const struct ctl *ctl)
 	int error = why_not_connected(ctl->socket);
 	if (error == EACCES || error == EPERM)
 		return ctl_fail(EX_NOPERM,
-			"%s may not be opened: be root, or in the group of its folder", ctl->socket);
+			"%s may not be opened: be root, or in the group of its folder",
+			ctl->socket);
 	if (error == ENAMETOOLONG)
 		return ctl_fail(EX_USAGE, "%s is too long for the path of a socket", ctl->socket);
 	return ctl_fail(EX_UNAVAILABLE,
-		"hikyaku-control does not answer at %s (%s); start it (systemctl start hikyaku-control), or name "
+		"hikyaku-control does not answer at %s (%s); start it (systemctl start "
+		"hikyaku-control), or name "
 		"its socket with --socket or in HIKYAKU_API",
 		ctl->socket, error == 0 ? "no connection" : strerror(error));
 }
 
 static int fail_transport(const struct ctl *ctl, const struct incoming *in, CURLcode rc)
 {
-	if (rc == CURLE_COULDNT_CONNECT)
+	if (rc == CURLE_COULDNT_CONNECT || strlen(ctl->socket) >= SOCKET_PATH_MAX)
 		return fail_unconnected(ctl);
 	if (in->is_too_long)
 		return ctl_fail(EX_PROTOCOL, "the answer of hikyaku-control is too long");
 	if (rc == CURLE_OPERATION_TIMEDOUT)
-		return ctl_fail(EX_TEMPFAIL, "hikyaku-control did not answer within %u s", ctl->timeout_seconds);
-	return ctl_fail(EX_UNAVAILABLE, "hikyaku-control at %s: %s", ctl->socket, curl_easy_strerror(rc));
+		return ctl_fail(EX_TEMPFAIL, "hikyaku-control did not answer within %u s",
+			ctl->timeout_seconds);
+	return ctl_fail(
+		EX_UNAVAILABLE, "hikyaku-control at %s: %s", ctl->socket, curl_easy_strerror(rc));
 }
 
 static int exit_code_of(long status)
@@ -173,7 +180,8 @@ static int fail_status(long status, const struct reply *reply)
 {
 	const char *error = ctl_string(reply->root, "error");
 	if (error[0] == '\0')
-		return ctl_fail(exit_code_of(status), "hikyaku-control answered with status %ld", status);
+		return ctl_fail(
+			exit_code_of(status), "hikyaku-control answered with status %ld", status);
 	return ctl_fail(exit_code_of(status), "%s", error);
 }
 
@@ -204,7 +212,8 @@ static void set_up(CURL *curl, const struct ctl *ctl, const struct call *call, s
 	if (strcmp(call->method, "GET") == 0 || strcmp(call->method, "DELETE") == 0)
 		return;
 	curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)call->body.n);
-	curl_easy_setopt(curl, CURLOPT_POSTFIELDS, call->body.n == 0 ? "" : (const char *)call->body.at);
+	curl_easy_setopt(
+		curl, CURLOPT_POSTFIELDS, call->body.n == 0 ? "" : (const char *)call->body.at);
 }
 
 /* The status of the answer, or the negative exit code, the error told. */
@@ -240,7 +249,8 @@ static void take_answer(struct incoming *in, struct reply *reply)
 	reply->root = yyjson_doc_get_root(reply->doc);
 }
 
-static int call_api(const struct ctl *ctl, const struct call *call, bool is_text, struct reply *reply)
+static int call_api(
+	const struct ctl *ctl, const struct call *call, bool is_text, struct reply *reply)
 {
 	struct incoming in = {};
 	long status = perform(ctl, call, &in);
@@ -255,7 +265,8 @@ static int call_api(const struct ctl *ctl, const struct call *call, bool is_text
 	return EX_OK;
 }
 
-int api_call(const struct ctl *ctl, const char *method, const struct url *url, struct bytes body, struct reply *reply)
+int api_call(const struct ctl *ctl, const char *method, const struct url *url, struct bytes body,
+	struct reply *reply)
 {
 	struct call call = {method, "application/json", url, body, ctl->timeout_seconds};
 	if (bytes_equal(bytes_first(body, 5), BYTES_LITERAL("-----")))
@@ -283,7 +294,8 @@ int api_send(const struct ctl *ctl, const char *method, const struct url *url, y
 	return rc;
 }
 
-int api_follow(const struct ctl *ctl, const struct url *url, void (*line)(void *user, struct bytes line), void *user)
+int api_follow(const struct ctl *ctl, const struct url *url,
+	void (*line)(void *user, struct bytes line), void *user)
 {
 	struct call call = {"GET", "application/json", url, BYTES_NONE, 0};
 	struct incoming in = {.line = line, .user = user};

@@ -25,7 +25,8 @@ static unsigned terminal_width(void)
 static void init(struct ctl *ctl)
 {
 	const char *socket = getenv("HIKYAKU_API");
-	*ctl = (struct ctl){.socket = socket == NULL || socket[0] == '\0' ? ctl_default_socket() : socket,
+	*ctl = (struct ctl){
+		.socket = socket == NULL || socket[0] == '\0' ? ctl_default_socket() : socket,
 		.width = terminal_width(),
 		.now = (double)time_wall_us() / (double)USEC_PER_SEC,
 		.timeout_seconds = CTL_TIMEOUT_SECONDS};
@@ -89,7 +90,8 @@ static int run(struct ctl *ctl, struct own *own)
 		return EX_OK;
 	}
 	if (own->is_help)
-		return help_show(ctl, &(struct args){.values = own->words, .value_count = own->count});
+		return help_show(
+			ctl, &(struct args){.values = own->words, .value_count = own->count});
 	if (own->count == 0) {
 		fputs("usage: hikyakuctl COMMAND…; `hikyakuctl help` lists the commands\n", stderr);
 		return EX_USAGE;

@@ -41,7 +41,8 @@ void ctl_say(const struct ctl *ctl, const char *format, ...)
 	va_end(list);
 }
 
-/* yyjson escapes C0; the other hostile characters stand only in strings, where they may be escaped too. */
+/* yyjson escapes C0; the other hostile characters stand only in strings, where they may be escaped
+ * too. */
 int ctl_print_json(yyjson_val *value, bool is_line, FILE *to)
 {
 	size_t n;
@@ -57,7 +58,8 @@ int ctl_print_json(yyjson_val *value, bool is_line, FILE *to)
 		else if (c < 0x10000)
 			fprintf(to, "\\u%04x", c);
 		else
-			fprintf(to, "\\u%04x\\u%04x", 0xd800 + ((c - 0x10000) >> 10), 0xdc00 + (c & 0x3ff));
+			fprintf(to, "\\u%04x\\u%04x", 0xd800 + ((c - 0x10000) >> 10),
+				0xdc00 + (c & 0x3ff));
 		rest = bytes_skip(rest, length == 0 ? 1 : length);
 	}
 	fputc('\n', to);
@@ -98,10 +100,11 @@ void ctl_fact(const char *name, char *value)
 bool ctl_get_time(yyjson_val *object, const char *name, double *when)
 {
 	yyjson_val *value = yyjson_obj_get(object, name);
-	if (yyjson_is_str(value))
-		return text_parse_time(yyjson_get_str(value), when);
-	*when = yyjson_get_num(value);
-	return *when > 0;
+	if (yyjson_is_str(value) && !text_parse_time(yyjson_get_str(value), when))
+		return false;
+	if (!yyjson_is_str(value))
+		*when = yyjson_get_num(value);
+	return *when > 0 && *when < TEXT_SECONDS_MAX;
 }
 
 char *ctl_format_time(const struct ctl *ctl, yyjson_val *object, const char *name)
@@ -127,10 +130,12 @@ int ctl_read_file(const char *path, size_t most, char **text, size_t *n)
 	if (fd >= 0 && !is_input)
 		close(fd);
 	if (got < 0)
-		return ctl_fail(EX_NOINPUT, "%s: %s", is_input ? "standard input" : path, strerror(error));
+		return ctl_fail(
+			EX_NOINPUT, "%s: %s", is_input ? "standard input" : path, strerror(error));
 	(*text)[*n] = '\0';
 	if (*n > most)
-		return ctl_fail(EX_DATAERR, "%s is longer than %zu bytes", is_input ? "standard input" : path, most);
+		return ctl_fail(EX_DATAERR, "%s is longer than %zu bytes",
+			is_input ? "standard input" : path, most);
 	return EX_OK;
 }
 
@@ -141,9 +146,13 @@ static char *join(yyjson_val *list)
 	size_t index, count;
 	yyjson_val *item;
 	char *all = text_format("%s", "");
-	yyjson_arr_foreach(list, index, count, item) {
+	yyjson_arr_foreach(list, index, count, item)
+	{
 		const char *name = yyjson_get_str(item);
-		char *longer = text_format("%s%s%s", all, index == 0 ? "" : index + 1 == count ? " and " : ", ",
+		char *longer = text_format("%s%s%s", all,
+			index == 0		     ? ""
+				: index + 1 == count ? " and "
+						     : ", ",
 			name == NULL ? "?" : name);
 		free(all);
 		all = longer;
@@ -156,26 +165,32 @@ static void tell_refused(yyjson_val *list, unsigned long long generation)
 	size_t index, count;
 	yyjson_val *one;
 	yyjson_arr_foreach(list, index, count, one)
-		ctl_fail(EX_DATAERR, "%s refused generation %llu: %s", ctl_string(one, "instance"), generation,
-			ctl_string(one, "error"));
+		ctl_fail(EX_DATAERR, "%s refused generation %llu: %s", ctl_string(one, "instance"),
+			generation, ctl_string(one, "error"));
 }
 
 int ctl_report_change(const struct ctl *ctl, yyjson_val *answer)
 {
 	if (ctl->is_json)
 		ctl_print_json(answer, false, stdout);
-	yyjson_val *pending_list = yyjson_obj_get(answer, "pending"), *refused = yyjson_obj_get(answer, "refused");
+	yyjson_val *pending_list = yyjson_obj_get(answer, "pending"),
+		   *refused = yyjson_obj_get(answer, "refused");
 	unsigned long long generation = yyjson_get_uint(yyjson_obj_get(answer, "generation"));
 	char *applied = join(yyjson_obj_get(answer, "applied")), *pending = join(pending_list);
-	int code = yyjson_arr_size(refused) != 0 ? EX_DATAERR : pending[0] != '\0' ? EX_TEMPFAIL : EX_OK;
+	int code = yyjson_arr_size(refused) != 0 ? EX_DATAERR
+		: pending[0] != '\0'		 ? EX_TEMPFAIL
+						 : EX_OK;
 	if (applied[0] != '\0' && !ctl->is_json)
 		ctl_say(ctl, "generation %llu in force on %s", generation, applied);
 	tell_refused(refused, generation);
 	if (pending[0] != '\0')
-		ctl_fail(code, "%s %s not yet got generation %llu; it is kept, and theirs as soon as they answer", pending,
-			yyjson_arr_size(pending_list) == 1 ? "has" : "have", generation);
+		ctl_fail(code,
+			"%s %s not yet got generation %llu; it is kept, and theirs as soon as they "
+			"answer",
+			pending, yyjson_arr_size(pending_list) == 1 ? "has" : "have", generation);
 	if (code == EX_OK && applied[0] == '\0' && !ctl->is_json && generation != 0)
-		ctl_say(ctl, "generation %llu is kept; no relay is attached to put it in force", generation);
+		ctl_say(ctl, "generation %llu is kept; no relay is attached to put it in force",
+			generation);
 	free(applied);
 	free(pending);
 	return code;

@@ -28,14 +28,19 @@ char *text_format(const char *format, ...)
 
 /* ---- safe for a terminal ---- */
 
-/* The least character that has a sequence of this length (RFC 3629 3): a longer sequence is no UTF-8. */
+/* The least character that has a sequence of this length (RFC 3629 3): a longer sequence is no
+ * UTF-8. */
 size_t text_decode(struct bytes text, uint32_t *c)
 {
 	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
 	if (text.n == 0)
 		return 0;
 	uint8_t b = text.at[0];
-	size_t n = b < 0x80 ? 1 : b >= 0xc2 && b < 0xe0 ? 2 : b >= 0xe0 && b < 0xf0 ? 3 : b >= 0xf0 && b < 0xf5 ? 4 : 0;
+	size_t n = b < 0x80		? 1
+		: b >= 0xc2 && b < 0xe0 ? 2
+		: b >= 0xe0 && b < 0xf0 ? 3
+		: b >= 0xf0 && b < 0xf5 ? 4
+					: 0;
 	if (n == 0 || n > text.n)
 		return 0;
 	*c = n == 1 ? b : b & (0xffu >> (n + 1));
@@ -89,13 +94,19 @@ char *text_duration(double seconds)
 		double seconds;
 		const char *one, *many;
 	} units[] = {
-		{86400, "day", "days"}, {3600, "h", "h"}, {60, "min", "min"}, {0, "s", "s"},
+		{86400, "day", "days"},
+		{3600, "h", "h"},
+		{60, "min", "min"},
+		{0, "s", "s"},
 	};
 	seconds = fabs(seconds);
+	if (!(seconds < 2 * TEXT_SECONDS_MAX))
+		return text_format("?");
 	for (size_t i = 0;; i++) {
 		if (seconds < units[i].seconds * (i == 0 ? 2 : 1)) /* 36 h rather than 1 day */
 			continue;
-		unsigned long long n = (unsigned long long)(seconds / (units[i].seconds == 0 ? 1 : units[i].seconds));
+		unsigned long long n = (unsigned long long)(seconds /
+			(units[i].seconds == 0 ? 1 : units[i].seconds));
 		return text_format("%llu %s", n, n == 1 ? units[i].one : units[i].many);
 	}
 }
@@ -114,8 +125,10 @@ char *text_time(double when, double now)
 {
 	char clock[64];
 	struct tm tm;
+	if (!(fabs(when) < TEXT_SECONDS_MAX))
+		return text_format("?");
 	time_t seconds = (time_t)when;
-	if (!(fabs(when) < 1e12) || localtime_r(&seconds, &tm) == NULL)
+	if (localtime_r(&seconds, &tm) == NULL)
 		return text_format("?");
 	strftime(clock, sizeof clock, "%Y-%m-%d %H:%M:%S", &tm);
 	char *distance = text_distance(when, now);
@@ -259,7 +272,8 @@ void table_print(const struct table *t, FILE *to, unsigned width)
 		fit(widths, t->columns, width);
 	for (size_t r = 0; r < t->rows; r++) {
 		for (unsigned i = 0; i < t->columns; i++)
-			print_cell(to, t->cells[r * stride + i], widths[i], t->is_right[i], i + 1 == t->columns);
+			print_cell(to, t->cells[r * stride + i], widths[i], t->is_right[i],
+				i + 1 == t->columns);
 		fputc('\n', to);
 		if (t->cells[r * stride + t->columns] != NULL)
 			fprintf(to, "    %s\n", t->cells[r * stride + t->columns]);

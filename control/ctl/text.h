@@ -24,6 +24,8 @@ size_t text_decode(struct bytes text, uint32_t *c);
 /* Whether a terminal must not get this character as it is. */
 bool text_is_hostile(uint32_t c);
 
+/* Times and durations from here on (in 31,000 years) are taken for mistakes. */
+#define TEXT_SECONDS_MAX 1e12
 /* "2026-11-21 18:59:25 (in 5 min)": local time, and how far from `now`; both seconds since 1970. */
 char *text_time(double when, double now);
 /* "in 5 min", "3 h ago", "now" */
@@ -32,16 +34,18 @@ char *text_distance(double when, double now);
 char *text_duration(double seconds);
 /* "814 B", "12.3 KB", "2.0 GB" (of 1024) */
 char *text_size(double bytes);
-/* Seconds since 1970 of "2026-11-21T18:59:25Z" (a fraction may stand before the Z); false: not that. */
+/* Seconds since 1970 of "2026-11-21T18:59:25Z" (a fraction may stand before the Z); false: not
+ * that. */
 bool text_parse_time(const char *text, double *seconds);
 
-/* ---- tables: columns as wide as their cells, the widest cut where the terminal is narrower ---- */
+/* ---- tables: columns as wide as their cells, the widest cut where the terminal is narrower ----
+ */
 #define TABLE_COLUMNS_MAX 10
 
 struct table {
 	unsigned columns;
 	size_t rows, room;
-	char **cells;  /* rows × (columns + 1): the last is the note, or NULL */
+	char **cells; /* rows × (columns + 1): the last is the note, or NULL */
 	bool is_right[TABLE_COLUMNS_MAX];
 };
 /* `header` has `columns` names, NULL for a table without a header line. */
