@@ -6,8 +6,6 @@
 
 #include <stdio.h>
 
-#define OUTBOUND_SHARE 8 /* one slot of so many */
-
 static struct client_count *client_find(struct worker *w, const struct addr *addr)
 {
 	uint64_t hash = 0xcbf29ce484222325ull;
@@ -191,9 +189,7 @@ static void greet(struct worker *w, struct conn *c, uint32_t connections)
 
 void inbound_accept(struct worker *w, struct tcp_conn *tcp)
 {
-	/* The last slots are for deliveries: who fills us up must not stop what we have taken. */
-	bool has_room = w->conn_count < w->conn_max - w->conn_max / OUTBOUND_SHARE;
-	struct conn *c = has_room ? conn_get(w, CONN_INBOUND, tcp) : NULL;
+	struct conn *c = conn_get(w, CONN_INBOUND, tcp);
 	if (c == NULL) {
 		COUNT(w, refused_connections);
 		tcp_abort(tcp);
