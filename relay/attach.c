@@ -21,6 +21,7 @@ struct attach {
 	struct counters *counters;
 	struct stats_region *region;
 	int stats_fd, fd;
+	struct note *unsent; /* control was slow: the next turn goes on with it */
 	uint64_t connect_at_us, stats_at_us;
 	char message[LINK_MESSAGE_MAX + 1];
 };
@@ -56,7 +57,7 @@ static void detach(struct attach *a, const char *why)
 
 static void try_connect(struct attach *a)
 {
-	char hello[256];
+	char hello[1024];
 	uint64_t now = time_monotonic_us();
 	if (now < a->connect_at_us)
 		return;
@@ -68,7 +69,7 @@ static void try_connect(struct attach *a)
 	}
 	int n = snprintf(hello, sizeof hello, "{\"type\":\"hello\",\"version\":%d,\"instance\":\"%s\",\"pid\":%d}",
 		LINK_VERSION, a->relay->config->node.instance, (int)getpid());
-	if (link_send(a->fd, bytes_of(hello, (size_t)n), &a->stats_fd, 1) < 0)
+	if (n >= (int)sizeof hello || link_send(a->fd, bytes_of(hello, (size_t)n), &a->stats_fd, 1) < 0)
 		detach(a, "hello was not taken");
 	else
 		log_info("link", "attached to control", "socket=%s", a->relay->config->paths.control_socket);
@@ -103,8 +104,12 @@ static void on_status(struct attach *a, uint64_t token)
 	char json[2048];
 	uint32_t connections = 0;
 	struct relay *r = a->relay;
-	const struct queue_stats *q = &r->queue.stats;
-	const struct spool_stats *s = &r->spool.stats;
+	struct queue_stats queue;
+	struct spool_stats spool;
+	const struct queue_stats *q = &queue;
+	const struct spool_stats *s = &spool;
+	words_copy(&queue, &r->queue.stats, sizeof queue);
+	words_copy(&spool, &r->spool.stats, sizeof spool);
 	for (unsigned i = 0; i < r->cores; i++)
 		connections += atomic_load(&r->workers[i]->connections);
 	int n = snprintf(json, sizeof json,
@@ -169,18 +174,27 @@ static void receive_all(struct attach *a)
 	}
 }
 
+static struct note *next_note(struct attach *a)
+{
+	struct note *note = a->unsent;
+	a->unsent = NULL;
+	return note != NULL ? note : ring_pop_spsc(&a->relay->queue.to_main);
+}
+
 static void send_notes(struct attach *a)
 {
 	struct note *note;
 	bool unlinked = false;
-	while ((note = ring_pop_spsc(&a->relay->queue.to_main)) != NULL) {
+	while ((note = next_note(a)) != NULL) {
 		int rc = a->fd < 0 ? -EPIPE : link_send(a->fd, bytes_of(note->json, note->n), NULL, 0);
-		for (int tries = 0; rc == -EAGAIN && tries < 100; tries++) {
-			usleep(1000);
-			rc = link_send(a->fd, bytes_of(note->json, note->n), NULL, 0);
+		if (rc == -EAGAIN) {
+			a->unsent = note;
+			break;
 		}
 		if (rc < 0 && note->kind == NOTE_RESOLVE)
 			unlinked = true;
+		else if (rc < 0)
+			log_warn("link", "a response could not be sent", "bytes=%zu error=\"%s\"", note->n, strerror(-rc));
 		free(note);
 	}
 	note = unlinked ? note_new(NOTE_UNLINKED, "", 0) : NULL;
@@ -217,5 +231,6 @@ void attach_destroy(struct attach *a)
 		close(a->fd);
 	close(a->stats_fd);
 	counters_destroy(a->counters);
+	free(a->unsent);
 	free(a);
 }

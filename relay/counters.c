@@ -68,7 +68,9 @@ static void update_tcp(struct counters *c, const struct worker *w, const char *l
 
 static void update_queue(struct counters *c)
 {
-	const struct queue_stats *s = &c->relay->queue.stats;
+	struct queue_stats copy;
+	const struct queue_stats *s = &copy;
+	words_copy(&copy, &c->relay->queue.stats, sizeof copy);
 	static const char help[] = "Deliveries waiting in the queue, by state";
 	set(c, "hikyaku_queue_mails", "", "Mails in the queue", true, s->mails);
 	set(c, "hikyaku_queue_items", "state=\"routing\"", help, true, s->routing);
@@ -87,13 +89,15 @@ static void update_queue(struct counters *c)
 static void update_spool(struct counters *c)
 {
 	const struct spool_thread *t = &c->relay->spool;
-	set(c, "hikyaku_spool_segments", "", "Segments of the spool", true, t->stats.segments);
-	set(c, "hikyaku_spool_bytes", "", "Bytes of the spool's segments", true, t->stats.bytes);
-	set(c, "hikyaku_spool_mails", "", "Mails in the spool", true, t->stats.mails_live);
-	set(c, "hikyaku_spool_syncs", "", "fdatasync calls", false, t->stats.syncs);
-	set(c, "hikyaku_spool_sync_errors", "", "Failed writes and syncs", false, t->stats.sync_errors);
-	set(c, "hikyaku_spool_appended_bytes", "", "Bytes appended to the spool", false, t->stats.appended_bytes);
-	set(c, "hikyaku_spool_segments_freed", "", "Segments whose room was given back", false, t->stats.segments_freed);
+	struct spool_stats s;
+	words_copy(&s, &t->stats, sizeof s);
+	set(c, "hikyaku_spool_segments", "", "Segments of the spool", true, s.segments);
+	set(c, "hikyaku_spool_bytes", "", "Bytes of the spool's segments", true, s.bytes);
+	set(c, "hikyaku_spool_mails", "", "Mails in the spool", true, s.mails_live);
+	set(c, "hikyaku_spool_syncs", "", "fdatasync calls", false, s.syncs);
+	set(c, "hikyaku_spool_sync_errors", "", "Failed writes and syncs", false, s.sync_errors);
+	set(c, "hikyaku_spool_appended_bytes", "", "Bytes appended to the spool", false, s.appended_bytes);
+	set(c, "hikyaku_spool_segments_freed", "", "Segments whose room was given back", false, s.segments_freed);
 	set(c, "hikyaku_spool_commits", "", "Mails made durable", false, atomic_load(&t->commits));
 	set(c, "hikyaku_spool_batches", "", "Batches of mails made durable", false, atomic_load(&t->batches));
 }

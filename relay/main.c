@@ -134,7 +134,7 @@ static int start_storage(struct relay *relay, char error[256])
 	if (rc == 0)
 		rc = record_file_open(&relay->records, relay->config->paths.records, relay->config->log.journal, error);
 	if (rc == 0)
-		queue_get_stats(relay->queue.queue, &relay->queue.stats);
+		queue_get_stats(relay->queue.queue, &relay->queue.stats); /* no other thread yet */
 	return rc;
 }
 
@@ -217,7 +217,11 @@ static void stop(struct relay *relay, struct attach *attach)
 	for (unsigned i = 0; i < relay->cores; i++)
 		pthread_join(relay->workers[i]->thread, NULL);
 	atomic_store(&relay->is_stopping, true);
-	pthread_join(relay->queue.thread, NULL);
+	/* It may wait for room for a record. */
+	while (pthread_tryjoin_np(relay->queue.thread, NULL) == EBUSY)
+		if (!records_drain(relay))
+			usleep(1000);
+	atomic_store(&relay->is_spool_stopping, true);
 	pthread_join(relay->spool.thread, NULL);
 	records_drain(relay);
 	attach_destroy(attach);

@@ -14,6 +14,7 @@
 
 #define NAP_US_LEAST  20
 #define NAP_US_MOST	1000	/* while idle: a thousand looks a second cost about 1 % of a core */
+#define LAST_WORDS_US 5000000
 #define NOTE_RING     4096
 #define DSN_CHUNKS    4096 /* 32 MiB: bounces being written or waiting for their sync */
 #define DSN_CORE      63
@@ -69,6 +70,8 @@ static void request_spool(struct queue_thread *q, enum spool_request_kind kind, 
 
 static void start_job(struct queue_thread *q, struct queue_job *job, uint64_t now_us)
 {
+	if (atomic_load_explicit(&q->relay->is_draining, memory_order_relaxed))
+		return; /* nothing new is begun: it is in the spool, for the next start */
 	if (ring_push_spsc(&q->relay->workers[job->core]->jobs, job))
 		return;
 	for (uint32_t i = 0; i < job->recipient_count; i++) {
@@ -129,6 +132,7 @@ static void on_spool_report(struct queue_thread *q, struct spool_report *r, uint
 {
 	struct note *note;
 	switch (r->kind) {
+	case SPOOL_REPORT_SUBMIT_FAILED: queue_submit_failed(q->queue, r->id, now_us); break;
 	case SPOOL_REPORT_LOADED: queue_loaded(q->queue, r->id, r->mail, now_us); break;
 	case SPOOL_REPORT_CONTENT:
 		note = queue_ops_content(r);
@@ -215,8 +219,19 @@ static void seldom(struct queue_thread *q, uint64_t now_us, uint64_t *due_us)
 		return;
 	*due_us = now_us + 100000;
 	dns_tick(q->dns, now_us);
-	queue_get_stats(q->queue, &q->stats);
+	struct queue_stats stats;
+	queue_get_stats(q->queue, &stats);
+	words_copy(&q->stats, &stats, sizeof stats);
 	atomic_store_explicit(&q->has_room, queue_has_room(q->queue), memory_order_relaxed);
+}
+
+/* The workers have ended. What they have finished is written down, or it would be delivered again. */
+static void last_words(struct queue_thread *q)
+{
+	uint64_t until_us = time_monotonic_us() + LAST_WORDS_US;
+	while ((round_of(q, time_wall_us()) || q->pending != NULL) && time_monotonic_us() < until_us)
+		if (q->pending != NULL)
+			usleep(NAP_US_MOST);
 }
 
 static void *run(void *arg)
@@ -237,6 +252,7 @@ static void *run(void *arg)
 			nap = 2 * nap > NAP_US_MOST ? NAP_US_MOST : 2 * nap;
 		}
 	}
+	last_words(q);
 	return NULL;
 }
 

@@ -109,11 +109,11 @@ static inline struct verdict_word verdict_unpack(const void *word)
 		.slot = (uint32_t)(v >> 34), .generation = (uint32_t)(v >> 2), .is_durable = v & 2};
 }
 
-/* Queue to spool; from the heap, freed by the spool thread once durable or answered. */
+/* Queue to spool; from the heap, freed by the spool thread when it has seen to it. */
 enum spool_request_kind {
 	SPOOL_REQUEST_STATE,
 	SPOOL_REQUEST_DONE,
-	SPOOL_REQUEST_SUBMIT, /* append and commit a mail of the queue's (a DSN) */
+	SPOOL_REQUEST_SUBMIT, /* append and commit a mail of the queue's (a DSN): durable, it comes as any other */
 	SPOOL_REQUEST_LOAD,
 	SPOOL_REQUEST_CONTENT, /* for an operator */
 };
@@ -126,7 +126,11 @@ struct spool_request {
 	uint8_t bytes[];
 };
 /* Spool to queue; from the heap, freed by the queue thread. */
-enum spool_report_kind { SPOOL_REPORT_LOADED, SPOOL_REPORT_CONTENT };
+enum spool_report_kind {
+	SPOOL_REPORT_LOADED,
+	SPOOL_REPORT_CONTENT,
+	SPOOL_REPORT_SUBMIT_FAILED, /* the mail has gone home: make it anew */
+};
 struct spool_report {
 	enum spool_report_kind kind;
 	uint64_t id, token, offset, size;
@@ -143,7 +147,7 @@ struct spool_thread {
 	struct mail_pool *reload_pool; /* bodies read back */
 	struct ring from_queue, to_queue;
 	_Atomic bool is_full; /* the last append found the disk full or failing: refuse new mails */
-	struct spool_stats stats; /* copied from time to time; values may be torn between fields */
+	struct spool_stats stats; /* copied from time to time, by words_copy() */
 	_Atomic uint64_t commits, batches, failures;
 };
 int spool_thread_open(struct relay *relay, spool_found_fn *found, void *user, char error[256]);
@@ -177,7 +181,7 @@ struct queue_thread {
 	struct spool_request *pending, **pending_end; /* did not fit into spool.from_queue yet */
 	struct dns_cache *dns;
 	_Atomic bool has_room;
-	struct queue_stats stats; /* copied from time to time */
+	struct queue_stats stats; /* copied from time to time, by words_copy() */
 };
 int queue_thread_init(struct relay *relay, char error[256]);
 int queue_thread_start(struct relay *relay);
@@ -192,6 +196,15 @@ void dns_resolved(struct dns_cache *dns, const char *json, size_t n, uint64_t no
 void dns_unlinked(struct dns_cache *dns, uint64_t now_us);
 void dns_tick(struct dns_cache *dns, uint64_t now_us);
 
+/* Copies 64-bit counters that another thread reads, or writes, meanwhile: each is whole, not all of one moment. */
+static inline void words_copy(void *to, const void *from, size_t bytes)
+{
+	for (size_t i = 0; i < bytes / 8; i++)
+		__atomic_store_n((uint64_t *)to + i, __atomic_load_n((const uint64_t *)from + i, __ATOMIC_RELAXED),
+			__ATOMIC_RELAXED);
+}
+static_assert(sizeof(struct spool_stats) % 8 == 0 && sizeof(struct queue_stats) % 8 == 0);
+
 /* ---- the whole ---- */
 struct relay {
 	const struct config *config;
@@ -204,6 +217,7 @@ struct relay {
 	struct generation *generations; /* main thread only */
 	_Atomic uint64_t generation;	/* newest in force */
 	_Atomic bool is_draining;	/* no new connections; 421 between mails */
-	_Atomic bool is_stopping;	/* spool and queue threads end */
+	_Atomic bool is_stopping;	/* the workers have ended: the queue thread says its last words */
+	_Atomic bool is_spool_stopping; /* the queue thread has ended: the spool thread writes them and ends */
 	uint64_t started_us;
 };

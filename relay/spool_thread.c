@@ -17,6 +17,8 @@
 #include "smtp/envelope.h"
 
 #define ROUND_OPS	4096	/* operations of one worker in a round, so that none waits long for the sync */
+#define ROUND_READS	16	/* mails read back in a round, likewise */
+#define LAST_WORDS_US	5000000 /* for what is to be written at the end, if the disk fails */
 #define NAP_US_LEAST	20	/* between looks while something may come soon … */
 #define NAP_US_MOST	1000	/* while idle: a thousand looks a second cost about 1 % of a core */
 #define FULL_RETRY_US	1000000 /* how long new mails are refused after the disk was full or failed */
@@ -27,35 +29,42 @@
 /* What waits for this round's sync. */
 struct batch {
 	struct mail **mails;
-	size_t mail_count, mail_room;
-	struct spool_request *submits, **submits_end; /* to be done again if the sync fails: only commits are
-							  forgotten then, states and dones the spool keeps */
+	size_t mail_count, mail_room; /* only commits are forgotten if it fails: states and dones the spool keeps */
 };
 
 struct spooler {
 	struct spool_thread *t;
 	struct batch batch;
-	struct spool_request *redo; /* requests of a round that failed, in order */
+	struct spool_request *redo; /* could not be done; nothing newer is done before it */
 	uint64_t full_until_us;
 	uint8_t buffer[READ_BYTES];
 };
 
-static void tell_queue(struct spooler *s, void *word)
+/* The other threads never wait for us, so this ends; once they have ended, nobody wants to know. */
+static void push(struct spooler *s, struct ring *ring, void *word)
 {
-	while (!ring_push_spsc(&s->t->to_queue, word))
-		usleep(NAP_US_LEAST); /* the queue thread never waits for us, so this ends */
+	while (!ring_push_spsc(ring, word) &&
+		!atomic_load_explicit(&s->t->relay->is_stopping, memory_order_relaxed))
+		usleep(NAP_US_LEAST);
 }
 
-static void report(struct spooler *s, const struct spool_report *head, const uint8_t *bytes, size_t n)
+static void tell_queue(struct spooler *s, void *word)
+{
+	push(s, &s->t->to_queue, word);
+}
+
+/* false: no memory; the queue asks again after its own deadline. */
+static bool report(struct spooler *s, const struct spool_report *head, const uint8_t *bytes, size_t n)
 {
 	struct spool_report *r = malloc(sizeof *r + n);
 	if (r == NULL)
-		return; /* the queue asks again after its own deadline */
+		return false;
 	*r = *head;
 	r->n = n;
 	if (n != 0)
 		memcpy(r->bytes, bytes, n);
 	tell_queue(s, r);
+	return true;
 }
 
 static void note_failure(struct spooler *s, int rc, const char *what)
@@ -68,15 +77,22 @@ static void note_failure(struct spooler *s, int rc, const char *what)
 			what, strerror(-rc));
 }
 
-static void tell_worker(struct spooler *s, const struct mail *mail, bool is_durable)
+/* Whoever handed the mail in: a worker, or the queue, which hears of its own mail when it is admitted. */
+static void tell_submitter(struct spooler *s, const struct mail *mail, bool is_durable)
 {
 	unsigned core = mail_pool_core(mail->home);
-	if (core >= s->t->relay->cores)
-		return; /* the queue's own mail */
-	struct ring *ring = &s->t->relay->workers[core]->from_spool;
-	void *word = verdict_pack(mail->waiter_slot, mail->waiter_generation, is_durable);
-	while (!ring_push_spsc(ring, word))
-		usleep(NAP_US_LEAST);
+	const struct spool_report failed = {.kind = SPOOL_REPORT_SUBMIT_FAILED, .id = mail->id};
+	if (core < s->t->relay->cores)
+		push(s, &s->t->relay->workers[core]->from_spool,
+			verdict_pack(mail->waiter_slot, mail->waiter_generation, is_durable));
+	else if (!is_durable)
+		report(s, &failed, NULL, 0);
+}
+
+static void refuse(struct spooler *s, struct mail *mail)
+{
+	tell_submitter(s, mail, false);
+	mail_return(mail, MAIL_RETURN_SPOOL);
 }
 
 static void batch_add(struct batch *b, struct mail *mail)
@@ -90,6 +106,25 @@ static void batch_add(struct batch *b, struct mail *mail)
 	b->mails[b->mail_count++] = mail;
 }
 
+/* -EIO for what is not the beginning: the beginning was lost, by a failure that has been noted then or will be
+ * by the sync. Else a long mail that is dead already would keep others out for as long as it comes in. */
+static bool is_about_lost(int rc, uint64_t offset)
+{
+	return rc == -EIO && offset != 0;
+}
+
+static void commit(struct spooler *s, struct mail *mail)
+{
+	int rc = spool_commit(s->t->spool, mail);
+	if (rc == 0) {
+		batch_add(&s->batch, mail);
+		return;
+	}
+	if (!is_about_lost(rc, mail->size))
+		note_failure(s, rc, "commit");
+	refuse(s, mail);
+}
+
 static void on_op(struct spooler *s, uintptr_t word, struct mail_chunk *chunk)
 {
 	struct mail *mail = (struct mail *)(word & ~SPOOL_OP_MASK);
@@ -97,19 +132,10 @@ static void on_op(struct spooler *s, uintptr_t word, struct mail_chunk *chunk)
 	switch ((enum spool_op)(word & SPOOL_OP_MASK)) {
 	case SPOOL_OP_APPEND:
 		rc = spool_append(s->t->spool, mail->id, chunk->offset, bytes_of(chunk->data, chunk->used));
-		if (rc < 0)
+		if (rc < 0 && !is_about_lost(rc, chunk->offset))
 			note_failure(s, rc, "append");
 		break;
-	case SPOOL_OP_COMMIT:
-		rc = spool_commit(s->t->spool, mail);
-		if (rc == 0) {
-			batch_add(&s->batch, mail);
-			break;
-		}
-		note_failure(s, rc, "commit");
-		tell_worker(s, mail, false);
-		mail_return(mail, MAIL_RETURN_SPOOL);
-		break;
+	case SPOOL_OP_COMMIT: commit(s, mail); break;
 	case SPOOL_OP_ABORT:
 		spool_abort(s->t->spool, mail->id);
 		mail_return(mail, MAIL_RETURN_SPOOL);
@@ -126,7 +152,7 @@ static bool take_from_worker(struct spooler *s, struct worker *w)
 			break;
 		void *chunk;
 		while ((chunk = ring_pop_spsc(&w->to_spool)) == NULL)
-			; /* its second word is being pushed right now */
+			sched_yield(); /* its second word is being pushed right now */
 		on_op(s, (uintptr_t)word, chunk);
 	}
 	return n != 0;
@@ -134,14 +160,17 @@ static bool take_from_worker(struct spooler *s, struct worker *w)
 
 /* ---- what the queue asks ---- */
 
-static int submit(struct spooler *s, struct mail *mail)
+static void submit(struct spooler *s, struct mail *mail)
 {
 	for (struct mail_chunk *c = mail->first; c != NULL; c = c->next) {
 		int rc = spool_append(s->t->spool, mail->id, c->offset, bytes_of(c->data, c->used));
-		if (rc < 0)
-			return rc;
+		if (rc == 0)
+			continue;
+		note_failure(s, rc, "submit");
+		refuse(s, mail);
+		return;
 	}
-	return spool_commit(s->t->spool, mail);
+	commit(s, mail);
 }
 
 /* The whole mail, back into memory; NULL: not there, damaged, or no memory now. */
@@ -169,6 +198,13 @@ static struct mail *load(struct spooler *s, uint64_t id)
 	return mail;
 }
 
+static void answer_load(struct spooler *s, uint64_t id)
+{
+	const struct spool_report loaded = {.kind = SPOOL_REPORT_LOADED, .id = id, .mail = load(s, id)};
+	if (!report(s, &loaded, NULL, 0) && loaded.mail != NULL)
+		mail_put(loaded.mail);
+}
+
 static void answer_content(struct spooler *s, const struct spool_request *r)
 {
 	struct spool_report head = {.kind = SPOOL_REPORT_CONTENT, .id = r->id, .token = r->token, .offset = r->offset};
@@ -182,29 +218,26 @@ static void answer_content(struct spooler *s, const struct spool_request *r)
 	report(s, &head, s->buffer, n < 0 ? 0 : (size_t)n);
 }
 
-/* 0, or -errno: the disk did not take it; it and all behind it are done again later, in the same order. */
+/* 0, or -errno: it and all behind it are done again later, in the same order. */
 static int on_request(struct spooler *s, struct spool_request *r)
 {
-	struct spool_report loaded = {.kind = SPOOL_REPORT_LOADED, .id = r->id};
 	switch (r->kind) {
-	case SPOOL_REQUEST_STATE:
-		return spool_put_state(s->t->spool, r->id, bytes_of(r->bytes, r->n));
+	case SPOOL_REQUEST_STATE: return spool_put_state(s->t->spool, r->id, bytes_of(r->bytes, r->n));
 	case SPOOL_REQUEST_DONE: return spool_done(s->t->spool, r->id);
-	case SPOOL_REQUEST_SUBMIT: return submit(s, r->mail);
-	case SPOOL_REQUEST_LOAD:
-		loaded.mail = load(s, r->id);
-		report(s, &loaded, NULL, 0);
-		return 0;
+	case SPOOL_REQUEST_SUBMIT: submit(s, r->mail); return 0;
+	case SPOOL_REQUEST_LOAD: answer_load(s, r->id); return 0;
 	case SPOOL_REQUEST_CONTENT: answer_content(s, r); return 0;
 	}
 	return 0;
 }
 
-static void keep_submit(struct batch *b, struct spool_request *r)
+/* Done again, it would be the same: -ENOENT, since the mail is over; -EMSGSIZE. */
+static bool is_hopeless(const struct spool_request *r, int rc)
 {
-	r->next = NULL;
-	*b->submits_end = r;
-	b->submits_end = &r->next;
+	if (rc == -EMSGSIZE)
+		log_error("spool", "a mail's state is too large to be kept; after a restart it is as it was before",
+			"id=%llu bytes=%zu", (unsigned long long)r->id, r->n);
+	return rc == -ENOENT || rc == -EMSGSIZE;
 }
 
 static struct spool_request *next_request(struct spooler *s)
@@ -212,7 +245,7 @@ static struct spool_request *next_request(struct spooler *s)
 	struct spool_request *r = s->redo;
 	if (r == NULL)
 		return ring_pop_spsc(&s->t->from_queue);
-	s->redo = r->next;
+	s->redo = NULL;
 	return r;
 }
 
@@ -220,19 +253,17 @@ static bool take_from_queue(struct spooler *s)
 {
 	bool any = false;
 	struct spool_request *r;
-	for (unsigned n = 0; n < ROUND_OPS && (r = next_request(s)) != NULL; n++) {
+	unsigned reads = 0;
+	for (unsigned n = 0; n < ROUND_OPS && reads < ROUND_READS && (r = next_request(s)) != NULL; n++) {
 		int rc = on_request(s, r);
-		if (rc < 0 && rc != -ENOENT) {
+		if (rc < 0 && !is_hopeless(r, rc)) {
 			note_failure(s, rc, "queue state");
-			r->next = s->redo;
 			s->redo = r;
 			break;
 		}
 		any = true;
-		if (r->kind == SPOOL_REQUEST_SUBMIT)
-			keep_submit(&s->batch, r);
-		else
-			free(r);
+		reads += r->kind == SPOOL_REQUEST_LOAD || r->kind == SPOOL_REQUEST_CONTENT;
+		free(r);
 	}
 	return any;
 }
@@ -245,29 +276,10 @@ static void report_mail(struct spooler *s, struct mail *mail, bool is_durable)
 		/* The worker's words are read before the mail is the queue's. */
 		struct mail waiter = *mail;
 		tell_queue(s, (void *)((uintptr_t)mail | 1));
-		tell_worker(s, &waiter, true);
+		tell_submitter(s, &waiter, true);
 		return;
 	}
-	tell_worker(s, mail, false);
-	mail_return(mail, MAIL_RETURN_SPOOL);
-}
-
-static void finish_submits(struct spooler *s, bool is_durable)
-{
-	struct spool_request *r = s->batch.submits;
-	*s->batch.submits_end = NULL;
-	if (!is_durable) {
-		*s->batch.submits_end = s->redo;
-		s->redo = r;
-	} else {
-		for (struct spool_request *next; r != NULL; r = next) {
-			next = r->next;
-			tell_queue(s, (void *)((uintptr_t)r->mail | 1));
-			free(r);
-		}
-	}
-	s->batch.submits = NULL;
-	s->batch.submits_end = &s->batch.submits;
+	refuse(s, mail);
 }
 
 static void sync_round(struct spooler *s)
@@ -281,7 +293,6 @@ static void sync_round(struct spooler *s)
 		report_mail(s, s->batch.mails[i], rc == 0);
 	atomic_fetch_add_explicit(&s->t->commits, rc == 0 ? s->batch.mail_count : 0, memory_order_relaxed);
 	s->batch.mail_count = 0;
-	finish_submits(s, rc == 0);
 }
 
 static bool round_of(struct spooler *s)
@@ -304,6 +315,20 @@ static bool round_of(struct spooler *s)
 	return any;
 }
 
+/* May the thread end? What the queue thread has left behind is written first, if the disk lets us. */
+static bool is_over(const struct spooler *s, uint64_t now, uint64_t *until_us)
+{
+	const struct spool_thread *t = s->t;
+	if (!atomic_load(&t->relay->is_spool_stopping))
+		return false;
+	if (*until_us == 0)
+		*until_us = now + LAST_WORDS_US;
+	bool is_done = ring_count(&t->from_queue) == 0 && s->redo == NULL && !spool_has_batch(t->spool);
+	if (!is_done && now >= *until_us)
+		log_error("spool", "ended with changes of the queue unwritten", "requests=%u", ring_count(&t->from_queue));
+	return is_done || now >= *until_us;
+}
+
 static void *run(void *arg)
 {
 	struct spool_thread *t = arg;
@@ -311,11 +336,10 @@ static void *run(void *arg)
 	if (s == NULL)
 		abort();
 	s->t = t;
-	s->batch.submits_end = &s->batch.submits;
 	pthread_setname_np(pthread_self(), "spool");
 	useconds_t nap = NAP_US_LEAST;
-	uint64_t stats_due_us = 0;
-	while (!atomic_load_explicit(&t->relay->is_stopping, memory_order_relaxed) || ring_count(&t->from_queue) != 0) {
+	uint64_t stats_due_us = 0, until_us = 0;
+	while (!is_over(s, time_monotonic_us(), &until_us)) {
 		if (round_of(s)) {
 			nap = NAP_US_LEAST;
 		} else {
@@ -324,7 +348,9 @@ static void *run(void *arg)
 		}
 		uint64_t now = time_monotonic_us();
 		if (now >= stats_due_us) {
-			spool_get_stats(t->spool, &t->stats);
+			struct spool_stats stats;
+			spool_get_stats(t->spool, &stats);
+			words_copy(&t->stats, &stats, sizeof stats);
 			stats_due_us = now + 250000;
 		}
 	}
