@@ -16,7 +16,7 @@
 
 #include "base/log.h"
 
-#define BACKLOG		 16
+#define BACKLOG		 128 /* who comes when it is full is turned away at once */
 #define CONNECTIONS_MAX	 64 /* each has a thread */
 #define IDLE_SECONDS	 60
 #define SEGMENTS_MAX	 8
@@ -35,8 +35,28 @@ static const struct route {
 	http_handler *handler;
 } routes[] = {
 	{"GET", "/v1/status", "", status_get},
+	{"GET", "/v1/config", " full ", config_get},
+	{"GET", "/v1/documents/*", " full ", documents_list},
+	{"POST", "/v1/documents/*", " before ", documents_add},
+	{"GET", "/v1/documents/*/*", " full ", documents_get},
+	{"PATCH", "/v1/documents/*/*", "", documents_patch},
+	{"DELETE", "/v1/documents/*/*", "", documents_delete},
+	{"POST", "/v1/documents/*/*/move", " before ", documents_move},
 	{"GET", "/v1/export", "", documents_export},
 	{"POST", "/v1/apply", " dry_run ", documents_apply},
+	{"POST", "/v1/explain", "", explain_post},
+	{"GET", "/v1/certs", "", certs_list},
+	{"POST", "/v1/certs", "", certs_create},
+	{"POST", "/v1/certs/import", " id default replace ", certs_import},
+	{"GET", "/v1/certs/*", "", certs_get},
+	{"DELETE", "/v1/certs/*", "", certs_delete},
+	{"POST", "/v1/certs/*/activate", " default ", certs_activate},
+	{"POST", "/v1/certs/*/deactivate", "", certs_deactivate},
+	{"GET", "/v1/queue", " domain reason sender state queue_id instance after limit ", queue_get},
+	{"GET", "/v1/queue/*/content", " offset instance ", queue_content},
+	{"POST", "/v1/queue/*", " domain reason sender state queue_id instance all ", queue_change},
+	{"GET", "/v1/log", " lines follow ", log_get},
+	{"GET", "/metrics", "", metrics_get},
 };
 #define ROUTES (sizeof routes / sizeof *routes)
 
@@ -301,8 +321,9 @@ static void dispatch(struct request *request, const char *method, const char *ur
 
 static enum MHD_Result send_answer(struct MHD_Connection *connection, struct answer *answer, const char *allowed)
 {
-	struct MHD_Response *response =
-		MHD_create_response_from_buffer(answer->n, answer->body, MHD_RESPMEM_MUST_FREE);
+	struct MHD_Response *response = answer->stream != NULL
+		? answer->stream
+		: MHD_create_response_from_buffer(answer->n, answer->body, MHD_RESPMEM_MUST_FREE);
 	if (response == NULL) {
 		free(answer->body);
 		return MHD_NO;
@@ -317,7 +338,7 @@ static enum MHD_Result send_answer(struct MHD_Connection *connection, struct ans
 
 static enum MHD_Result refuse_body(struct MHD_Connection *connection)
 {
-	struct answer answer = {.type = "application/json", .follow_fd = -1};
+	struct answer answer = {.type = "application/json"};
 	answer_error(&answer, 413, "the body is longer than %u bytes", HTTP_BODY_MAX);
 	return send_answer(connection, &answer, "");
 }
@@ -374,7 +395,7 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
 		return refuse_body(connection);
 	struct request request = {.control = api->control, .connection = connection,
 		.body = x->body == NULL ? "" : x->body, .body_n = x->n};
-	struct answer answer = {.type = "application/json", .follow_fd = -1};
+	struct answer answer = {.type = "application/json"};
 	char allowed[64] = "";
 	dispatch(&request, method, url, &answer, allowed);
 	return send_answer(connection, &answer, allowed);

@@ -72,7 +72,10 @@ struct control {
 	struct policy *policy;	/* the same, mapped, for explain */
 	struct relay_peer relays[CONTROL_RELAYS_MAX];
 	struct pending_request *pending;
-	uint64_t next_token, started_us;
+	uint64_t next_token, started_us, published_us;
+	struct { /* of the resolver, for /metrics */
+		uint64_t questions, ok, deferred, failed;
+	} names;
 	int listen_fd;
 	struct resolver *resolver;
 	_Atomic bool is_stopping;
@@ -84,10 +87,19 @@ void relays_receive(struct control *c, int peer);
 /* Sends the generation in force to a relay, or to all. Under the lock. */
 void relays_publish(struct control *c, int peer);
 void relays_publish_all(struct control *c);
-/* Sends `request` (a JSON object text without "type" and "token") and waits. The response from the heap; NULL:
- * no such relay (`instance` NULL: the first), it went away, or it took over ANSWER_SECONDS; `error` says which.
- * Takes the lock itself. */
-char *relays_request(struct control *c, const char *instance, const char *request, char error[512]);
+/* What one relay answered. */
+struct relay_reply {
+	char instance[64];
+	yyjson_doc *doc; /* NULL: it refused, went away or took over ANSWER_SECONDS; `error` says which */
+	bool is_refused; /* it did answer */
+	char error[256];
+};
+/* Sends `request` (a JSON object text without "type" and "token") to the relay of that instance, or to all
+ * (NULL), and waits for them together. How many were attached; relays_free_replies() afterwards. Takes the
+ * lock itself. */
+unsigned relays_ask(struct control *c, const char *instance, const char *request,
+	struct relay_reply replies[CONTROL_RELAYS_MAX]);
+void relays_free_replies(struct relay_reply *replies, unsigned count);
 /* Waits until every attached relay has the generation in force or refused it, or ANSWER_SECONDS have passed.
  * Takes the lock itself. */
 void relays_await(struct control *c, uint64_t generation);
@@ -104,9 +116,14 @@ int candidate_compile(struct control *c, const char *documents, const struct sto
 /* Puts it in force and sends it to all relays. Under the lock. */
 void candidate_publish(struct control *c, struct candidate *candidate);
 void candidate_drop(struct candidate *candidate);
-/* Compiles `documents`, keeps them and puts them in force, all or nothing; with `is_trial` only compiles. The
- * generation then in force into `generation`. Under the lock. */
-int publish_documents(struct control *c, const char *documents, bool is_trial, uint64_t *generation, char error[512]);
+/* The changes: compiled, kept in one transaction, put in force; or nothing of it and `error` filled (-EINVAL: what
+ * is asked for does not compile). The generation in force into `generation`. Under the lock. */
+int publish_documents(struct control *c, const char *documents, uint64_t *generation, char error[512]);
+/* The same of documents that were compiled already; the candidate is used up. */
+int publish_compiled(struct control *c, const char *documents, struct candidate *candidate, uint64_t *generation,
+	char error[512]);
+int publish_cert(struct control *c, const struct store_cert *cert, uint64_t *generation, char error[512]);
+int publish_cert_removal(struct control *c, const char *id, uint64_t *generation, char error[512]);
 /* At start: makes a self-signed certificate if there is none, compiles what is stored. */
 int publish_start(struct control *c, char error[512]);
 

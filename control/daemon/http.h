@@ -9,7 +9,10 @@
 #define HTTP_DEPTH_MAX 16	  /* of JSON; documents have 4 */
 #define HTTP_ARGS_MAX  2
 
+#define CERT_WARNING_DAYS 30
+
 struct MHD_Connection;
+struct MHD_Response;
 
 struct request {
 	struct control *control;
@@ -25,8 +28,7 @@ struct answer {
 	const char *type; /* "application/json" at first */
 	char *body;
 	size_t n;
-	int follow_fd; /* -1; else a file whose growth follows the body until either side goes (it is closed then) */
-	char follow_path[256];
+	struct MHD_Response *stream; /* instead of a body: one that goes on */
 };
 
 typedef void http_handler(const struct request *request, struct answer *answer);
@@ -56,5 +58,15 @@ void answer_change(const struct request *request, struct answer *answer, uint64_
 yyjson_mut_doc *json_object(void);
 
 /* ---- the handlers, by file ---- */
-http_handler status_get;
+http_handler status_get, config_get;
+http_handler documents_list, documents_get, documents_add, documents_patch, documents_move, documents_delete;
 http_handler documents_export, documents_apply;
+http_handler explain_post;
+http_handler certs_list, certs_get, certs_create, certs_import, certs_activate, certs_deactivate, certs_delete;
+http_handler queue_get, queue_content, queue_change;
+http_handler log_get, metrics_get;
+
+/* Adds a warning for each active certificate that ends soon. Under the lock. */
+void certs_warn(struct control *c, yyjson_mut_doc *doc, yyjson_mut_val *warnings);
+/* Each active certificate and its end, in seconds since 1970. Under the lock. */
+void certs_each(struct control *c, void (*each)(void *user, const char *id, int64_t not_after), void *user);

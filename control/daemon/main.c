@@ -70,6 +70,21 @@ static void turn(struct control *c)
 	pthread_mutex_unlock(&c->lock);
 }
 
+/* Nothing waits for it any more; a leak would be one of ours. */
+static void fini(struct control *c)
+{
+	close(c->listen_fd);
+	for (int i = 0; i < CONTROL_RELAYS_MAX; i++) {
+		if (c->relays[i].fd >= 0)
+			close(c->relays[i].fd);
+		if (c->relays[i].stats != NULL)
+			stats_unmap(c->relays[i].stats);
+	}
+	policy_unmap(c->policy);
+	close(c->policy_fd);
+	close(c->keys_fd);
+}
+
 static int fail(const char *what, const char *error)
 {
 	log_error("control", what, "error=\"%s\"", error);
@@ -119,10 +134,14 @@ static int control_main(const struct config *config, const char *path)
 	sd_notify(0, "READY=1");
 	while (stop_signals == 0)
 		turn(&c);
+	pthread_mutex_lock(&c.lock);
 	atomic_store(&c.is_stopping, true);
+	pthread_cond_broadcast(&c.changed); /* nobody waits for relays any more */
+	pthread_mutex_unlock(&c.lock);
 	api_stop(api);
 	resolver_destroy(c.resolver);
 	store_close(c.store);
+	fini(&c);
 	unlink(config->paths.control_socket);
 	unlink(config->paths.api_socket);
 	log_info("control", "stopped", "");
@@ -161,9 +180,11 @@ int main(int argc, char **argv)
 		fprintf(stderr, "hikyaku-control: %s\n", error);
 		return EX_CONFIG;
 	}
-	if (only_check) {
+	int rc = EX_OK;
+	if (only_check)
 		printf("%s: ok\n", path);
-		return EX_OK;
-	}
-	return control_main(config, path);
+	else
+		rc = control_main(config, path);
+	config_free(config);
+	return rc;
 }

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "tls/pem.h"
+#include "tls/tls.h"
 
 /* The active certificates as the compiler wants them, one changed or left out. */
 static size_t choose(const struct store_cert *stored, size_t count, const struct store_cert *changed,
@@ -33,25 +34,82 @@ static size_t choose(const struct store_cert *stored, size_t count, const struct
 	return n;
 }
 
+/* As store_certs() has them, so that a generation is the same when it is compiled again at the next start. */
+static int as_stored(const void *a, const void *b)
+{
+	const struct policy_cert *x = a, *y = b;
+	return x->is_default != y->is_default ? (int)y->is_default - (int)x->is_default : strcmp(x->id, y->id);
+}
+
+/* What a relay will do with it: groups, names, CA set, keys and certificates that OpenSSL does not take are
+ * refused here and not first there. */
+static int try_contexts(struct tls_lib *lib, const struct policy *policy, const struct policy_cert *certs,
+	size_t count, struct tls_error *error)
+{
+	size_t profile_count;
+	const struct tls_profile *profiles = policy_profiles(policy, &profile_count);
+	struct tls_key_pair *pairs = calloc(count + 1, sizeof *pairs);
+	for (size_t i = 0; pairs != NULL && i < count; i++)
+		pairs[i] = (struct tls_key_pair){certs[i].chain_pem, certs[i].key_pem};
+	const struct tls_server_set_config server_config = {.pairs = pairs, .pair_count = count, .profiles = profiles,
+		.profile_count = profile_count};
+	const struct tls_client_set_config client_config = {.profiles = profiles, .profile_count = profile_count,
+		.ca_pem = policy_ca_pem(policy)};
+	struct tls_client_set *client = pairs == NULL ? NULL : tls_client_set_create(lib, &client_config, error);
+	struct tls_server_set *server = client == NULL || count == 0 ? NULL
+								     : tls_server_set_create(lib, &server_config, error);
+	int rc = client == NULL || (count != 0 && server == NULL) ? -EINVAL : 0;
+	if (server != NULL)
+		tls_server_set_put(server);
+	if (client != NULL)
+		tls_client_set_put(client);
+	free(pairs);
+	return rc;
+}
+
+static int try_candidate(const struct candidate *candidate, const struct policy_cert *certs, size_t count,
+	char error[512])
+{
+	struct tls_error tls_error = {.text = "out of memory"};
+	struct policy *policy = NULL;
+	int rc = policy_map(candidate->policy_fd, -1, &policy);
+	struct tls_lib *lib = rc == 0 ? tls_lib_create() : NULL;
+	if (rc != 0)
+		snprintf(error, 512, "what was compiled cannot be read: %s", strerror(-rc));
+	else
+		rc = lib == NULL ? -ENOMEM : try_contexts(lib, policy, certs, count, &tls_error);
+	if (policy != NULL && rc != 0)
+		snprintf(error, 512, "%s", tls_error.text);
+	if (lib != NULL)
+		tls_lib_destroy(lib);
+	policy_unmap(policy);
+	return rc;
+}
+
 /* The documents and certificates as one generation of the given number. */
 static int compile(struct control *c, const char *documents, const struct store_cert *cert, const char *without,
 	uint64_t generation, struct candidate *candidate, char error[512])
 {
 	struct store_cert *stored = NULL;
 	size_t count = 0;
+	*candidate = (struct candidate){.generation = generation, .policy_fd = -1, .keys_fd = -1};
 	int rc = store_certs(c->store, &stored, &count, error);
 	if (rc < 0)
 		return rc;
 	struct policy_cert *chosen = calloc(count + 1, sizeof *chosen);
-	*candidate = (struct candidate){.generation = generation, .policy_fd = -1, .keys_fd = -1};
-	rc = chosen == NULL ? -ENOMEM
-			    : policy_compile(bytes_of_string(documents), chosen,
-				      choose(stored, count, cert, without, chosen), generation, &candidate->policy_fd,
-				      &candidate->keys_fd, error);
-	if (chosen == NULL)
+	if (chosen == NULL) {
+		store_free_certs(stored, count);
 		snprintf(error, 512, "out of memory");
+		return -ENOMEM;
+	}
+	size_t n = choose(stored, count, cert, without, chosen);
+	qsort(chosen, n, sizeof *chosen, as_stored);
+	rc = policy_compile(bytes_of_string(documents), chosen, n, generation, &candidate->policy_fd,
+		&candidate->keys_fd, error);
 	if (rc != 0)
 		candidate->policy_fd = candidate->keys_fd = -1; /* nothing to close */
+	else if ((rc = try_candidate(candidate, chosen, n, error)) != 0)
+		candidate_drop(candidate);
 	free(chosen);
 	store_free_certs(stored, count);
 	return rc;
@@ -87,25 +145,56 @@ void candidate_publish(struct control *c, struct candidate *candidate)
 	c->policy_fd = candidate->policy_fd;
 	c->keys_fd = candidate->keys_fd;
 	c->generation = candidate->generation;
+	c->published_us = time_monotonic_us();
 	candidate->policy_fd = candidate->keys_fd = -1;
 	relays_publish_all(c);
 }
 
 /* ---- changes ---- */
 
-int publish_documents(struct control *c, const char *documents, bool is_trial, uint64_t *generation, char error[512])
+/* Keeps nothing: a candidate that was not saved is dropped. */
+static int conclude(struct control *c, int rc, struct candidate *candidate, uint64_t *generation)
+{
+	if (rc == 0)
+		candidate_publish(c, candidate);
+	candidate_drop(candidate);
+	*generation = c->generation;
+	return rc;
+}
+
+int publish_compiled(struct control *c, const char *documents, struct candidate *candidate, uint64_t *generation,
+	char error[512])
+{
+	return conclude(c, store_save_documents(c->store, documents, candidate->generation, error), candidate, generation);
+}
+
+int publish_documents(struct control *c, const char *documents, uint64_t *generation, char error[512])
 {
 	struct candidate candidate;
 	int rc = candidate_compile(c, documents, NULL, NULL, &candidate, error);
-	*generation = c->generation;
-	if (rc == 0 && !is_trial)
-		rc = store_save_documents(c->store, documents, candidate.generation, error);
-	if (rc == 0 && !is_trial) {
-		candidate_publish(c, &candidate);
-		*generation = c->generation;
-	}
-	candidate_drop(&candidate);
-	return rc;
+	return rc != 0 ? rc : publish_compiled(c, documents, &candidate, generation, error);
+}
+
+int publish_cert(struct control *c, const struct store_cert *cert, uint64_t *generation, char error[512])
+{
+	struct candidate candidate = {.policy_fd = -1, .keys_fd = -1};
+	char *documents = store_documents(c->store, error);
+	int rc = documents == NULL ? -EIO : candidate_compile(c, documents, cert, NULL, &candidate, error);
+	if (rc == 0)
+		rc = store_put_cert(c->store, cert, candidate.generation, error);
+	free(documents);
+	return conclude(c, rc, &candidate, generation);
+}
+
+int publish_cert_removal(struct control *c, const char *id, uint64_t *generation, char error[512])
+{
+	struct candidate candidate = {.policy_fd = -1, .keys_fd = -1};
+	char *documents = store_documents(c->store, error);
+	int rc = documents == NULL ? -EIO : candidate_compile(c, documents, NULL, id, &candidate, error);
+	if (rc == 0)
+		rc = store_remove_cert(c->store, id, candidate.generation, error);
+	free(documents);
+	return conclude(c, rc, &candidate, generation);
 }
 
 /* ---- at start ---- */
@@ -124,6 +213,7 @@ static int make_first_cert(struct control *c, char error[512])
 	}
 	const struct store_cert cert = {.id = "self-signed", .chain_pem = pair.chain, .key_pem = pair.key,
 		.is_active = true, .is_default = true};
+	/* Not under the number that relays may have already: with this certificate it is another generation. */
 	rc = store_put_cert(c->store, &cert, store_generation(c->store) + 1, error);
 	pem_pair_fini(&pair);
 	log_info("control", "made a self-signed certificate", "id=self-signed name=%s", name);

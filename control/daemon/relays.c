@@ -64,10 +64,15 @@ static void on_hello(struct control *c, int peer, yyjson_val *root, int fds[], u
 {
 	struct relay_peer *p = &c->relays[peer];
 	const char *instance = yyjson_get_str(yyjson_obj_get(root, "instance"));
-	if (yyjson_get_uint(yyjson_obj_get(root, "version")) != LINK_VERSION || instance == NULL) {
+	if (yyjson_get_uint(yyjson_obj_get(root, "version")) != LINK_VERSION || instance == NULL ||
+		instance[0] == '\0' || strlen(instance) >= sizeof p->instance) {
 		detach(c, peer, "it speaks another version of the link");
 		return;
 	}
+	/* A relay that starts anew may be here before the end of the last one is. */
+	for (int i = 0; i < CONTROL_RELAYS_MAX; i++)
+		if (i != peer && c->relays[i].fd >= 0 && strcmp(c->relays[i].instance, instance) == 0)
+			detach(c, i, "another relay of this name has come");
 	snprintf(p->instance, sizeof p->instance, "%s", instance);
 	p->pid = (int)yyjson_get_int(yyjson_obj_get(root, "pid"));
 	if (fd_count > 0 && p->stats == NULL && stats_map(fds[0], &p->stats) < 0)
@@ -95,6 +100,8 @@ static void on_message(struct control *c, int peer, char *json, size_t n, int fd
 	const char *error = yyjson_get_str(yyjson_obj_get(root, "error"));
 	if (type == NULL) {
 		detach(c, peer, "a message that is none");
+	} else if ((strcmp(type, "hello") == 0) != (p->instance[0] == '\0')) {
+		detach(c, peer, "it did not begin with one hello");
 	} else if (strcmp(type, "hello") == 0) {
 		on_hello(c, peer, root, fds, fd_count);
 	} else if (strcmp(type, "applied") == 0) {
@@ -145,15 +152,6 @@ static struct timespec answer_deadline(void)
 	return t;
 }
 
-static int find_peer(struct control *c, const char *instance)
-{
-	for (int i = 0; i < CONTROL_RELAYS_MAX; i++)
-		if (c->relays[i].fd >= 0 && c->relays[i].instance[0] != '\0' &&
-			(instance == NULL || strcmp(c->relays[i].instance, instance) == 0))
-			return i;
-	return -1;
-}
-
 static void forget(struct control *c, struct pending_request *request)
 {
 	struct pending_request **link = &c->pending;
@@ -162,40 +160,80 @@ static void forget(struct control *c, struct pending_request *request)
 	*link = request->next;
 }
 
-static char *request_locked(struct control *c, const char *instance, const char *request, char error[512])
+/* Sends; what is awaited is in the list then. */
+static void begin(struct control *c, int peer, const char *request, struct pending_request *pending,
+	struct relay_reply *reply)
 {
-	struct pending_request r = {.token = ++c->next_token, .peer = find_peer(c, instance)};
-	struct timespec deadline = answer_deadline();
 	char *json = NULL;
-	if (r.peer < 0) {
-		snprintf(error, 512, instance == NULL ? "no relay is attached" : "no relay of that name is attached");
-		return NULL;
-	}
-	int n = asprintf(&json, "{\"type\":\"request\",\"token\":%llu,%s", (unsigned long long)r.token,
+	*pending = (struct pending_request){.token = ++c->next_token, .peer = peer, .next = c->pending};
+	*reply = (struct relay_reply){.error = ""};
+	memcpy(reply->instance, c->relays[peer].instance, sizeof reply->instance);
+	int n = asprintf(&json, "{\"type\":\"request\",\"token\":%llu,%s", (unsigned long long)pending->token,
 		request + 1 /* behind its brace */);
-	int rc = n < 0 ? -ENOMEM : link_send(c->relays[r.peer].fd, bytes_of(json, (size_t)n), NULL, 0);
-	free(json);
-	if (rc < 0) {
-		snprintf(error, 512, "the relay did not take the request: %s", strerror(-rc));
-		return NULL;
-	}
-	r.next = c->pending;
-	c->pending = &r;
-	while (r.response == NULL && !r.is_lost && rc == 0)
-		rc = pthread_cond_timedwait(&c->changed, &c->lock, &deadline);
-	forget(c, &r);
-	if (r.response == NULL)
-		snprintf(error, 512, r.is_lost ? "the relay went away" : "the relay did not answer within %d s",
-			ANSWER_SECONDS);
-	return r.response;
+	int rc = n < 0 ? -ENOMEM : link_send(c->relays[peer].fd, bytes_of(json, (size_t)n), NULL, 0);
+	if (n >= 0)
+		free(json);
+	if (rc < 0)
+		snprintf(reply->error, sizeof reply->error, "the relay did not take the request: %s", strerror(-rc));
+	pending->is_lost = rc < 0;
+	c->pending = pending;
 }
 
-char *relays_request(struct control *c, const char *instance, const char *request, char error[512])
+static void finish(struct control *c, struct pending_request *pending, struct relay_reply *reply)
 {
+	forget(c, pending);
+	if (pending->response != NULL)
+		reply->doc = yyjson_read(pending->response, strlen(pending->response), 0);
+	free(pending->response);
+	yyjson_val *root = yyjson_doc_get_root(reply->doc);
+	const char *error = yyjson_get_str(yyjson_obj_get(root, "error"));
+	reply->is_refused = root != NULL && !yyjson_get_bool(yyjson_obj_get(root, "ok"));
+	if (reply->is_refused)
+		snprintf(reply->error, sizeof reply->error, "%s", error == NULL ? "the relay refused" : error);
+	else if (root == NULL && reply->error[0] == '\0')
+		snprintf(reply->error, sizeof reply->error,
+			pending->is_lost ? "the relay went away" : "the relay did not answer within %d s", ANSWER_SECONDS);
+	if (reply->error[0] != '\0') {
+		yyjson_doc_free(reply->doc);
+		reply->doc = NULL;
+	}
+}
+
+static bool is_waiting(const struct pending_request *pending, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (pending[i].response == NULL && !pending[i].is_lost)
+			return true;
+	return false;
+}
+
+unsigned relays_ask(struct control *c, const char *instance, const char *request,
+	struct relay_reply replies[CONTROL_RELAYS_MAX])
+{
+	struct pending_request pending[CONTROL_RELAYS_MAX];
+	struct timespec deadline = answer_deadline();
+	unsigned count = 0;
 	pthread_mutex_lock(&c->lock);
-	char *response = request_locked(c, instance, request, error);
+	for (int i = 0; i < CONTROL_RELAYS_MAX; i++) {
+		const struct relay_peer *p = &c->relays[i];
+		if (p->fd < 0 || p->instance[0] == '\0' || (instance != NULL && strcmp(p->instance, instance) != 0))
+			continue;
+		begin(c, i, request, &pending[count], &replies[count]);
+		count++;
+	}
+	while (is_waiting(pending, count) && !c->is_stopping &&
+		pthread_cond_timedwait(&c->changed, &c->lock, &deadline) == 0)
+		;
+	for (unsigned i = 0; i < count; i++)
+		finish(c, &pending[i], &replies[i]);
 	pthread_mutex_unlock(&c->lock);
-	return response;
+	return count;
+}
+
+void relays_free_replies(struct relay_reply *replies, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		yyjson_doc_free(replies[i].doc);
 }
 
 static bool all_have(const struct control *c, uint64_t generation)
@@ -212,7 +250,8 @@ void relays_await(struct control *c, uint64_t generation)
 {
 	struct timespec deadline = answer_deadline();
 	pthread_mutex_lock(&c->lock);
-	while (!all_have(c, generation) && pthread_cond_timedwait(&c->changed, &c->lock, &deadline) == 0)
+	while (!all_have(c, generation) && !c->is_stopping &&
+		pthread_cond_timedwait(&c->changed, &c->lock, &deadline) == 0)
 		;
 	pthread_mutex_unlock(&c->lock);
 }

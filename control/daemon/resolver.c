@@ -18,16 +18,18 @@
 #include "base/log.h"
 
 enum { TYPE_A = 1, TYPE_MX = 15, TYPE_AAAA = 28, CLASS_IN = 1 };
-#define HOSTS_MAX     16 /* of an MX set: the best ones */
-#define ADDRESSES_MAX 8	 /* of a host and family */
+#define SEARCHES_MAX  4096 /* under way; a relay asks some hundred at once */
+#define RECORDS_MAX   64   /* of an MX set that are read */
+#define HOSTS_MAX     16   /* of these, the best ones */
+#define ADDRESSES_MAX 8	   /* of a host and family */
 #define TARGETS_MAX   32
 #define NO_TTL	      3600
 
 struct host {
 	char name[256];
 	unsigned preference, shuffle;
-	struct addr addresses[2 * ADDRESSES_MAX];
-	unsigned count;
+	struct addr addresses[2][ADDRESSES_MAX]; /* IPv6, IPv4 */
+	unsigned counts[2];
 	bool is_ours, is_missing; /* is_missing: the name does not exist or has no address */
 };
 
@@ -37,11 +39,10 @@ struct search {
 	int peer;
 	uint64_t attached_us; /* of the peer: the slot may be another relay by then */
 	uint64_t token, deadline_us;
-	uint16_t port;
 	char name[256];
 	bool is_mx;
 	unsigned under_way; /* look-ups the library still has */
-	bool is_answered, has_failed, is_bogus;
+	bool is_answered, has_failed, is_bogus, has_timed_out;
 	uint32_t ttl;
 	unsigned host_count;
 	struct host hosts[HOSTS_MAX];
@@ -56,6 +57,7 @@ struct resolver {
 	struct control *control;
 	struct ub_ctx *ub;
 	struct search *searches;
+	unsigned count;
 	bool has_ipv4, has_ipv6; /* is there a local address to reach such a target from? */
 };
 
@@ -66,10 +68,15 @@ static void find_families(struct resolver *r)
 	const struct config *config = r->control->config;
 	for (unsigned p = 0; p < config->dataplane.ports_count; p++)
 		for (unsigned i = 0; i < config->dataplane.ports[p].addresses_count; i++) {
-			if (strchr(config->dataplane.ports[p].addresses[i], ':') != NULL)
-				r->has_ipv6 = true;
-			else
+			struct addr addr;
+			struct prefix network;
+			if (!config_parse_interface(config->dataplane.ports[p].addresses[i], &addr, &network) ||
+				addr_is_link_local(&addr))
+				continue;
+			if (addr_is_ipv4(&addr))
 				r->has_ipv4 = true;
+			else
+				r->has_ipv6 = true;
 		}
 }
 
@@ -118,7 +125,11 @@ void resolver_destroy(struct resolver *r)
 {
 	if (r == NULL)
 		return;
-	ub_ctx_delete(r->ub);
+	ub_ctx_delete(r->ub); /* calls back for nothing that is still under way */
+	for (struct search *s = r->searches, *next; s != NULL; s = next) {
+		next = s->next;
+		free(s);
+	}
 	free(r);
 }
 
@@ -141,8 +152,16 @@ static void send_json(struct search *s, yyjson_mut_doc *doc)
 	s->is_answered = true;
 }
 
+static void count(struct control *c, const char *outcome)
+{
+	c->names.ok += strcmp(outcome, "ok") == 0;
+	c->names.deferred += strcmp(outcome, "defer") == 0;
+	c->names.failed += strcmp(outcome, "fail") == 0;
+}
+
 static yyjson_mut_doc *answer_new(const struct search *s, const char *outcome)
 {
+	count(s->resolver->control, outcome);
 	yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
 	yyjson_mut_val *root = yyjson_mut_obj(doc);
 	yyjson_mut_doc_set_root(doc, root);
@@ -183,20 +202,49 @@ static unsigned hosts_before_us(const struct search *s)
 	return n;
 }
 
-static void answer_targets(struct search *s, unsigned usable, unsigned address_count)
+static void answer_targets(struct search *s, unsigned usable)
 {
 	yyjson_mut_doc *doc = answer_new(s, "ok");
 	yyjson_mut_val *list = yyjson_mut_obj_add_arr(doc, yyjson_mut_doc_get_root(doc), "targets");
 	unsigned n = 0;
 	for (unsigned h = 0; h < usable; h++)
-		for (unsigned i = 0; i < s->hosts[h].count && n < TARGETS_MAX && n < address_count; i++, n++) {
+		for (unsigned i = 0; i < 2 * ADDRESSES_MAX && n < TARGETS_MAX; i++) {
 			char text[ADDR_TEXT_MAX];
+			const struct host *host = &s->hosts[h];
+			unsigned family = i / ADDRESSES_MAX, of_family = i % ADDRESSES_MAX; /* IPv6 first */
+			if (of_family >= host->counts[family])
+				continue;
 			yyjson_mut_val *target = yyjson_mut_arr_add_obj(doc, list);
-			yyjson_mut_obj_add_strcpy(doc, target, "host", s->hosts[h].name);
-			yyjson_mut_obj_add_strcpy(doc, target, "address", addr_format(&s->hosts[h].addresses[i], text));
-			yyjson_mut_obj_add_uint(doc, target, "preference", s->hosts[h].preference);
+			yyjson_mut_obj_add_strcpy(doc, target, "host", host->name);
+			yyjson_mut_obj_add_strcpy(
+				doc, target, "address", addr_format(&host->addresses[family][of_family], text));
+			yyjson_mut_obj_add_uint(doc, target, "preference", host->preference);
+			n++;
 		}
 	send_json(s, doc);
+}
+
+/* Names of the DNS and hosts of routes end here when there is no address to go to. A host that a route names is
+ * the operator's own mistake, or one that is being mended: mail waits for it. */
+static void answer_none(struct search *s, bool all_missing)
+{
+	char text[400];
+	if (s->has_failed) {
+		snprintf(text, sizeof text, "name service error for %s: %s", s->name,
+			s->is_bogus	     ? "DNSSEC validation failed"
+			: s->has_timed_out ? "no answer in time"
+					   : "no usable answer, try again");
+		answer_failure(s, "defer", 451, "4.4.3", text);
+	} else if (all_missing && s->is_mx) {
+		snprintf(text, sizeof text, "domain %s does not exist or has no mail host with an address", s->name);
+		answer_failure(s, "fail", 550, "5.1.2", text);
+	} else if (all_missing) {
+		snprintf(text, sizeof text, "host %s does not exist or has no address", s->name);
+		answer_failure(s, "defer", 451, "4.4.4", text);
+	} else {
+		snprintf(text, sizeof text, "no address of %s can be reached from this node's address families", s->name);
+		answer_failure(s, "defer", 451, "4.4.4", text);
+	}
 }
 
 static void answer(struct search *s)
@@ -206,24 +254,16 @@ static void answer(struct search *s)
 	unsigned usable = hosts_before_us(s), addresses = 0;
 	bool all_missing = true;
 	for (unsigned h = 0; h < usable; h++) {
-		addresses += s->hosts[h].count;
+		addresses += s->hosts[h].counts[0] + s->hosts[h].counts[1];
 		all_missing &= s->hosts[h].is_missing;
 	}
 	if (addresses != 0) {
-		answer_targets(s, usable, addresses);
+		answer_targets(s, usable);
 	} else if (s->host_count != 0 && usable == 0) {
 		snprintf(text, sizeof text, "mail for %s loops back to myself", s->name);
 		answer_failure(s, "fail", 554, "5.4.6", text);
-	} else if (s->has_failed) {
-		snprintf(text, sizeof text, "name service error for %s: %s", s->name,
-			s->is_bogus ? "DNSSEC validation failed" : "no usable answer, try again");
-		answer_failure(s, "defer", 451, "4.4.3", text);
-	} else if (all_missing) {
-		snprintf(text, sizeof text, "domain %s does not exist or has no mail host with an address", s->name);
-		answer_failure(s, "fail", 550, "5.1.2", text);
 	} else {
-		snprintf(text, sizeof text, "no address of %s can be reached from this node's address families", s->name);
-		answer_failure(s, "defer", 451, "4.4.4", text);
+		answer_none(s, all_missing);
 	}
 }
 
@@ -254,11 +294,10 @@ static bool is_our_address(const struct search *s, const struct addr *addr)
 	const struct config *config = s->resolver->control->config;
 	for (unsigned p = 0; p < config->dataplane.ports_count; p++)
 		for (unsigned i = 0; i < config->dataplane.ports[p].addresses_count; i++) {
-			char text[ADDR_TEXT_MAX + 8];
 			struct addr ours;
-			snprintf(text, sizeof text, "%s", config->dataplane.ports[p].addresses[i]);
-			text[strcspn(text, "/")] = '\0';
-			if (addr_parse(text, &ours) && addr_equal(&ours, addr))
+			struct prefix network;
+			if (config_parse_interface(config->dataplane.ports[p].addresses[i], &ours, &network) &&
+				addr_equal(&ours, addr))
 				return true;
 		}
 	return false;
@@ -276,10 +315,20 @@ static void add_host(struct search *s, const char *name, unsigned preference)
 	h->is_ours = s->is_mx && is_our_name(s, name);
 	if (getrandom(&h->shuffle, sizeof h->shuffle, 0) < 0)
 		h->shuffle = (unsigned)index;
-	if (s->resolver->has_ipv6)
-		look_up(s, name, TYPE_AAAA, index);
-	if (s->resolver->has_ipv4)
-		look_up(s, name, TYPE_A, index);
+	/* Both, also where we have no address of that family: a host out of reach is not one that does not exist. */
+	look_up(s, name, TYPE_AAAA, index);
+	look_up(s, name, TYPE_A, index);
+}
+
+struct mx {
+	unsigned preference;
+	char name[256];
+};
+
+static int by_mx_preference(const void *a, const void *b)
+{
+	const struct mx *x = a, *y = b;
+	return (x->preference > y->preference) - (x->preference < y->preference);
 }
 
 /* The name in wire form (RFC 1035 3.1) as text; false: not a name that mail can go to. */
@@ -303,31 +352,45 @@ static bool name_from_wire(const unsigned char *wire, size_t n, char to[256])
 	return at < n;
 }
 
+/* The hosts of an MX set, the best first and as many as we try; how many. */
+static unsigned read_mx(const struct ub_result *result, struct mx to[RECORDS_MAX])
+{
+	unsigned count = 0;
+	for (int i = 0; result->data[i] != NULL && count < RECORDS_MAX; i++) {
+		const unsigned char *rdata = (const unsigned char *)result->data[i];
+		size_t n = (size_t)result->len[i];
+		if (n < 3 || !name_from_wire(rdata + 2, n - 2, to[count].name))
+			continue;
+		to[count++].preference = (unsigned)rdata[0] << 8 | rdata[1];
+	}
+	qsort(to, count, sizeof *to, by_mx_preference);
+	return count;
+}
+
 static void on_mx(struct search *s, const struct ub_result *result)
 {
+	struct mx records[RECORDS_MAX];
 	if (!result->havedata) { /* RFC 5321 5.1: the domain itself, if it exists */
 		if (!result->nxdomain)
 			add_host(s, s->name, 0);
 		return;
 	}
-	for (int i = 0; result->data[i] != NULL; i++) {
-		const unsigned char *rdata = (const unsigned char *)result->data[i];
-		size_t n = (size_t)result->len[i];
-		char name[256];
-		if (n < 3 || !name_from_wire(rdata + 2, n - 2, name))
-			continue;
-		if (name[0] == '\0') {
-			answer_failure(s, "fail", 556, "5.1.10", "the domain does not accept mail (null MX)");
-			return;
-		}
-		add_host(s, name, (unsigned)rdata[0] << 8 | rdata[1]);
+	unsigned count = read_mx(result, records);
+	if (count == 1 && records[0].name[0] == '\0') { /* RFC 7505 3 */
+		answer_failure(s, "fail", 556, "5.1.10", "the domain does not accept mail (null MX)");
+		return;
 	}
+	for (unsigned i = 0; i < count; i++)
+		if (records[i].name[0] != '\0')
+			add_host(s, records[i].name, records[i].preference);
 	if (s->host_count == 0)
 		s->has_failed = true;
 }
 
 static void on_addresses(struct search *s, struct host *h, int type, const struct ub_result *result)
 {
+	unsigned family = type == TYPE_A;
+	bool is_in_reach = family == 1 ? s->resolver->has_ipv4 : s->resolver->has_ipv6;
 	for (int i = 0; result->havedata && result->data[i] != NULL; i++) {
 		struct addr a;
 		const uint8_t *rdata = (const uint8_t *)result->data[i];
@@ -340,8 +403,8 @@ static void on_addresses(struct search *s, struct host *h, int type, const struc
 		h->is_missing = false;
 		if (s->is_mx && is_our_address(s, &a))
 			h->is_ours = true;
-		if (h->count < 2 * ADDRESSES_MAX && !addr_is_unspecified(&a) && !addr_is_multicast(&a))
-			h->addresses[h->count++] = a;
+		if (is_in_reach && h->counts[family] < ADDRESSES_MAX && !addr_is_unspecified(&a) && !addr_is_multicast(&a))
+			h->addresses[family][h->counts[family]++] = a;
 	}
 }
 
@@ -351,6 +414,7 @@ static void forget(struct search *s)
 	while (*link != s)
 		link = &(*link)->next;
 	*link = s->next;
+	s->resolver->count--;
 	free(s);
 }
 
@@ -360,7 +424,9 @@ static void on_answer(void *user, int error, struct ub_result *result)
 	struct search *s = l.search;
 	free(user);
 	s->under_way--;
-	if (error != 0 || result == NULL || result->bogus || (result->rcode != 0 && result->rcode != 3)) {
+	if (error == UB_SYNTAX) {
+		; /* what is no name exists nowhere */
+	} else if (error != 0 || result == NULL || result->bogus || (result->rcode != 0 && result->rcode != 3)) {
 		s->has_failed = true;
 		s->is_bogus |= result != NULL && result->bogus;
 	} else if (!s->is_answered) {
@@ -383,6 +449,7 @@ void resolver_ask(struct resolver *r, int peer, yyjson_val *question)
 {
 	const char *domain = yyjson_get_str(yyjson_obj_get(question, "domain"));
 	const char *host = yyjson_get_str(yyjson_obj_get(question, "host"));
+	const char *name = domain != NULL ? domain : host;
 	struct search *s = calloc(1, sizeof *s);
 	if (s == NULL || (domain == NULL && host == NULL)) {
 		free(s);
@@ -395,10 +462,15 @@ void resolver_ask(struct resolver *r, int peer, yyjson_val *question)
 	s->ttl = NO_TTL;
 	s->is_mx = domain != NULL;
 	s->deadline_us = time_monotonic_us() + r->control->config->dns.timeout * USEC_PER_SEC;
-	snprintf(s->name, sizeof s->name, "%s", domain != NULL ? domain : host);
+	snprintf(s->name, sizeof s->name, "%s", name);
 	s->next = r->searches;
 	r->searches = s;
-	if (s->is_mx)
+	r->control->names.questions++;
+	if (++r->count > SEARCHES_MAX)
+		s->has_failed = true; /* deferred at once */
+	else if (strlen(name) >= sizeof s->name)
+		s->host_count = 0; /* no name is so long (RFC 1035 2.3.4): it does not exist */
+	else if (s->is_mx)
 		look_up(s, s->name, TYPE_MX, -1);
 	else
 		add_host(s, s->name, 0);
@@ -416,7 +488,7 @@ void resolver_process(struct resolver *r)
 	for (struct search *s = r->searches; s != NULL; s = s->next) {
 		if (s->is_answered || now < s->deadline_us)
 			continue;
-		s->has_failed = true;
+		s->has_failed = s->has_timed_out = true;
 		answer(s);
 	}
 }

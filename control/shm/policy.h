@@ -76,6 +76,33 @@ void policy_resolve_out(const struct policy *policy, struct bytes sender, struct
 /* Of two resolutions of one delivery, the stricter (level, grade, protocol floor, bits; then `a`). */
 const struct policy_out *policy_stricter(const struct policy_out *a, const struct policy_out *b);
 
+/* Why a rule counted or did not (control's explain; not for worker cores). The same comparisons as above. */
+enum policy_criterion {
+	POLICY_MATCHES,
+	POLICY_LISTENER,
+	POLICY_CLIENT,
+	POLICY_CLIENT_NAME,
+	POLICY_SENDER,
+	POLICY_RECIPIENT,
+	POLICY_DOMAIN,
+	POLICY_MX,
+	POLICY_DESTINATION,
+};
+#define POLICY_WANTED_MAX 640 /* a local part, "@" and a domain */
+struct policy_look {
+	char rule_id[64];
+	enum policy_criterion differs; /* the first criterion that does not fit; POLICY_MATCHES: the rule counts */
+	char wanted[POLICY_WANTED_MAX]; /* the criterion as the rule has it: "192.0.2.0/24", "@example.test" */
+};
+/* The next rule that policy_resolve_connect() looks at; `*at` is 0 at first and kept by the caller. false: it
+ * looked at no more, since the last one matched or was the last. */
+bool policy_explain_connect(const struct policy *policy, const struct policy_client *client, uint32_t *at,
+	struct policy_look *look);
+bool policy_explain_mail(const struct policy *policy, const struct policy_client *client,
+	struct bytes sender, struct bytes recipient, uint32_t *at, struct policy_look *look);
+bool policy_explain_out(const struct policy *policy, struct bytes sender, struct bytes domain,
+	struct bytes mx_host, const struct addr *addr, uint32_t *at, struct policy_look *look);
+
 #define POLICY_HOSTS_MAX 16
 struct policy_host {
 	char host[256]; /* a name or an address */

@@ -111,13 +111,58 @@ static bool prefix_matches(const struct layout_prefix *prefix, const struct addr
 	return prefix_has(&plain, addr);
 }
 
-static bool client_matches(
+/* The first criterion of a rule that does not fit. Both the resolution and its explanation ask here. */
+static enum policy_criterion client_differs(
 	const struct policy *p, const struct layout_in_rule *rule, const struct policy_client *client)
 {
-	return (rule->listener.n == 0 ||
-		       bytes_equal(layout_bytes(p->object, rule->listener), client->listener)) &&
-		prefix_matches(&rule->client, &client->addr) &&
-		domain_matches(p, &rule->client_name, without_final_dot(client->name));
+	if (rule->listener.n != 0 &&
+		!bytes_equal(layout_bytes(p->object, rule->listener), client->listener))
+		return POLICY_LISTENER;
+	if (!prefix_matches(&rule->client, &client->addr))
+		return POLICY_CLIENT;
+	if (!domain_matches(p, &rule->client_name, without_final_dot(client->name)))
+		return POLICY_CLIENT_NAME;
+	return POLICY_MATCHES;
+}
+
+static enum policy_criterion mail_differs(const struct policy *p, const struct layout_in_rule *rule,
+	const struct policy_client *client, const struct mailbox *from, const struct mailbox *to)
+{
+	if (!mailbox_matches(p, &rule->sender, from, true))
+		return POLICY_SENDER;
+	if (!mailbox_matches(p, &rule->recipient, to, false))
+		return POLICY_RECIPIENT;
+	return client_differs(p, rule, client);
+}
+
+struct delivery {
+	struct mailbox from;
+	struct bytes domain, mx_host;
+	const struct addr *addr;
+	char room[POLICY_LITERAL_MAX], mx_room[POLICY_LITERAL_MAX];
+};
+
+static void take_delivery(struct delivery *d, struct bytes sender, struct bytes domain,
+	struct bytes mx_host, const struct addr *addr)
+{
+	take_apart(sender, &d->from);
+	d->domain = policy_canonical_domain(domain, d->room);
+	d->mx_host = policy_canonical_domain(mx_host, d->mx_room);
+	d->addr = addr;
+}
+
+static enum policy_criterion out_differs(
+	const struct policy *p, const struct layout_out_rule *rule, const struct delivery *d)
+{
+	if (!mailbox_matches(p, &rule->sender, &d->from, true))
+		return POLICY_SENDER;
+	if (!domain_matches(p, &rule->domain, d->domain))
+		return POLICY_DOMAIN;
+	if (!domain_matches(p, &rule->mx, d->mx_host))
+		return POLICY_MX;
+	if (!prefix_matches(&rule->destination, d->addr))
+		return POLICY_DESTINATION;
+	return POLICY_MATCHES;
 }
 
 /* ---- inbound ---- */
@@ -140,7 +185,7 @@ void policy_resolve_connect(
 {
 	/* The last rule has no criteria: the loop ends there at the latest. */
 	const struct layout_in_rule *rule = policy->rows.IN_RULES;
-	while (rule->is_mail_stage || !client_matches(policy, rule, client))
+	while (rule->is_mail_stage || client_differs(policy, rule, client) != POLICY_MATCHES)
 		rule++;
 	take_in_rule(policy, rule, in);
 }
@@ -153,9 +198,8 @@ bool policy_resolve_mail(const struct policy *policy, const struct policy_client
 	take_apart(recipient, &to);
 	for (uint32_t i = 0; i < policy->rows.IN_RULES_count; i++) {
 		const struct layout_in_rule *rule = &policy->rows.IN_RULES[i];
-		if (!rule->is_mail_stage || !mailbox_matches(policy, &rule->sender, &from, true) ||
-			!mailbox_matches(policy, &rule->recipient, &to, false) ||
-			!client_matches(policy, rule, client))
+		if (!rule->is_mail_stage ||
+			mail_differs(policy, rule, client, &from, &to) != POLICY_MATCHES)
 			continue;
 		take_in_rule(policy, rule, in);
 		return true;
@@ -167,16 +211,10 @@ bool policy_resolve_mail(const struct policy *policy, const struct policy_client
 void policy_resolve_out(const struct policy *policy, struct bytes sender, struct bytes domain,
 	struct bytes mx_host, const struct addr *addr, struct policy_out *out)
 {
-	char room[POLICY_LITERAL_MAX], mx_room[POLICY_LITERAL_MAX];
-	struct mailbox from;
+	struct delivery d;
 	const struct layout_out_rule *rule = policy->rows.OUT_RULES;
-	take_apart(sender, &from);
-	domain = policy_canonical_domain(domain, room);
-	mx_host = policy_canonical_domain(mx_host, mx_room);
-	while (!mailbox_matches(policy, &rule->sender, &from, true) ||
-		!domain_matches(policy, &rule->domain, domain) ||
-		!domain_matches(policy, &rule->mx, mx_host) ||
-		!prefix_matches(&rule->destination, addr))
+	take_delivery(&d, sender, domain, mx_host, addr);
+	while (out_differs(policy, rule, &d) != POLICY_MATCHES)
 		rule++; /* the last has no criteria */
 	copy_id(policy, rule->id, out->rule_id);
 	out->profile = policy->rows.PROFILES[rule->profile];
@@ -192,6 +230,102 @@ const struct policy_out *policy_stricter(const struct policy_out *a, const struc
 	if (x->protocol_lowest != y->protocol_lowest)
 		return x->protocol_lowest > y->protocol_lowest ? a : b;
 	return x->bits_least >= y->bits_least ? a : b;
+}
+
+/* ---- why ---- */
+static void write_match(const struct policy *p, const struct layout_match *match, bool is_mailbox,
+	char to[POLICY_WANTED_MAX])
+{
+	struct bytes local = layout_bytes(p->object, match->local);
+	struct bytes domain = layout_bytes(p->object, match->utf8.n != 0 ? match->utf8 : match->ascii);
+	if (match->kind == LAYOUT_NULL_SENDER)
+		snprintf(to, POLICY_WANTED_MAX, "<>");
+	else
+		snprintf(to, POLICY_WANTED_MAX, "%.*s%s%.*s", (int)local.n, (const char *)local.at,
+			domain.n != 0 && is_mailbox && match->kind != LAYOUT_SUFFIX ? "@" : "",
+			(int)domain.n, (const char *)domain.at);
+}
+
+static void write_prefix(const struct layout_prefix *from, char to[POLICY_WANTED_MAX])
+{
+	struct prefix prefix = {.bits = from->bits};
+	char text[ADDR_TEXT_MAX + 4];
+	memcpy(prefix.addr.b, from->addr, sizeof prefix.addr.b);
+	snprintf(to, POLICY_WANTED_MAX, "%s", prefix_format(&prefix, text));
+}
+
+static void look_in(const struct policy *p, const struct layout_in_rule *rule,
+	enum policy_criterion differs, struct policy_look *look)
+{
+	copy_id(p, rule->id, look->rule_id);
+	look->differs = differs;
+	look->wanted[0] = '\0';
+	switch (differs) {
+	case POLICY_LISTENER:
+		bytes_to_string(layout_bytes(p->object, rule->listener), look->wanted,
+			sizeof look->wanted);
+		break;
+	case POLICY_CLIENT: write_prefix(&rule->client, look->wanted); break;
+	case POLICY_CLIENT_NAME: write_match(p, &rule->client_name, false, look->wanted); break;
+	case POLICY_SENDER: write_match(p, &rule->sender, true, look->wanted); break;
+	case POLICY_RECIPIENT: write_match(p, &rule->recipient, true, look->wanted); break;
+	default: break;
+	}
+}
+
+bool policy_explain_connect(const struct policy *policy, const struct policy_client *client, uint32_t *at,
+	struct policy_look *look)
+{
+	while (*at < policy->rows.IN_RULES_count) {
+		const struct layout_in_rule *rule = &policy->rows.IN_RULES[(*at)++];
+		if (rule->is_mail_stage)
+			continue;
+		look_in(policy, rule, client_differs(policy, rule, client), look);
+		if (look->differs == POLICY_MATCHES)
+			*at = UINT32_MAX; /* no later one counts */
+		return true;
+	}
+	return false;
+}
+
+bool policy_explain_mail(const struct policy *policy, const struct policy_client *client,
+	struct bytes sender, struct bytes recipient, uint32_t *at, struct policy_look *look)
+{
+	struct mailbox from, to;
+	take_apart(sender, &from);
+	take_apart(recipient, &to);
+	while (*at < policy->rows.IN_RULES_count) {
+		const struct layout_in_rule *rule = &policy->rows.IN_RULES[(*at)++];
+		if (!rule->is_mail_stage)
+			continue;
+		look_in(policy, rule, mail_differs(policy, rule, client, &from, &to), look);
+		if (look->differs == POLICY_MATCHES)
+			*at = UINT32_MAX;
+		return true;
+	}
+	return false;
+}
+
+bool policy_explain_out(const struct policy *policy, struct bytes sender, struct bytes domain,
+	struct bytes mx_host, const struct addr *addr, uint32_t *at, struct policy_look *look)
+{
+	struct delivery d;
+	if (*at >= policy->rows.OUT_RULES_count)
+		return false;
+	const struct layout_out_rule *rule = &policy->rows.OUT_RULES[(*at)++];
+	take_delivery(&d, sender, domain, mx_host, addr);
+	copy_id(policy, rule->id, look->rule_id);
+	look->differs = out_differs(policy, rule, &d);
+	look->wanted[0] = '\0';
+	switch (look->differs) {
+	case POLICY_MATCHES: *at = UINT32_MAX; break;
+	case POLICY_SENDER: write_match(policy, &rule->sender, true, look->wanted); break;
+	case POLICY_DOMAIN: write_match(policy, &rule->domain, false, look->wanted); break;
+	case POLICY_MX: write_match(policy, &rule->mx, false, look->wanted); break;
+	case POLICY_DESTINATION: write_prefix(&rule->destination, look->wanted); break;
+	default: break;
+	}
+	return true;
 }
 
 /* ---- routes ---- */

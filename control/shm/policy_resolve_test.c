@@ -56,6 +56,11 @@ static void the_first_rule_that_matches_a_client_counts(void **state)
 		assert_int_equal(in.action, cases[i].action);
 		assert_string_equal(in.profile.id, cases[i].profile);
 		assert_int_equal(in.normalises_bare_lf, strcmp(cases[i].rule, "customers") == 0);
+		struct policy_look look = {.differs = POLICY_CLIENT};
+		for (uint32_t at = 0; policy_explain_connect(policy, &client, &at, &look);)
+			;
+		assert_string_equal(look.rule_id, cases[i].rule);
+		assert_int_equal(look.differs, POLICY_MATCHES);
 	}
 	policy_unmap(policy);
 }
@@ -150,6 +155,13 @@ static void the_first_rule_that_matches_a_delivery_counts(void **state)
 			text(cases[i].mx), cases[i].addr == NULL ? NULL : &addr, &out);
 		assert_string_equal(out.rule_id, cases[i].rule);
 		assert_string_equal(out.profile.id, cases[i].profile);
+		struct policy_look look = {.differs = POLICY_MX};
+		for (uint32_t at = 0; policy_explain_out(policy, text(cases[i].sender),
+			     text(cases[i].domain), text(cases[i].mx),
+			     cases[i].addr == NULL ? NULL : &addr, &at, &look);)
+			;
+		assert_string_equal(look.rule_id, cases[i].rule);
+		assert_int_equal(look.differs, POLICY_MATCHES);
 	}
 	policy_unmap(policy);
 }
@@ -275,12 +287,62 @@ static void without_rules_the_defaults_answer(void **state)
 	policy_unmap(policy);
 }
 
+/* ---- why ---- */
+static void an_explanation_names_the_first_criterion_that_differs(void **state)
+{
+	static const struct {
+		const char *rule;
+		enum policy_criterion differs;
+		const char *wanted;
+	} connect[] = {
+		{"bad-net", POLICY_CLIENT, "198.51.100.0/24"},
+		{"submit", POLICY_LISTENER, "submission"},
+		{"customers", POLICY_CLIENT, "192.0.2.0/24"},
+		{"one6", POLICY_CLIENT, "2001:db8::25/128"},
+		{"named", POLICY_CLIENT_NAME, ".dyn.example.test"},
+		{"named-exactly", POLICY_MATCHES, ""},
+	}, mail[] = {
+		{"boss", POLICY_SENDER, "boss@example.test"},
+		{"pair", POLICY_SENDER, "@a.example.test"},
+		{"below", POLICY_SENDER, ".sub.example.test"},
+		{"at-below", POLICY_SENDER, ".other.example.test"},
+		{"bounces", POLICY_CLIENT, "203.0.113.0/24"},
+		{"master", POLICY_RECIPIENT, "postmaster"},
+		{"literal", POLICY_RECIPIENT, "@[ipv6:2001:db8::1]"},
+		{"idn", POLICY_RECIPIENT, "@b\xc3\xbc" "cher.example.test"},
+	};
+	struct policy *policy = test_policy(in_documents);
+	struct policy_client client = {text("smtp"), {}, text("mx.example.test")};
+	struct policy_look look;
+	uint32_t at = 0;
+	addr_parse("198.51.101.7", &client.addr);
+	for (size_t i = 0; i < sizeof connect / sizeof *connect; i++) {
+		assert_true(policy_explain_connect(policy, &client, &at, &look));
+		assert_string_equal(look.rule_id, connect[i].rule);
+		assert_int_equal(look.differs, connect[i].differs);
+		assert_string_equal(look.wanted, connect[i].wanted);
+	}
+	assert_false(policy_explain_connect(policy, &client, &at, &look));
+	at = 0;
+	for (size_t i = 0; i < sizeof mail / sizeof *mail; i++) {
+		assert_true(policy_explain_mail(
+			policy, &client, BYTES_NONE, text("x@c.example.test"), &at, &look));
+		assert_string_equal(look.rule_id, mail[i].rule);
+		assert_int_equal(look.differs, mail[i].differs);
+		assert_string_equal(look.wanted, mail[i].wanted);
+	}
+	/* No mail rule fits, and there is no default: the connect stage's stands. */
+	assert_false(policy_explain_mail(policy, &client, BYTES_NONE, text("x@c.example.test"), &at, &look));
+	policy_unmap(policy);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_first_rule_that_matches_a_client_counts),
 		cmocka_unit_test(the_first_rule_that_matches_a_mail_counts),
 		cmocka_unit_test(the_first_rule_that_matches_a_delivery_counts),
+		cmocka_unit_test(an_explanation_names_the_first_criterion_that_differs),
 		cmocka_unit_test(the_stricter_has_the_higher_level_then_grade_then_floor_then_bits),
 		cmocka_unit_test(the_longest_domain_of_a_route_counts),
 		cmocka_unit_test(a_route_has_its_hosts_in_order),

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+/* control/daemon/metrics.c: /metrics in OpenMetrics 1.0: every relay's counters, labelled with its instance, and
+ * control's own. The families of all relays are brought together, since each may stand there only once. */
+#include "control/daemon/http.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+
+struct series {
+	struct stats_sample sample;
+	char instance[64];
+	unsigned order; /* as they were read */
+};
+
+struct collection {
+	struct series *series;
+	size_t count, room;
+};
+
+/* ---- what the relays count ---- */
+
+static bool is_name(const char *name)
+{
+	if (!isalpha((unsigned char)name[0]) && name[0] != '_')
+		return false;
+	for (; *name != '\0'; name++)
+		if (!isalnum((unsigned char)*name) && *name != '_' && *name != ':')
+			return false;
+	return true;
+}
+
+/* `name="value",…` with values that need no escape: that is all that relays write. */
+static bool is_label_list(const char *text)
+{
+	while (*text != '\0') {
+		size_t n = strcspn(text, "=");
+		if (n == 0 || text[n] == '\0' || text[n + 1] != '"' || memchr(text, ' ', n) != NULL ||
+			strncmp(text, "instance=", 9) == 0)
+			return false;
+		text += n + 2;
+		n = strcspn(text, "\"\\\n");
+		if (text[n] != '"')
+			return false;
+		text += n + 1;
+		if (*text == ',' && text[1] != '\0')
+			text++;
+		else if (*text != '\0')
+			return false;
+	}
+	return true;
+}
+
+/* A counter is told as NAME_total, of the family NAME (OpenMetrics 5.1). */
+static void cut_total(char *name)
+{
+	size_t n = strlen(name);
+	if (n > 6 && strcmp(name + n - 6, "_total") == 0)
+		name[n - 6] = '\0';
+}
+
+static void collect(struct collection *to, const struct relay_peer *relay)
+{
+	struct stats_sample sample;
+	for (unsigned i = 0; relay->stats != NULL && stats_read(relay->stats, i, &sample); i++) {
+		if (to->count == to->room) {
+			size_t room = to->room * 2 + 256;
+			struct series *grown = realloc(to->series, room * sizeof *grown);
+			if (grown == NULL)
+				return;
+			to->series = grown;
+			to->room = room;
+		}
+		if (!is_name(sample.name) || !is_label_list(sample.label))
+			continue;
+		cut_total(sample.name);
+		struct series *s = &to->series[to->count];
+		*s = (struct series){.sample = sample, .order = (unsigned)to->count};
+		memcpy(s->instance, relay->instance, sizeof s->instance);
+		to->count++;
+	}
+}
+
+static int by_family(const void *a, const void *b)
+{
+	const struct series *x = a, *y = b;
+	int order = strcmp(x->sample.name, y->sample.name);
+	return order != 0 ? order : x->order < y->order ? -1 : 1;
+}
+
+/* ---- the text ---- */
+
+static void write_escaped(FILE *to, const char *text)
+{
+	for (; *text != '\0'; text++) {
+		if (*text == '\n')
+			fputs("\\n", to);
+		else if (*text == '\\' || *text == '"')
+			fprintf(to, "\\%c", *text);
+		else
+			fputc(*text, to);
+	}
+}
+
+static void write_family(FILE *to, const char *name, const char *type, const char *help)
+{
+	fprintf(to, "# TYPE %s %s\n", name, type);
+	if (help[0] == '\0')
+		return;
+	fprintf(to, "# HELP %s ", name);
+	write_escaped(to, help);
+	fputc('\n', to);
+}
+
+static void write_relays(FILE *to, const struct collection *c)
+{
+	const struct stats_sample *family = NULL;
+	for (size_t i = 0; i < c->count; i++) {
+		const struct series *s = &c->series[i];
+		const struct stats_sample *sample = &s->sample;
+		if (family == NULL || strcmp(family->name, sample->name) != 0) {
+			family = sample;
+			write_family(to, sample->name, sample->is_gauge ? "gauge" : "counter", sample->help);
+		}
+		if (sample->is_gauge != family->is_gauge)
+			continue; /* a relay of another version: one family has one type */
+		fprintf(to, "%s%s{instance=\"", sample->name, sample->is_gauge ? "" : "_total");
+		write_escaped(to, s->instance);
+		fprintf(to, "\"%s%s} %llu\n", sample->label[0] == '\0' ? "" : ",", sample->label,
+			(unsigned long long)sample->value);
+	}
+}
+
+/* One value of each attached relay. */
+static void write_each(FILE *to, const struct control *c, const char *name, const char *help,
+	double (*value)(const struct relay_peer *relay))
+{
+	write_family(to, name, "gauge", help);
+	for (int i = 0; i < CONTROL_RELAYS_MAX; i++) {
+		const struct relay_peer *relay = &c->relays[i];
+		if (relay->fd < 0 || relay->instance[0] == '\0')
+			continue;
+		fprintf(to, "%s{instance=\"", name);
+		write_escaped(to, relay->instance);
+		fprintf(to, "\"} %.15g\n", value(relay));
+	}
+}
+
+static double value_attached(const struct relay_peer *relay)
+{
+	return 1;
+}
+
+static double value_generation(const struct relay_peer *relay)
+{
+	return (double)relay->applied;
+}
+
+static double value_updated(const struct relay_peer *relay)
+{
+	return relay->stats == NULL ? 0 : (double)atomic_load(&relay->stats->updated_us) / USEC_PER_SEC;
+}
+
+static void write_cert(void *user, const char *id, int64_t not_after)
+{
+	fprintf(user, "hikyaku_control_certificate_end_seconds{id=\"%s\"} %lld\n", id, (long long)not_after);
+}
+
+static void write_number(FILE *to, const char *name, bool is_gauge, const char *help, uint64_t value)
+{
+	write_family(to, name, is_gauge ? "gauge" : "counter", help);
+	fprintf(to, "%s%s %llu\n", name, is_gauge ? "" : "_total", (unsigned long long)value);
+}
+
+static void write_control(FILE *to, struct control *c)
+{
+	write_family(to, "hikyaku_control_build", "info", "The version of hikyaku-control.");
+	fprintf(to, "hikyaku_control_build_info{version=\"%s\"} 1\n", HIKYAKU_VERSION);
+	write_number(to, "hikyaku_control_generation", true, "The policy's generation.", c->generation);
+	write_number(to, "hikyaku_control_uptime_seconds", true, "How long hikyaku-control has been running.",
+		(time_monotonic_us() - c->started_us) / USEC_PER_SEC);
+	write_each(to, c, "hikyaku_control_relay_attached", "Whether the relay is attached.", value_attached);
+	write_each(to, c, "hikyaku_control_relay_generation", "The generation the relay has in force.", value_generation);
+	write_each(to, c, "hikyaku_control_relay_counted_seconds", "When the relay last updated its counters.",
+		value_updated);
+	write_family(to, "hikyaku_control_certificate_end_seconds", "gauge", "When the active certificate ends.");
+	certs_each(c, write_cert, to);
+	write_number(to, "hikyaku_control_names_asked", false, "Questions of relays where mail goes.", c->names.questions);
+	write_number(to, "hikyaku_control_names_found", false, "Of these, answered with hosts.", c->names.ok);
+	write_number(to, "hikyaku_control_names_deferred", false, "Of these, without an answer for now.", c->names.deferred);
+	write_number(to, "hikyaku_control_names_failed", false, "Of these, for good without a host.", c->names.failed);
+}
+
+void metrics_get(const struct request *request, struct answer *answer)
+{
+	struct control *c = request->control;
+	struct collection all = {};
+	char *text = NULL;
+	size_t n = 0;
+	FILE *to = open_memstream(&text, &n);
+	if (to == NULL) {
+		answer_error(answer, 500, "out of memory");
+		return;
+	}
+	pthread_mutex_lock(&c->lock);
+	for (int i = 0; i < CONTROL_RELAYS_MAX; i++)
+		if (c->relays[i].fd >= 0)
+			collect(&all, &c->relays[i]);
+	write_control(to, c);
+	pthread_mutex_unlock(&c->lock);
+	if (all.count != 0)
+		qsort(all.series, all.count, sizeof *all.series, by_family);
+	write_relays(to, &all);
+	fputs("# EOF\n", to);
+	fclose(to);
+	free(all.series);
+	answer_text(answer, "application/openmetrics-text; version=1.0.0; charset=utf-8", text, n);
+}
