@@ -105,18 +105,21 @@ static void let_go(struct conn *c)
 	c->deadline_us = 0;
 }
 
-static void count_failure(enum failure kind, const char *text)
+/* `is_unit`: of what options->count counts (a session that fails at its QUIT has no mail left to
+ * fail). */
+static void count_failure(enum failure kind, const char *text, bool is_unit)
 {
 	if (is_measuring()) {
 		results_fail(g.results, kind, text);
-		g.done += kind != FAILURE_RECIPIENT;
+		g.done += is_unit;
 	}
 }
 
 static void fail(struct conn *c, enum failure kind, const char *text)
 {
 	if (c->place != CLOSING)
-		count_failure(kind, text);
+		count_failure(
+			kind, text, c->place != QUITTING || g.options->command == BENCH_HANDSHAKES);
 	let_go(c);
 	c->deadline_us = g.now_us + REST_AFTER_FAILURE_US;
 }
@@ -254,7 +257,7 @@ static void on_event(struct conn *c, enum client_event event)
 	case CLIENT_REFUSED:
 		c->mails++;
 		count_failure(c->client.refused / 100 == 4 ? FAILURE_TEMPORARY : FAILURE_PERMANENT,
-			c->client.text);
+			c->client.text, true);
 		begin(c);
 		break;
 	case CLIENT_CLOSED: session_done(c); break;
