@@ -164,6 +164,7 @@ for i in range(count):
         s.sendmail('alice@sender.example.test', ['bob@dest.example.test'],
                    f'Subject: {name} {i}\\r\\nMessage-ID: <{name}.{i}@sender.example.test>\\r\\n\\r\\n' + 'x' * 2000 + '\\r\\n')
         print('ok', i, flush=True)
+        time.sleep(0.01)
         if i % 25 == 24:
             s.quit(); s = None
     except (OSError, smtplib.SMTPException) as e:
@@ -207,9 +208,9 @@ class Stream:
 
 def show_certificate(l):
     with Step("A certificate is swapped live while mail flows") as step:
+        pem = l.certs.make("relay-new", [lab.HOSTNAME])
         stream = Stream(l, "swap", 150)
         wait_for("the stream to run", 10, lambda: len(stream.acknowledged) > 30)
-        pem = l.certs.make("relay-new", [lab.HOSTNAME], key="rsa")
         step.show(l.ctl("cert", "import", str(pem), "--id", "new", "--default").strip())
         stream.wait()
         step.show(f"{len(stream.acknowledged)} mails accepted, {len(stream.lost)} connections lost; "
