@@ -131,8 +131,8 @@ class Lab:
     def _address_tap(self):
         """The tap appears when the relay starts; its kernel side, or the bridge's, is the relay's router."""
         node = self.ns("node")
-        wait_for("the relay's tap interface", 20, lambda: run("ip", "-n", node, "link", "show", "hktap0", check=False)
-                 .returncode == 0)
+        wait_for("the relay's tap interface", 20, lambda: self._alive(self.relay, "relay") and
+                 run("ip", "-n", node, "link", "show", "hktap0", check=False).returncode == 0)
         if self.bridge is None:
             run("ip", "-n", node, "link", "set", "hktap0", "arp", "on", "up")
             run(*self.in_ns("node", "sysctl", "-q", "-w", "net.ipv6.conf.hktap0.disable_ipv6=0"))
