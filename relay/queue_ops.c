@@ -7,6 +7,8 @@
 
 #include <yyjson.h>
 
+#include "control/link.h"
+
 #define LIST_LIMIT_MOST 200   /* items a response: it has to fit one message */
 #define RECIPIENTS_SHOWN 10   /* of an item; the count tells of the rest */
 
@@ -108,8 +110,38 @@ struct listing {
 	yyjson_mut_doc *doc;
 	yyjson_mut_val *items;
 	uint64_t count, limit;
+	size_t room;	    /* bytes the response may still take */
+	uint64_t mail_id;   /* the last one shown … */
+	uint64_t mail_from; /* … and the place of its first item */
 	bool more;
 };
+
+/* What a text takes in JSON, at most (RFC 8259 7). */
+static size_t text_size(struct bytes b)
+{
+	size_t n = b.n;
+	for (size_t i = 0; i < b.n; i++)
+		n += b.at[i] < 0x20 || b.at[i] == '"' || b.at[i] == '\\' ? 5 : 0;
+	return n + 4;
+}
+
+static size_t item_size(const struct queue_item_info *info)
+{
+	size_t n = 512 + text_size(info->sender) + text_size(info->domain) + text_size(info->site) +
+		text_size(info->profile);
+	for (uint32_t i = 0; i < info->recipient_count && i < RECIPIENTS_SHOWN; i++)
+		n += text_size(info->recipients[i]);
+	return info->reason == NULL ? n : n + text_size(bytes_of_string(info->reason->text));
+}
+
+/* The page is full. The next one begins behind the last mail of this, so that one is shown whole or not at all
+ * (but for a mail that fills a page alone). */
+static void end_page(struct listing *l, uint64_t mail_id)
+{
+	l->more = true;
+	if (mail_id == l->mail_id && l->mail_from != 0)
+		yyjson_mut_arr_remove_range(l->items, l->mail_from, l->count - l->mail_from);
+}
 
 static void add_reason(struct listing *l, yyjson_mut_val *item, const struct smtp_reply *reply)
 {
@@ -122,11 +154,16 @@ static bool list_one(void *user, const struct queue_item_info *info)
 {
 	struct listing *l = user;
 	char id[MAIL_ID_TEXT_MAX];
-	if (l->count == l->limit) {
-		l->more = true;
+	size_t bytes = item_size(info);
+	if (l->count == l->limit || bytes > l->room) {
+		end_page(l, info->mail_id);
 		return false;
 	}
+	if (info->mail_id != l->mail_id)
+		l->mail_from = l->count;
+	l->mail_id = info->mail_id;
 	l->count++;
+	l->room -= bytes;
 	yyjson_mut_val *item = yyjson_mut_arr_add_obj(l->doc, l->items);
 	yyjson_mut_obj_add_strcpy(l->doc, item, "queue_id", mail_id_format(info->mail_id, id));
 	yyjson_mut_obj_add_str(l->doc, item, "state", queue_item_state_name(info->state));
@@ -155,7 +192,8 @@ static struct note *list(struct queue_thread *q, uint64_t token, yyjson_val *roo
 	uint64_t after = 0;
 	yyjson_val *limit = yyjson_obj_get(root, "limit");
 	struct bytes after_text = member(root, "after");
-	struct listing l = {.limit = limit == NULL ? LIST_LIMIT_MOST : yyjson_get_uint(limit)};
+	struct listing l = {.room = LINK_MESSAGE_MAX - 1024,
+		.limit = limit == NULL ? LIST_LIMIT_MOST : yyjson_get_uint(limit)};
 	if (l.limit == 0 || l.limit > LIST_LIMIT_MOST)
 		l.limit = LIST_LIMIT_MOST;
 	if (after_text.n != 0 && !mail_id_parse(after_text, &after))

@@ -13,6 +13,7 @@
 
 #define BUCKETS		16384
 #define ASKED_MAX	1024 /* questions under way; more wait their turn */
+#define ANSWERS_MAX	65536 /* kept; about 1 KiB each, and 300 bytes a target */
 #define ANSWER_SECONDS	30   /* how long control may take (its resolver has a shorter limit of its own) */
 #define FAILURE_SECONDS 10   /* a failed look-up is believed so long, so that it is not asked in a storm */
 #define TTL_LEAST	30
@@ -48,7 +49,7 @@ struct dns_cache {
 	struct answer *buckets[BUCKETS];
 	struct answer *asked[ASKED_MAX];
 	uint64_t asked_token[ASKED_MAX], asked_until_us[ASKED_MAX];
-	uint32_t asked_count, sweep;
+	uint32_t asked_count, sweep, count;
 	struct answer *queue_first, *queue_last;
 	uint64_t next_token;
 	uint64_t now_us;
@@ -125,6 +126,7 @@ static struct answer *find_answer(struct dns_cache *d, const char *name, uint16_
 	a->is_mx = is_mx;
 	a->next = *bucket;
 	*bucket = a;
+	d->count++;
 	return a;
 }
 
@@ -173,17 +175,13 @@ static enum progress add_resolved(struct dns_cache *d, const char *name, uint16_
 		*wait = a;
 		return ROUTE_WAITS;
 	}
-	if (!a->is_known) {
-		r->outcome = a->outcome;
-		r->reply = a->reply;
-		return ROUTE_READY;
-	}
-	for (uint32_t i = 0; i < a->target_count; i++) {
+	for (uint32_t i = 0; a->is_known && i < a->target_count; i++) {
 		struct queue_target target = a->targets[i];
 		target.implicit_tls = implicit_tls;
 		add_target(r, &target);
 	}
-	if (a->outcome != QUEUE_ROUTE_OK) {
+	/* Of several hosts without an address, one that may have one later is reason to wait. */
+	if (a->outcome != QUEUE_ROUTE_OK && r->outcome != QUEUE_ROUTE_DEFER) {
 		r->outcome = a->outcome;
 		r->reply = a->reply;
 	}
@@ -326,57 +324,74 @@ static void answer_failed(struct dns_cache *d, struct answer *a, const char *why
 	wake_waiting(d, a);
 }
 
-static void parse_targets(struct answer *a, yyjson_val *list)
+/* Replaces the targets; false: there is none that can be used, and those before stay. */
+static bool take_targets(struct answer *a, yyjson_val *list)
 {
 	size_t i, n;
 	yyjson_val *item;
-	free(a->targets);
-	a->target_count = 0;
-	a->targets = calloc(yyjson_arr_size(list) + 1, sizeof *a->targets);
-	if (a->targets == NULL)
-		return;
+	uint32_t count = 0;
+	struct queue_target *targets = calloc(QUEUE_TARGETS_MAX, sizeof *targets);
+	if (targets == NULL)
+		return false;
 	yyjson_arr_foreach(list, i, n, item)
 	{
-		struct queue_target *t = &a->targets[a->target_count];
+		struct queue_target *t = &targets[count];
 		const char *host = yyjson_get_str(yyjson_obj_get(item, "host"));
 		const char *address = yyjson_get_str(yyjson_obj_get(item, "address"));
-		if (host == NULL || address == NULL || a->target_count == QUEUE_TARGETS_MAX ||
-			!addr_parse(address, &t->addr))
+		if (host == NULL || address == NULL || !addr_parse(address, &t->addr))
 			continue;
 		snprintf(t->host, sizeof t->host, "%s", host);
 		t->port = a->port;
-		a->target_count++;
+		if (++count == QUEUE_TARGETS_MAX)
+			break;
 	}
+	struct queue_target *fitting = count == 0 ? NULL : realloc(targets, count * sizeof *targets);
+	if (fitting == NULL) {
+		free(targets);
+		return false;
+	}
+	free(a->targets);
+	a->targets = fitting;
+	a->target_count = count;
+	return true;
+}
+
+/* There is no such domain or host, or it takes no mail: final. */
+static void set_failure(struct answer *a, yyjson_val *root, const char *text)
+{
+	unsigned class, subject = 4, detail = 3;
+	struct queue_route failed;
+	const char *enhanced = yyjson_get_str(yyjson_obj_get(root, "enhanced"));
+	if (enhanced == NULL || sscanf(enhanced, "%1u.%3u.%3u", &class, &subject, &detail) != 3)
+		subject = 4, detail = 3;
+	uint64_t code = yyjson_get_uint(yyjson_obj_get(root, "code"));
+	set_outcome(&failed, QUEUE_ROUTE_FAIL, code >= 500 && code < 600 ? (uint16_t)code : 550,
+		(uint8_t)subject, (uint16_t)detail, text != NULL ? text : "the domain has no mail host");
+	a->outcome = failed.outcome;
+	a->reply = failed.reply;
+	a->target_count = 0;
 }
 
 static void set_answer(struct dns_cache *d, struct answer *a, yyjson_val *root)
 {
 	const char *outcome = yyjson_get_str(yyjson_obj_get(root, "outcome"));
 	const char *text = yyjson_get_str(yyjson_obj_get(root, "text"));
-	const char *enhanced = yyjson_get_str(yyjson_obj_get(root, "enhanced"));
 	uint64_t ttl = yyjson_get_uint(yyjson_obj_get(root, "ttl"));
-	unsigned class = 4, subject = 4, detail = 3;
 	ttl = ttl < TTL_LEAST ? TTL_LEAST : ttl > TTL_MOST ? TTL_MOST : ttl;
-	if (outcome == NULL || strcmp(outcome, "defer") == 0) {
+	bool is_failure = outcome != NULL && strcmp(outcome, "fail") == 0;
+	bool is_ok = outcome != NULL && strcmp(outcome, "ok") == 0;
+	/* Final is only what says so; all else is tried again. */
+	if (!is_failure && !(is_ok && take_targets(a, yyjson_obj_get(root, "targets")))) {
 		answer_failed(d, a, text != NULL ? text : "name service error");
 		return;
 	}
+	a->outcome = QUEUE_ROUTE_OK;
+	if (is_failure)
+		set_failure(a, root, text);
 	a->is_known = true;
 	a->failed_until_us = 0;
 	a->fresh_until_us = d->now_us + ttl * SECOND;
 	a->stale_until_us = a->fresh_until_us + STALE_SECONDS * SECOND;
-	parse_targets(a, yyjson_obj_get(root, "targets"));
-	a->outcome = QUEUE_ROUTE_OK;
-	if (strcmp(outcome, "ok") != 0 || a->target_count == 0) {
-		struct queue_route failed;
-		if (enhanced != NULL)
-			sscanf(enhanced, "%u.%u.%u", &class, &subject, &detail);
-		uint64_t code = yyjson_get_uint(yyjson_obj_get(root, "code"));
-		set_outcome(&failed, QUEUE_ROUTE_FAIL, code >= 500 && code < 600 ? (uint16_t)code : 550,
-			(uint8_t)subject, (uint16_t)detail, text != NULL ? text : "the domain has no mail host");
-		a->outcome = failed.outcome;
-		a->reply = failed.reply;
-	}
 	wake_waiting(d, a);
 }
 
@@ -403,6 +418,17 @@ void dns_unlinked(struct dns_cache *d, uint64_t now_us)
 	ask_queued(d);
 }
 
+/* Is it still of use? Of too many none is kept but those under way: who makes us look up a million names does
+ * not get a million answers kept for a day. */
+static bool is_wanted(const struct dns_cache *d, const struct answer *a)
+{
+	if (a->asked_slot != 0 || a->is_queued || a->waiting != NULL)
+		return true;
+	if (d->count > ANSWERS_MAX)
+		return false;
+	return d->now_us < a->failed_until_us || (a->is_known && d->now_us < a->stale_until_us);
+}
+
 /* Answers too old to serve are forgotten, a few buckets at a time. */
 static void sweep(struct dns_cache *d)
 {
@@ -410,14 +436,14 @@ static void sweep(struct dns_cache *d)
 		struct answer **link = &d->buckets[d->sweep++ % BUCKETS];
 		while (*link != NULL) {
 			struct answer *a = *link;
-			if (a->asked_slot != 0 || a->is_queued || a->waiting != NULL ||
-				d->now_us < a->failed_until_us || (a->is_known && d->now_us < a->stale_until_us)) {
+			if (is_wanted(d, a)) {
 				link = &a->next;
 				continue;
 			}
 			*link = a->next;
 			free(a->targets);
 			free(a);
+			d->count--;
 		}
 	}
 }
