@@ -6,30 +6,6 @@
 
 #include <stdio.h>
 
-static struct client_count *client_find(struct worker *w, const struct addr *addr)
-{
-	uint64_t hash = 0xcbf29ce484222325ull;
-	for (int i = 0; i < 16; i++)
-		hash = (hash ^ addr->b[i]) * 0x100000001b3ull;
-	for (uint32_t i = (uint32_t)(hash >> 32);; i++) {
-		struct client_count *slot = &w->clients[i & w->client_mask];
-		if (slot->count == 0 || addr_equal(&slot->addr, addr))
-			return slot;
-	}
-}
-
-/* Takes a client out of the open-addressed table; the ones behind it move up so that no gap hides them. */
-static void client_forget(struct worker *w, struct client_count *slot)
-{
-	uint32_t hole = (uint32_t)(slot - w->clients);
-	slot->count = 0;
-	for (uint32_t i = (hole + 1) & w->client_mask; w->clients[i].count != 0; i = (i + 1) & w->client_mask) {
-		struct client_count moved = w->clients[i];
-		w->clients[i].count = 0;
-		*client_find(w, &moved.addr) = moved;
-	}
-}
-
 static struct policy_client policy_client_of(const struct worker *w, const struct inbound *in)
 {
 	return (struct policy_client){
@@ -203,17 +179,13 @@ void inbound_accept(struct worker *w, struct tcp_conn *tcp)
 	tcp_endpoints(tcp, &local, &local_port, &in->client, &remote_port);
 	in->listener = tcp_tag(tcp);
 	in->session_id = mail_id_next(&w->last_session_id, w->wall_us, w->index);
-	struct client_count *count = client_find(w, &in->client);
-	count->addr = in->client;
-	greet(w, c, ++count->count);
+	greet(w, c, clients_add(&w->clients, &in->client));
 	conn_run(w, c);
 }
 
 void inbound_ended(struct worker *w, struct conn *c)
 {
-	struct client_count *count = client_find(w, &c->inbound.client);
-	if (--count->count == 0)
-		client_forget(w, count);
+	clients_remove(&w->clients, &c->inbound.client);
 	submit_abort(w, c);
 	conn_free(w, c);
 }

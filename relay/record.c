@@ -43,14 +43,25 @@ void record_push(struct record_lane *lane, struct record *record)
 struct line {
 	char *to;
 	size_t size, n;
+	bool is_cut; /* something did not fit */
 };
 
 static void put_raw(struct line *l, const char *text, size_t n)
 {
-	if (l->n + n <= l->size) {
-		memcpy(l->to + l->n, text, n);
-		l->n += n;
+	if (n > l->size - l->n) {
+		l->is_cut = true;
+		return;
 	}
+	memcpy(l->to + l->n, text, n);
+	l->n += n;
+}
+
+/* A field goes in whole or not at all: a line that is full stays JSON. */
+static void end_field(struct line *l, size_t begin)
+{
+	if (l->is_cut)
+		l->n = begin;
+	l->is_cut = false;
 }
 
 /* The bytes of one UTF-8 character at `p` (RFC 3629), or 0 if there is none. */
@@ -97,19 +108,31 @@ static void put_key(struct line *l, const char *key)
 
 static void put_text(struct line *l, const char *key, const char *text)
 {
+	size_t begin = l->n;
 	if (text[0] == '\0')
 		return;
 	put_key(l, key);
 	put_string(l, text);
+	end_field(l, begin);
+}
+
+static void put_bool(struct line *l, const char *key, bool value)
+{
+	size_t begin = l->n;
+	put_key(l, key);
+	put_raw(l, value ? "true" : "false", value ? 4 : 5);
+	end_field(l, begin);
 }
 
 static void put_number(struct line *l, const char *key, uint64_t value)
 {
 	char text[24];
+	size_t begin = l->n;
 	if (value == 0)
 		return;
 	put_key(l, key);
 	put_raw(l, text, (size_t)snprintf(text, sizeof text, "%llu", (unsigned long long)value));
+	end_field(l, begin);
 }
 
 static void put_time(struct line *l, const char *key, uint64_t us)
@@ -143,8 +166,7 @@ static void put_address(struct line *l, const char *key, const struct addr *a)
 static void put_tls(struct line *l, const struct record *r)
 {
 	char bits[32];
-	put_key(l, "via_tls");
-	put_raw(l, r->tls_version[0] != '\0' ? "true" : "false", r->tls_version[0] != '\0' ? 4 : 5);
+	put_bool(l, "via_tls", r->tls_version[0] != '\0');
 	put_text(l, "tls_level", r->tls_level);
 	put_text(l, "tls_version", r->tls_version);
 	put_text(l, "cipher", r->cipher);
@@ -153,14 +175,21 @@ static void put_tls(struct line *l, const struct record *r)
 		put_text(l, "bits", bits);
 	}
 	put_text(l, "group", r->group);
-	if (r->is_resumed) {
-		put_key(l, "resumed");
-		put_raw(l, "true", 4);
-	}
+	if (r->is_resumed)
+		put_bool(l, "resumed", true);
 	put_text(l, "verify", r->verify);
 	put_text(l, "verify_message", r->verify_message);
 	put_text(l, "cert_subject", r->cert_subject);
 	put_text(l, "cert_issuer", r->cert_issuer);
+}
+
+/* Also if it is empty: the null sender. */
+static void put_from(struct line *l, const char *from)
+{
+	size_t begin = l->n;
+	put_key(l, "from");
+	put_string(l, from);
+	end_field(l, begin);
 }
 
 size_t record_format(const struct record *r, char *to, size_t size)
@@ -178,8 +207,7 @@ size_t record_format(const struct record *r, char *to, size_t size)
 	put_text(&l, "client_name", r->client_name);
 	put_text(&l, "helo", r->helo);
 	put_text(&l, "proto", r->proto);
-	put_key(&l, "from");
-	put_string(&l, r->from);
+	put_from(&l, r->from);
 	put_text(&l, "to", r->to);
 	put_text(&l, "relay", r->relay);
 	put_address(&l, "dest_ip", &r->dest_addr);

@@ -74,9 +74,10 @@ bool record_lane_init(struct record_lane *lane);
 /* The producer: a cleared record to fill, or NULL (counted as lost). Then push. */
 struct record *record_get(struct record_lane *lane);
 void record_push(struct record_lane *lane, struct record *record);
-/* One JSON line into `to`, newline at its end; the length. */
+/* One JSON line into `to`, newline at its end; the length. A field that does not fit is left out. `size` is 3 at
+ * least; RECORD_LINE_MAX is enough for any record: six bytes for each of a peer's, and the keys. */
 size_t record_format(const struct record *record, char *to, size_t size);
-#define RECORD_LINE_MAX 16384
+#define RECORD_LINE_MAX 20480
 
 struct record_file;
 int record_file_open(struct record_file **file, const char *path, bool journal, char error[256]);

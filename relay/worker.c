@@ -233,14 +233,6 @@ static int listen_all(struct worker *w, char error[256])
 	return 0;
 }
 
-static uint32_t power_of_two_above(uint32_t n)
-{
-	uint32_t p = 4;
-	while (p <= n)
-		p *= 2;
-	return p;
-}
-
 static void set_limits(struct worker *w)
 {
 	const struct config *config = w->config;
@@ -276,8 +268,6 @@ static bool take_memory(struct worker *w)
 	w->conn_max = config->limits.connections;
 	w->stride = (sizeof(struct conn) + session + 63) / 64 * 64;
 	w->slab = calloc(w->conn_max, w->stride);
-	w->clients = calloc(power_of_two_above(2 * w->conn_max), sizeof *w->clients);
-	w->client_mask = power_of_two_above(2 * w->conn_max) - 1;
 	w->mails = mail_pool_create(chunks, chunks, w->index);
 	/* A stream holds a block only while something waits in it, so far fewer than two a connection do. */
 	size_t blocks = w->conn_max < 512 ? 2 * w->conn_max + 2 : 1024 + w->conn_max / 8;
@@ -285,7 +275,7 @@ static bool take_memory(struct worker *w)
 	w->streams_reserved = blocks / 8 + 1;
 	w->aborts = calloc(chunks, sizeof *w->aborts);
 	w->tls_lib = tls_lib_create();
-	return w->slab != NULL && w->clients != NULL && w->mails != NULL && w->streams != NULL &&
+	return w->slab != NULL && clients_init(&w->clients, w->conn_max) && w->mails != NULL && w->streams != NULL &&
 		w->aborts != NULL && w->tls_lib != NULL && ring_init(&w->to_spool, SPOOL_RING) &&
 		ring_init(&w->from_spool, VERDICT_RING) && ring_init(&w->jobs, JOBS_RING) &&
 		ring_init(&w->finished_jobs, FINISHED_RING) && ring_init(&w->views.returned, VIEW_RETURNED_RING) &&

@@ -126,6 +126,11 @@ struct client_count {
 	struct addr addr;
 	uint32_t count; /* 0: free */
 };
+struct client_table {
+	struct client_count *places;
+	uint32_t mask;
+	uint64_t key[2];
+};
 struct broken_tls { /* a host whose TLS failed: clear text until then, where the profile allows it */
 	struct addr addr;
 	uint64_t until_us;
@@ -186,8 +191,7 @@ struct worker {
 	uint32_t run_first, run_last;
 	uint32_t conn_count;
 	struct deadline_list deadlines[DEADLINE_CLASSES];
-	struct client_count *clients;
-	uint32_t client_mask;
+	struct client_table clients;
 	struct broken_tls broken[BROKEN_TLS_SLOTS];
 	struct mail **aborts; /* mails whose ABORT did not fit into the ring yet */
 	uint32_t abort_count;
@@ -243,6 +247,15 @@ void conn_close(struct worker *w, struct conn *c);
 void conn_abort(struct worker *w, struct conn *c);
 /* Runs the connection until it waits for something; called for events, answers and time. */
 void conn_run(struct worker *w, struct conn *c);
+
+/* ---- relay/clients.c: connections by client address ---- */
+/* false: no memory. For so many connections at once, and no more. */
+bool clients_init(struct client_table *t, uint32_t connections);
+/* One more; how many there are now. */
+uint32_t clients_add(struct client_table *t, const struct addr *addr);
+/* One less. */
+void clients_remove(struct client_table *t, const struct addr *addr);
+uint32_t clients_count(struct client_table *t, const struct addr *addr);
 
 /* ---- relay/inbound.c ---- */
 void inbound_accept(struct worker *w, struct tcp_conn *tcp);
