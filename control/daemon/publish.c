@@ -220,6 +220,14 @@ static int make_first_cert(struct control *c, char error[512])
 	return rc;
 }
 
+/* The first start: mail to everywhere goes where DNS says, once a rule lets somebody send it. */
+static int make_first_documents(struct control *c, char error[512])
+{
+	static const char first[] = "{\"profiles\": [], \"in_rules\": [], \"out_rules\": [], "
+				    "\"routes\": [{\"id\": \"mx\", \"domain\": \"*\", \"via\": \"mx\"}], \"ca_pem\": \"\"}";
+	return store_save_documents(c->store, first, 1, error);
+}
+
 int publish_start(struct control *c, char error[512])
 {
 	struct store_cert *certs = NULL;
@@ -229,6 +237,8 @@ int publish_start(struct control *c, char error[512])
 	store_free_certs(certs, count);
 	if (rc == 0 && count == 0)
 		rc = make_first_cert(c, error);
+	if (rc == 0 && store_generation(c->store) == 0)
+		rc = make_first_documents(c, error);
 	if (rc < 0)
 		return rc;
 	char *documents = store_documents(c->store, error);
