@@ -132,14 +132,39 @@ int cert_show(struct ctl *ctl, const struct args *args)
 
 /* ---- changes ---- */
 
+/* "certificate web (ECDSA P-256) for relay.example.test: active, expires in 30 days" */
+static void tell_cert(const struct ctl *ctl, yyjson_val *cert)
+{
+	if (!yyjson_is_obj(cert) || ctl->is_json)
+		return;
+	char *names = join_names(yyjson_obj_get(cert, "names")), *state = state_of(cert),
+	     *expiry = expiry_of(ctl, cert);
+	unsigned long long unused = yyjson_get_uint(yyjson_obj_get(cert, "unused"));
+	ctl_say(ctl, "certificate %s (%s) for %s: %s, expires %s", ctl_string(cert, "id"),
+		ctl_string(cert, "key_type"), names, state, expiry);
+	if (unused != 0)
+		ctl_say(ctl, "%llu other certificate%s of the file %s not used: not of its chain",
+			unused, unused == 1 ? "" : "s", unused == 1 ? "is" : "are");
+	free(names);
+	free(state);
+	free(expiry);
+}
+
+static int end_change(const struct ctl *ctl, int rc, struct reply *reply)
+{
+	if (rc == EX_OK) {
+		tell_cert(ctl, yyjson_obj_get(reply->root, "cert"));
+		rc = ctl_report_change(ctl, reply->root);
+	}
+	reply_fini(reply);
+	return rc;
+}
+
 static int change(struct ctl *ctl, const char *method, const struct url *url, struct bytes body)
 {
 	struct reply reply;
 	int rc = api_call(ctl, method, url, body, &reply);
-	if (rc == EX_OK)
-		rc = ctl_report_change(ctl, reply.root);
-	reply_fini(&reply);
-	return rc;
+	return end_change(ctl, rc, &reply);
 }
 
 int cert_create(struct ctl *ctl, const struct args *args)
@@ -158,7 +183,8 @@ int cert_create(struct ctl *ctl, const struct args *args)
 	yyjson_mut_val *root = yyjson_mut_obj(doc);
 	yyjson_mut_doc_set_root(doc, root);
 	yyjson_mut_obj_add_str(doc, root, "id", args_value(args, 0));
-	yyjson_mut_val *names = yyjson_mut_obj_add_arr(doc, root, "names");
+	yyjson_mut_val *names =
+		args->value_count < 2 ? NULL : yyjson_mut_obj_add_arr(doc, root, "names");
 	for (unsigned i = 1; i < args->value_count; i++)
 		yyjson_mut_arr_add_str(doc, names, args->values[i]);
 	if (days != NULL)
@@ -169,10 +195,7 @@ int cert_create(struct ctl *ctl, const struct args *args)
 		yyjson_mut_obj_add_bool(doc, root, "default", true);
 	url_init(&url, "/v1/certs");
 	int rc = api_send(ctl, "POST", &url, doc, &reply);
-	if (rc == EX_OK)
-		rc = ctl_report_change(ctl, reply.root);
-	reply_fini(&reply);
-	return rc;
+	return end_change(ctl, rc, &reply);
 }
 
 /* "relay" of "/etc/ssl/relay.pem" */
@@ -200,6 +223,7 @@ int cert_import(struct ctl *ctl, const struct args *args)
 	url_init(&url, "/v1/certs/import");
 	url_query(&url, "id", id);
 	url_query(&url, "default", args_named(args, "--default") != NULL ? "1" : NULL);
+	url_query(&url, "replace", args_named(args, "--replace") != NULL ? "1" : NULL);
 	if (rc == EX_OK && memmem(pem, n, "-----BEGIN ", 11) == NULL)
 		rc = ctl_fail(EX_DATAERR,
 			"%s is no PEM: expected the key and the certificates between -----BEGIN … "
@@ -219,6 +243,7 @@ static int act(struct ctl *ctl, const struct args *args, const char *method, con
 {
 	struct url url;
 	url_of(&url, args_value(args, 0), action);
+	url_query(&url, "default", args_named(args, "--default") != NULL ? "1" : NULL);
 	return change(ctl, method, &url, BYTES_NONE);
 }
 

@@ -117,7 +117,13 @@ int policy_apply(struct ctl *ctl, const struct args *args)
 
 /* ---- explain ---- */
 
-static void tell_looked_at(yyjson_val *list)
+static bool is_of_stage(yyjson_val *look, const char *stage)
+{
+	return yyjson_is_obj(look) && strcmp(ctl_string(look, "stage"), stage) == 0;
+}
+
+/* The rules of one stage, in the order in which they were tried, up to the one that counts. */
+static void tell_looked_at(yyjson_val *list, const char *stage, const char *title)
 {
 	size_t index, count;
 	yyjson_val *one;
@@ -125,14 +131,17 @@ static void tell_looked_at(yyjson_val *list)
 	table_init(&t, 3, NULL);
 	yyjson_arr_foreach(list, index, count, one)
 	{
-		bool is_matched = yyjson_get_bool(yyjson_obj_get(one, "matched"));
-		char *cells[] = {text_format("  %s", is_matched ? "yes" : "no"),
+		if (!is_of_stage(one, stage))
+			continue;
+		char *cells[] = {
+			text_format("  %s",
+				yyjson_get_bool(yyjson_obj_get(one, "matched")) ? "yes" : "no"),
 			text_format("%s", ctl_string(one, "rule")),
 			text_format("%s", ctl_string(one, "why"))};
 		table_row(&t, cells);
 	}
-	if (count != 0)
-		puts("looked at:");
+	if (t.rows != 0)
+		puts(title);
 	table_print(&t, stdout, 0);
 	table_fini(&t);
 }
@@ -144,9 +153,9 @@ static char *describe(enum documents_kind kind, yyjson_val *document)
 	const struct documents_field *fields = documents_fields(kind, &count);
 	char *all = text_format("%s", ctl_string(document, "id"));
 	for (size_t i = 0; i < count; i++) {
-		bool is_always = strcmp(fields[i].name, "level") == 0 ||
-			strcmp(fields[i].name, "grade") == 0 ||
-			strcmp(fields[i].name, "domain") == 0;
+		bool is_always = kind == DOC_PROFILE &&
+			(strcmp(fields[i].name, "level") == 0 ||
+				strcmp(fields[i].name, "grade") == 0);
 		if (fields[i].type == DOC_ID ||
 			(!is_always && !fields_is_set(&fields[i], document)))
 			continue;
@@ -183,23 +192,27 @@ static void tell_stage(const char *title, yyjson_val *stage)
 
 static void tell_inbound(yyjson_val *inbound)
 {
+	yyjson_val *looked_at = yyjson_obj_get(inbound, "looked_at");
 	tell_stage("when the client connects:", yyjson_obj_get(inbound, "connect"));
+	tell_looked_at(looked_at, "connect", "  rules looked at:");
 	if (yyjson_is_obj(yyjson_obj_get(inbound, "mail")))
 		tell_stage("for this mail:", yyjson_obj_get(inbound, "mail"));
 	else
 		puts("for this mail: no rule of its own");
-	tell_looked_at(yyjson_obj_get(inbound, "looked_at"));
+	tell_looked_at(looked_at, "mail", "  rules looked at:");
 }
 
 static void tell_outbound(yyjson_val *outbound)
 {
-	yyjson_val *route = yyjson_obj_get(outbound, "route");
+	yyjson_val *route = yyjson_obj_get(outbound, "route"),
+		   *looked_at = yyjson_obj_get(outbound, "looked_at");
 	ctl_fact("route",
 		yyjson_is_obj(route) ? describe(DOC_ROUTE, route)
-				     : text_format("none: by the domain's DNS records"));
+				     : text_format("none: mail to this domain bounces"));
 	ctl_fact("rule", ctl_member(outbound, "rule"));
 	ctl_fact("TLS profile", describe(DOC_PROFILE, yyjson_obj_get(outbound, "profile")));
-	tell_looked_at(yyjson_obj_get(outbound, "looked_at"));
+	tell_looked_at(looked_at, "route", "looked at when the mail is routed:");
+	tell_looked_at(looked_at, "host", "looked at for this host:");
 }
 
 static int explain(

@@ -9,12 +9,13 @@
 
 /* ---- a selection, and its pages ---- */
 
-static const char *const selectors[] = {"domain", "reason", "sender", "state"};
+static const char *const selectors[] = {"domain", "reason", "sender", "state", "instance"};
 #define SELECTORS (sizeof selectors / sizeof *selectors)
 
+/* An instance alone selects nothing: it says whom to ask. */
 static bool has_selector(const struct args *args)
 {
-	for (size_t i = 0; i < SELECTORS; i++)
+	for (size_t i = 0; i + 1 < SELECTORS; i++)
 		if (args_named(args, selectors[i]) != NULL)
 			return true;
 	return false;
@@ -28,6 +29,16 @@ static void url_of(struct url *url, const char *path, const struct args *args, c
 	url_query(url, "queue_id", id);
 }
 
+/* Some relays answered, these did not. */
+static int tell_errors(yyjson_val *answer)
+{
+	size_t index, count;
+	yyjson_val *one;
+	yyjson_arr_foreach(yyjson_obj_get(answer, "errors"), index, count, one) ctl_fail(
+		EX_TEMPFAIL, "relay %s: %s", ctl_string(one, "instance"), ctl_string(one, "error"));
+	return count == 0 ? EX_OK : EX_TEMPFAIL;
+}
+
 typedef void page_taker(void *user, yyjson_val *items);
 
 /* All pages of a selection, the next one asked for behind the last id; ends also where a page
@@ -36,6 +47,7 @@ static int each_page(const struct ctl *ctl, const struct args *args, const char 
 	page_taker *take, void *user)
 {
 	char after[128] = "";
+	int code = EX_OK; /* the pages of the others are still worth having */
 	for (bool is_more = true; is_more;) {
 		struct url url;
 		struct reply reply;
@@ -49,11 +61,13 @@ static int each_page(const struct ctl *ctl, const struct args *args, const char 
 		is_more = yyjson_get_bool(yyjson_obj_get(reply.root, "more")) && last[0] != '\0' &&
 			strcmp(last, after) != 0;
 		snprintf(after, sizeof after, "%s", last);
+		if (rc == EX_OK && code == EX_OK)
+			code = tell_errors(reply.root);
 		reply_fini(&reply);
 		if (rc != EX_OK)
 			return rc;
 	}
-	return EX_OK;
+	return code;
 }
 
 /* Each id that is named, or the selection. */
@@ -150,7 +164,7 @@ int queue_list_mails(struct ctl *ctl, const struct args *args)
 	if (ctl->is_json)
 		fputs("{\"items\":[\n", stdout);
 	int rc = each_selected(ctl, args, ctl->is_json ? print_page_json : print_page, &l);
-	if (rc == EX_OK && ctl->is_json)
+	if ((rc == EX_OK || rc == EX_TEMPFAIL) && ctl->is_json)
 		puts("]}");
 	else if (rc == EX_OK && l.count == 0)
 		ctl_say(ctl,
@@ -350,6 +364,8 @@ static int change(const struct ctl *ctl, const struct args *args, const char *ac
 	int rc = api_call(ctl, "POST", &url, BYTES_NONE, &reply);
 	uint64_t n = yyjson_get_uint(yyjson_obj_get(reply.root, "changed"));
 	*changed += n;
+	if (rc == EX_OK)
+		rc = tell_errors(reply.root);
 	reply_fini(&reply);
 	if (rc == EX_OK && id != NULL && n == 0)
 		return ctl_fail(EX_DATAERR, "there is no mail %s in the queue that could be %s", id,

@@ -87,9 +87,7 @@ static void tell_relays(const struct ctl *ctl, yyjson_val *relays, yyjson_val *c
 	char *newest = ctl_member(control, "generation");
 	table_init(&t, 8, header);
 	yyjson_arr_foreach(relays, index, count, relay) add_relay(&t, relay, newest);
-	if (count == 0)
-		puts("no relay is attached");
-	else
+	if (count != 0) /* else a warning says so */
 		table_print(&t, stdout, ctl->width);
 	table_fini(&t);
 	free(newest);

@@ -142,7 +142,9 @@ class Changes(Case):
             ("cert create web relay.example.test mx.example.test --days 90 --key rsa --default", "POST", "/v1/certs",
              {"id": "web", "names": ["relay.example.test", "mx.example.test"], "days": 90, "key": "rsa",
               "default": True}),
+            ("cert create own", "POST", "/v1/certs", {"id": "own"}),
             ("cert activate web", "POST", "/v1/certs/web/activate", None),
+            ("cert activate web --default", "POST", "/v1/certs/web/activate?default=1", None),
             ("cert deactivate web", "POST", "/v1/certs/web/deactivate", None),
             ("cert remove web", "DELETE", "/v1/certs/web", None),
         ]
@@ -195,7 +197,7 @@ class Changes(Case):
                             ("profile set x level=verfy", "did you mean 'verify'?"),
                             ("queue retry", "--all is every mail"),
                             ("queue remove domain=x --all", "goes with no selection"),
-                            ("cert create web", "NAME"), ("cert create w a --days 0", "--days"),
+                            ("explain out", "expected domain=NAME"), ("queue hold instance=main", "--all is every mail"), ("cert create w a --days 0", "--days"),
                             ("cert create w a --key dsa", "--key"), ("cert import -", "--id ID"),
                             ("log --lines x", "--lines"), ("frobnicate", "is no command"), ("", "")):
             with self.subTest(line):
@@ -356,30 +358,41 @@ class Whole(Case):
         self.assertEqual(self.requests(), [])
 
     def test_explain_in(self):
-        self.answer("POST /v1/explain", {"inbound": {
+        self.answer("POST /v1/explain", {"outbound": None, "inbound": {
             "connect": {"rule": "office", "action": "relay", "profile": {"id": "strict", "level": "encrypt", "bits": 128}},
-            "mail": None,
-            "looked_at": [{"rule": "first", "matched": False, "why": "client 192.0.2.9 is not in 198.51.100.0/24"},
-                          {"rule": "office", "matched": True, "why": NASTY}]}})
+            "mail": {"rule": "vip", "action": "reject", "profile": {"id": "p", "protocol": {"lowest": "TLSv1.3"}}},
+            "looked_at": [
+                {"stage": "connect", "rule": "first", "matched": False, "why": "client 192.0.2.9 is not in 198.51.100.0/24"},
+                {"stage": "connect", "rule": "office", "matched": True, "why": NASTY},
+                {"stage": "mail", "rule": "vip", "matched": True, "why": "all its criteria fit"}]}})
         out = self.run_ctl("explain", "in", "client=192.0.2.9", "sender=alice@example.test")
         self.assertEqual(self.body(), {"client": "192.0.2.9", "sender": "alice@example.test"})
-        self.assertIn("relay: it may send to any domain", out)
-        self.assertIn("strict level=encrypt grade=medium bits=128", out)
-        self.assertIn("  no   first   client 192.0.2.9 is not in 198.51.100.0/24\n", out)
-        self.assertIn("  yes  office  \\x1b", out)
+        connect, mail = out.split("for this mail:")
+        self.assertIn("relay: it may send to any domain", connect)
+        self.assertIn("strict level=encrypt grade=medium bits=128", connect)
+        self.assertIn("  no   first   client 192.0.2.9 is not in 198.51.100.0/24\n", connect)
+        self.assertIn("  yes  office  \\x1b", connect)
+        self.assertIn("reject: it is turned away", mail)
+        self.assertIn("p level=may grade=medium protocol.lowest=TLSv1.3", mail)
+        self.assertIn("  yes  vip  all its criteria fit\n", mail)
 
     def test_explain_out(self):
-        answer = {"outbound": {"route": {"id": "dest", "domain": "dest.example.test", "via": "hosts",
-                                         "hosts": [{"host": "203.0.113.25", "port": 25}]},
-                               "rule": "to-dest", "profile": {"id": "to-dest", "level": "may"}, "looked_at": []}}
+        answer = {"inbound": {}, "outbound": {
+            "route": {"id": "dest", "via": "hosts", "hosts": [{"host": "203.0.113.25", "port": 25, "tls": "smtp"}]},
+            "rule": "to-dest", "profile": {"id": "to-dest", "level": "may"},
+            "looked_at": [{"stage": "route", "rule": "to-dest", "matched": True, "why": "all its criteria fit"},
+                          {"stage": "host", "rule": "by-mx", "matched": False, "why": "host a is not b"}]}}
         self.answer("POST /v1/explain", answer)
         out = self.run_ctl("explain", "out", "domain=dest.example.test", "mx=mx.example.test", "address=203.0.113.25")
         self.assertEqual(self.body(), {"domain": "dest.example.test", "mx": "mx.example.test", "address": "203.0.113.25"})
-        self.assertIn("dest domain=dest.example.test via=hosts hosts=203.0.113.25:25", out)
+        self.assertIn("dest via=hosts hosts=203.0.113.25:25", out)
         self.assertIn("to-dest level=may grade=medium", out)
-        self.assertEqual(json.loads(self.run_ctl("explain", "out", "--json")), answer)
+        self.assertIn("looked at when the mail is routed:\n  yes  to-dest  all its criteria fit\nlooked at for this host:\n"
+                      "  no  by-mx  host a is not b\n", out)
+        self.assertEqual(json.loads(self.run_ctl("explain", "out", "domain=x", "--json")), answer)
+        self.answer("POST /v1/explain", {"outbound": {**answer["outbound"], "route": None}})
+        self.assertIn("none: mail to this domain bounces", self.run_ctl("explain", "out", "domain=x"))
         self.run_ctl("explain", "in", code=76)
-
 
 class Certificates(Case):
     def test_list_and_show(self):
@@ -410,6 +423,15 @@ class Certificates(Case):
             self.assertEqual(self.run_ctl("cert", "import", *args, stdin=pem), "generation 8 in force on main\n")
             self.assertEqual(self.server.requests[0][2], pem)
             self.assertNotIn("c2VjcmV0", self.out + self.err)
+
+    def test_a_change_tells_the_certificate(self):
+        cert = {"id": "new", "key_type": "RSA 2048", "names": ["relay.example.test"], "active": True, "default": True,
+                "not_after": time.time() + 30.5 * 86400, "unused": 2}
+        self.answer("POST /v1/certs/import?id=new&default=1&replace=1", {**APPLIED, "cert": cert})
+        out = self.run_ctl("cert", "import", "-", "--id", "new", "--default", "--replace", stdin=b"-----BEGIN CERTIFICATE-----\n")
+        self.assertEqual(out.splitlines(), [
+            "certificate new (RSA 2048) for relay.example.test: active, default, expires in 30 days",
+            "2 other certificates of the file are not used: not of its chain", "generation 8 in force on main"])
 
     def test_what_is_no_pem_is_refused_here(self):
         self.run_ctl("cert", "import", "-", "--id", "x", stdin=b"\x30\x82", code=65)
@@ -509,6 +531,17 @@ class Queue(Case):
             self.assertEqual(self.run_ctl("queue", verb, "1", "2", "3", code=65), f"2 mails {done}\n")
             self.assertIn("there is no mail 2 in the queue", self.err)
             self.assertEqual(json.loads(self.run_ctl("queue", verb, "1", "--json")), {"changed": 1})
+
+    def test_a_relay_that_does_not_answer_is_told(self):
+        errors = [{"instance": "edge", "error": "no answer in 5 s" + NASTY}]
+        self.answer("GET /v1/queue", {"items": [self.item(1)], "more": False, "errors": errors})
+        self.assertIn("alice@example.test", self.run_ctl("queue", "list", code=75))
+        self.assertTrue(self.err.startswith("hikyakuctl: relay edge: no answer in 5 s\\x1b"))
+        self.assertEqual(len(json.loads(self.run_ctl("queue", "list", "--json", code=75))["items"]), 1)
+        self.answer("POST /v1/queue/hold?all=1", {"changed": 2, "errors": errors})
+        self.assertEqual(self.run_ctl("queue", "hold", "--all", code=75), "2 mails held\n")
+        self.answer("POST /v1/queue/hold?instance=main&all=1", {"changed": 1})
+        self.assertEqual(self.run_ctl("queue", "hold", "--all", "instance=main"), "1 mail held\n")
 
     def test_removing_asks_on_a_terminal(self):
         self.pages("?domain=dest.example.test")
@@ -640,7 +673,7 @@ class Output(Case):
 
     def test_answers_of_any_bytes_are_taken(self):
         lines = ("status", "queue list", "queue show 1", "profile list", "profile show x", "rule in list", "cert list",
-                 "cert show x", "explain in", "explain out", "export", "log", "metrics", "config show", "route remove x")
+                 "cert show x", "explain in", "explain out domain=x", "export", "log", "metrics", "config show", "route remove x")
         shapeless = (b"", b"\0", b"[]", b"{", b"{}", b'{"x":1e999}', b"\xff")
         pairs = [(shapeless[i % len(shapeless)], line) for i, line in enumerate(lines)] + [
             (b'{"items":', "queue list"), (b'{"items":{}}', "queue list"), (b'{"items":[1,"x",null,{}]}', "queue list"),
@@ -648,7 +681,7 @@ class Output(Case):
             (b'{"control":[],"relays":{},"warnings":[1]}', "status"), (b'{"relays":[1,{"queue":3}]}', "status"),
             (b'{"documents":[1,[],{"id":{},"hosts":[1,{}]}]}', "route list"), (b'{"names":[1,{}],"bits":{}}', "profile show x"),
             (b'{"certs":[1,{"names":"x","not_after":"x"}]}', "cert list"), (b'{"chain":[1,{}],"not_after":-1e300}', "cert show x"),
-            (b'{"inbound":{"looked_at":[1]}}', "explain in"), (b'{"outbound":{"route":[],"looked_at":{}}}', "explain out"),
+            (b'{"inbound":{"looked_at":[1]}}', "explain in"), (b'{"outbound":{"route":[],"looked_at":{}}}', "explain out domain=x"),
             (b'{"generation":"x","applied":[1],"pending":[{}],"refused":[1]}', "route remove x"), (b'1\n[]\n{"time":1e300}', "log")]
         for data, line in pairs:
             with self.subTest(line, data=data):

@@ -78,7 +78,7 @@ static void command_lines_fit_their_commands(void **state)
 		{"rule out move a before=b", "rule (in|out) move ID before=RULE"},
 		{"profile set x level=may", "profile set ID FIELD=VALUE..."},
 		{"cert create web a.example.test b.example.test --days 30",
-			"cert create ID NAME... [--days N] [--key TYPE] [--default]"},
+			"cert create ID [NAME...] [--days N] [--key TYPE] [--default]"},
 		{"export", "export [FILE]"},
 		{"export a.json", "export [FILE]"},
 		{"apply --dry-run -", "apply FILE [--dry-run]"},
