@@ -3,6 +3,7 @@
  * force, and why: the relays' own resolution, run here. */
 #include "control/daemon/http.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 struct question {
@@ -170,6 +171,40 @@ static void add_look(yyjson_mut_doc *doc, yyjson_mut_val *list, const char *stag
 	yyjson_mut_obj_add_strcpy(doc, one, "why", why);
 }
 
+/* A generation has no disabled rules in it; who asks why one of them does not count is told. They are put where
+ * they stand among the others: `*place` goes along the stored rules up to the one that is looked at. */
+struct stored_rules {
+	yyjson_val *rules;
+	size_t place;
+};
+
+static bool is_of_stage(yyjson_val *rule, const char *stage)
+{
+	const char *sender = yyjson_get_str(yyjson_obj_get(rule, "sender"));
+	const char *recipient = yyjson_get_str(yyjson_obj_get(rule, "recipient"));
+	bool has_mail = (sender != NULL && sender[0] != '\0') || (recipient != NULL && recipient[0] != '\0');
+	return strcmp(stage, "route") == 0 || strcmp(stage, "host") == 0 || has_mail == (strcmp(stage, "mail") == 0);
+}
+
+/* All that are passed on the way to `until` (NULL: to the end). */
+static void add_disabled(yyjson_mut_doc *doc, yyjson_mut_val *list, const char *stage, struct stored_rules *stored,
+	const char *until)
+{
+	for (; stored->place < yyjson_arr_size(stored->rules); stored->place++) {
+		yyjson_val *rule = yyjson_arr_get(stored->rules, stored->place);
+		yyjson_val *id = yyjson_obj_get(rule, "id");
+		if (until != NULL && yyjson_equals_str(id, until))
+			return;
+		if (!yyjson_is_false(yyjson_obj_get(rule, "enabled")) || !is_of_stage(rule, stage))
+			continue;
+		yyjson_mut_val *one = yyjson_mut_arr_add_obj(doc, list);
+		yyjson_mut_obj_add_str(doc, one, "stage", stage);
+		yyjson_mut_obj_add_strcpy(doc, one, "rule", yyjson_get_str(id));
+		yyjson_mut_obj_add_bool(doc, one, "matched", false);
+		yyjson_mut_obj_add_str(doc, one, "why", "it is disabled");
+	}
+}
+
 /* ---- inbound ---- */
 
 static void add_in(yyjson_mut_doc *doc, yyjson_mut_val *to, const struct policy_in *in)
@@ -182,10 +217,32 @@ static void add_in(yyjson_mut_doc *doc, yyjson_mut_val *to, const struct policy_
 	add_profile(doc, to, &in->profile);
 }
 
-static void explain_in(const struct policy *policy, const struct question *q, yyjson_mut_doc *doc, yyjson_mut_val *root)
+static void look_in(const struct policy *policy, const struct question *q, yyjson_val *rules, yyjson_mut_doc *doc,
+	yyjson_mut_val *looked_at)
+{
+	struct policy_look look = {.differs = POLICY_CLIENT};
+	struct stored_rules stored = {.rules = rules};
+	for (uint32_t at = 0; policy_explain_connect(policy, &q->from, &at, &look);) {
+		add_disabled(doc, looked_at, "connect", &stored, look.rule_id);
+		add_look(doc, looked_at, "connect", q, &look);
+	}
+	if (!q->has_sender && q->recipient[0] == '\0')
+		return;
+	stored.place = 0;
+	look.differs = POLICY_CLIENT;
+	for (uint32_t at = 0; policy_explain_mail(
+		     policy, &q->from, q->reverse_path, bytes_of_string(q->recipient), &at, &look);) {
+		add_disabled(doc, looked_at, "mail", &stored, look.rule_id);
+		add_look(doc, looked_at, "mail", q, &look);
+	}
+	if (look.differs != POLICY_MATCHES)
+		add_disabled(doc, looked_at, "mail", &stored, NULL);
+}
+
+static void explain_in(const struct policy *policy, const struct question *q, yyjson_val *documents,
+	yyjson_mut_doc *doc, yyjson_mut_val *root)
 {
 	struct policy_in connect, mail;
-	struct policy_look look;
 	struct bytes recipient = bytes_of_string(q->recipient);
 	bool has_mail = q->has_sender || recipient.n != 0;
 	yyjson_mut_val *inbound = yyjson_mut_obj_add_obj(doc, root, "inbound");
@@ -196,16 +253,24 @@ static void explain_in(const struct policy *policy, const struct question *q, yy
 		add_in(doc, yyjson_mut_obj_add_obj(doc, inbound, "mail"), &mail);
 	else
 		yyjson_mut_obj_add_null(doc, inbound, "mail");
-	for (uint32_t at = 0; policy_explain_connect(policy, &q->from, &at, &look);)
-		add_look(doc, looked_at, "connect", q, &look);
-	for (uint32_t at = 0; has_mail && policy_explain_mail(policy, &q->from, q->reverse_path, recipient, &at, &look);)
-		add_look(doc, looked_at, "mail", q, &look);
+	look_in(policy, q, yyjson_obj_get(documents, "in_rules"), doc, looked_at);
 	yyjson_mut_obj_add_val(doc, inbound, "looked_at", looked_at);
 }
 
 /* ---- outbound ---- */
 
-static void add_route(yyjson_mut_doc *doc, yyjson_mut_val *to, const struct policy *policy, const char *domain)
+/* The domain, suffix or "*" by which the route was found. */
+static void add_route_domain(yyjson_mut_doc *doc, yyjson_mut_val *to, yyjson_val *routes, const char *id)
+{
+	size_t i, n;
+	yyjson_val *route;
+	yyjson_arr_foreach(routes, i, n, route)
+		if (yyjson_equals_str(yyjson_obj_get(route, "id"), id))
+			yyjson_mut_obj_add_strcpy(doc, to, "domain", yyjson_get_str(yyjson_obj_get(route, "domain")));
+}
+
+static void add_route(yyjson_mut_doc *doc, yyjson_mut_val *to, const struct policy *policy, yyjson_val *routes,
+	const char *domain)
 {
 	struct policy_route route;
 	if (!policy_find_route(policy, bytes_of_string(domain), &route)) {
@@ -214,6 +279,7 @@ static void add_route(yyjson_mut_doc *doc, yyjson_mut_val *to, const struct poli
 	}
 	yyjson_mut_val *one = yyjson_mut_obj_add_obj(doc, to, "route");
 	yyjson_mut_obj_add_strcpy(doc, one, "id", route.id);
+	add_route_domain(doc, one, routes, route.id);
 	yyjson_mut_obj_add_bool(doc, one, "inbound", route.is_inbound);
 	yyjson_mut_obj_add_str(doc, one, "via", route.is_mx ? "mx" : "hosts");
 	if (route.is_mx) {
@@ -230,18 +296,23 @@ static void add_route(yyjson_mut_doc *doc, yyjson_mut_val *to, const struct poli
 }
 
 static void look_out(const struct policy *policy, const struct question *q, const char *stage, const char *mx,
-	const struct addr *to, yyjson_mut_doc *doc, yyjson_mut_val *looked_at)
+	const struct addr *to, yyjson_val *rules, yyjson_mut_doc *doc, yyjson_mut_val *looked_at)
 {
 	struct policy_look look;
+	struct stored_rules stored = {.rules = rules};
 	for (uint32_t at = 0; policy_explain_out(policy, q->reverse_path, bytes_of_string(q->domain_of_recipient),
-		     bytes_of_string(mx), to, &at, &look);)
+		     bytes_of_string(mx), to, &at, &look);) {
+		add_disabled(doc, looked_at, stage, &stored, look.rule_id);
 		add_look(doc, looked_at, stage, q, &look);
+	}
 }
 
 /* As a relay does: resolved when the mail is routed, and again once the host and its address are known; the
  * stricter of both counts. */
-static void explain_out(const struct policy *policy, const struct question *q, yyjson_mut_doc *doc, yyjson_mut_val *root)
+static void explain_out(const struct policy *policy, const struct question *q, yyjson_val *documents,
+	yyjson_mut_doc *doc, yyjson_mut_val *root)
 {
+	yyjson_val *rules = yyjson_obj_get(documents, "out_rules");
 	struct policy_out at_route, at_target;
 	struct bytes domain = bytes_of_string(q->domain_of_recipient);
 	if (domain.n == 0) {
@@ -250,13 +321,13 @@ static void explain_out(const struct policy *policy, const struct question *q, y
 	}
 	yyjson_mut_val *outbound = yyjson_mut_obj_add_obj(doc, root, "outbound");
 	yyjson_mut_val *looked_at = yyjson_mut_arr(doc);
-	add_route(doc, outbound, policy, q->domain_of_recipient);
+	add_route(doc, outbound, policy, yyjson_obj_get(documents, "routes"), q->domain_of_recipient);
 	policy_resolve_out(policy, q->reverse_path, domain, BYTES_NONE, NULL, &at_route);
-	look_out(policy, q, "route", "", NULL, doc, looked_at);
+	look_out(policy, q, "route", "", NULL, rules, doc, looked_at);
 	const struct policy_out *counts = &at_route;
 	if (q->mx[0] != '\0' || q->to != NULL) {
 		policy_resolve_out(policy, q->reverse_path, domain, bytes_of_string(q->mx), q->to, &at_target);
-		look_out(policy, q, "host", q->mx, q->to, doc, looked_at);
+		look_out(policy, q, "host", q->mx, q->to, rules, doc, looked_at);
 		counts = policy_stricter(&at_route, &at_target);
 	}
 	yyjson_mut_obj_add_strcpy(doc, outbound, "rule", counts->rule_id);
@@ -265,22 +336,39 @@ static void explain_out(const struct policy *policy, const struct question *q, y
 	yyjson_mut_obj_add_val(doc, outbound, "looked_at", looked_at);
 }
 
+/* The generation in force and the documents it was compiled from; under the lock, which keeps them together. */
+static yyjson_mut_doc *explain(struct control *c, const struct question *q, char error[512])
+{
+	char *json = store_documents(c->store, error);
+	yyjson_doc *documents = json == NULL ? NULL : yyjson_read(json, strlen(json), 0);
+	yyjson_mut_doc *doc = documents == NULL ? NULL : json_object();
+	free(json);
+	if (doc == NULL)
+		return NULL;
+	yyjson_mut_val *root = yyjson_mut_doc_get_root(doc);
+	yyjson_mut_obj_add_uint(doc, root, "generation", policy_generation(c->policy));
+	explain_in(c->policy, q, yyjson_doc_get_root(documents), doc, root);
+	explain_out(c->policy, q, yyjson_doc_get_root(documents), doc, root);
+	yyjson_doc_free(documents);
+	return doc;
+}
+
 void explain_post(const struct request *request, struct answer *answer)
 {
 	struct control *c = request->control;
 	struct question q = {};
+	char error[512] = "out of memory";
 	yyjson_doc *body = request_json(request, answer);
 	if (body == NULL)
 		return;
 	if (take_fields(answer, yyjson_doc_get_root(body), &q) && understand(request, answer, &q)) {
-		yyjson_mut_doc *doc = json_object();
-		yyjson_mut_val *root = yyjson_mut_doc_get_root(doc);
-		pthread_mutex_lock(&c->lock); /* the generation stays mapped */
-		yyjson_mut_obj_add_uint(doc, root, "generation", policy_generation(c->policy));
-		explain_in(c->policy, &q, doc, root);
-		explain_out(c->policy, &q, doc, root);
+		pthread_mutex_lock(&c->lock);
+		yyjson_mut_doc *doc = explain(c, &q, error);
 		pthread_mutex_unlock(&c->lock);
-		answer_json(answer, 200, doc);
+		if (doc == NULL)
+			answer_failure(answer, -EIO, error);
+		else
+			answer_json(answer, 200, doc);
 	}
 	yyjson_doc_free(body);
 }

@@ -129,12 +129,17 @@ static void answer_list(struct answer *answer, const struct round *round, uint64
 	yyjson_mut_val *items = yyjson_mut_obj_add_arr(doc, root, "items");
 	if (found != NULL)
 		qsort(found, count, sizeof *found, by_queue_id);
-	for (size_t i = 0; i < count && i < limit; i++) {
+	/* The items of one mail stay together: the next page begins after a queue id. */
+	size_t shown = count;
+	for (size_t i = 1; i < count && shown == count; i++)
+		if (i >= limit && strcmp(found[i].id, found[i - 1].id) != 0)
+			shown = i;
+	for (size_t i = 0; i < shown; i++) {
 		yyjson_mut_val *item = yyjson_val_mut_copy(doc, found[i].item);
 		yyjson_mut_obj_add_strcpy(doc, item, "instance", found[i].instance);
 		yyjson_mut_arr_append(items, item);
 	}
-	yyjson_mut_obj_add_bool(doc, root, "more", has_more || count > limit);
+	yyjson_mut_obj_add_bool(doc, root, "more", has_more || count > shown);
 	add_errors(doc, round);
 	free(found);
 	answer_json(answer, 200, doc);
