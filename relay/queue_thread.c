@@ -13,7 +13,7 @@
 #include "base/log.h"
 
 #define NAP_US_LEAST  20
-#define NAP_US_MOST	1000	/* while idle: a thousand looks a second cost about 1 % of a core */
+#define NAP_US_MOST	2000	/* while idle: five hundred looks a second cost about 0.5 % of a core */
 #define LAST_WORDS_US 5000000
 #define NOTE_RING     4096
 #define DSN_CHUNKS    4096 /* 32 MiB: bounces being written or waiting for their sync */
