@@ -18,7 +18,7 @@
 
 #define ROUND_OPS	4096	/* operations of one worker in a round, so that none waits long for the sync */
 #define ROUND_READS	16	/* mails read back in a round, likewise */
-#define LAST_WORDS_US	5000000 /* for what is to be written at the end, if the disk fails */
+#define LAST_WORDS_US	2500000 /* for what is to be written at the end, if the disk fails */
 #define NAP_US_LEAST	20	/* between looks while something may come soon … */
 #define NAP_US_MOST	2000	/* while idle: five hundred looks a second cost about 0.5 % of a core */
 #define FULL_RETRY_US	1000000 /* how long new mails are refused after the disk was full or failed */
