@@ -192,6 +192,7 @@ struct note *queue_ops_perform(struct queue_thread *q, const char *json, size_t 
 struct note *queue_ops_content(const struct spool_report *report);
 /* relay/routes.c: answers QUEUE_EFFECT_ROUTE, at once or when control has resolved names. */
 struct dns_cache *dns_cache_create(struct queue_thread *q);
+void dns_cache_destroy(struct dns_cache *dns);
 void dns_route(struct dns_cache *dns, uint64_t token, struct bytes domain, struct bytes sender, uint64_t now_us);
 void dns_resolved(struct dns_cache *dns, const char *json, size_t n, uint64_t now_us);
 void dns_unlinked(struct dns_cache *dns, uint64_t now_us);

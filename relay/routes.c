@@ -64,6 +64,26 @@ struct dns_cache *dns_cache_create(struct queue_thread *q)
 	return d;
 }
 
+static void answer_free(struct answer *a)
+{
+	for (struct waiting *next, *w = a->waiting; w != NULL; w = next) {
+		next = w->next;
+		free(w);
+	}
+	free(a->targets);
+	free(a);
+}
+
+void dns_cache_destroy(struct dns_cache *d)
+{
+	for (unsigned i = 0; i < BUCKETS; i++)
+		for (struct answer *next, *a = d->buckets[i]; a != NULL; a = next) {
+			next = a->next;
+			answer_free(a);
+		}
+	free(d);
+}
+
 /* ---- asking control ---- */
 
 static void send_question(struct dns_cache *d, struct answer *a, uint32_t slot)
@@ -308,10 +328,11 @@ static struct answer *take_asked(struct dns_cache *d, uint32_t slot)
 	return a;
 }
 
-/* No answer: what is known goes on serving, what is not is deferred. */
+/* No answer: hosts that are known go on serving; else it is deferred, also where the last word, now too old, was
+ * that there are none. */
 static void answer_failed(struct dns_cache *d, struct answer *a, const char *why)
 {
-	if (a->is_known && d->now_us < a->stale_until_us) {
+	if (a->is_known && a->outcome == QUEUE_ROUTE_OK && d->now_us < a->stale_until_us) {
 		a->fresh_until_us = d->now_us + FAILURE_SECONDS * SECOND;
 	} else {
 		struct queue_route failed;
@@ -441,8 +462,7 @@ static void sweep(struct dns_cache *d)
 				continue;
 			}
 			*link = a->next;
-			free(a->targets);
-			free(a);
+			answer_free(a);
 			d->count--;
 		}
 	}
