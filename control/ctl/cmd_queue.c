@@ -39,9 +39,34 @@ static int tell_errors(yyjson_val *answer)
 	return count == 0 ? EX_OK : EX_TEMPFAIL;
 }
 
-typedef void page_taker(void *user, yyjson_val *items);
+/* Takes the first `n` of the items: one for each domain that a mail has still to go to, mail by
+ * mail. */
+typedef void page_taker(void *user, yyjson_val *items, size_t n);
 
-/* All pages of a selection, the next one asked for behind the last id; ends also where a page
+static const char *id_at(yyjson_val *items, size_t i)
+{
+	return ctl_string(yyjson_arr_get(items, i), "queue_id");
+}
+
+/* How many items are of mails that are whole on a page: the last mail may go on behind it, and is
+ * asked for again. A mail that alone fills the page is taken as it is. */
+static size_t count_whole(yyjson_val *items, bool is_more)
+{
+	size_t n = yyjson_arr_size(items), whole = n;
+	while (is_more && whole > 0 && strcmp(id_at(items, whole - 1), id_at(items, n - 1)) == 0)
+		whole--;
+	return whole == 0 ? n : whole;
+}
+
+static unsigned long long count_mails(yyjson_val *items, size_t n)
+{
+	unsigned long long count = 0;
+	for (size_t i = 0; i < n; i++)
+		count += i == 0 || strcmp(id_at(items, i - 1), id_at(items, i)) != 0;
+	return count;
+}
+
+/* All pages of a selection, the next one asked for behind the last mail; ends also where a page
  * brings nothing new. */
 static int each_page(const struct ctl *ctl, const struct args *args, const char *id,
 	page_taker *take, void *user)
@@ -55,11 +80,12 @@ static int each_page(const struct ctl *ctl, const struct args *args, const char 
 		url_query(&url, "after", after[0] == '\0' ? NULL : after);
 		int rc = api_call(ctl, "GET", &url, BYTES_NONE, &reply);
 		yyjson_val *items = yyjson_obj_get(reply.root, "items");
-		const char *last = ctl_string(yyjson_arr_get_last(items), "queue_id");
-		if (rc == EX_OK && yyjson_arr_size(items) != 0)
-			take(user, items);
-		is_more = yyjson_get_bool(yyjson_obj_get(reply.root, "more")) && last[0] != '\0' &&
-			strcmp(last, after) != 0;
+		is_more = yyjson_get_bool(yyjson_obj_get(reply.root, "more"));
+		size_t n = rc == EX_OK ? count_whole(items, is_more) : 0;
+		const char *last = n == 0 ? "" : id_at(items, n - 1);
+		if (n != 0)
+			take(user, items, n);
+		is_more = is_more && last[0] != '\0' && strcmp(last, after) != 0;
 		snprintf(after, sizeof after, "%s", last);
 		if (rc == EX_OK && code == EX_OK)
 			code = tell_errors(reply.root);
@@ -86,7 +112,7 @@ static int each_selected(
 
 struct listing {
 	const struct ctl *ctl;
-	unsigned long long count;
+	unsigned long long items, mails;
 };
 
 /* "bob@dest.example.test", "bob@dest.example.test and 3 more" */
@@ -121,7 +147,7 @@ static char *age_of(const struct ctl *ctl, yyjson_val *item)
 						     : text_format("-");
 }
 
-static void print_page(void *user, yyjson_val *items)
+static void print_page(void *user, yyjson_val *items, size_t n)
 {
 	static const char *const header[] = {
 		"ID", "STATE", "SIZE", "AGE", "NEXT TRY", "FROM", "TO"};
@@ -129,10 +155,12 @@ static void print_page(void *user, yyjson_val *items)
 	struct table t;
 	size_t index, count;
 	yyjson_val *item;
-	table_init(&t, 7, l->count == 0 ? header : NULL);
+	table_init(&t, 7, l->items == 0 ? header : NULL);
 	t.is_right[2] = true;
 	yyjson_arr_foreach(items, index, count, item)
 	{
+		if (index == n)
+			break;
 		char *cells[] = {ctl_member(item, "queue_id"), ctl_member(item, "state"),
 			text_size(yyjson_get_num(yyjson_obj_get(item, "size"))),
 			age_of(l->ctl, item), distance_of(l->ctl, item, "next_try"),
@@ -143,17 +171,20 @@ static void print_page(void *user, yyjson_val *items)
 	}
 	table_print(&t, stdout, l->ctl->width);
 	table_fini(&t);
-	l->count += count;
+	l->items += n;
+	l->mails += count_mails(items, n);
 }
 
-static void print_page_json(void *user, yyjson_val *items)
+static void print_page_json(void *user, yyjson_val *items, size_t n)
 {
 	struct listing *l = user;
 	size_t index, count;
 	yyjson_val *item;
 	yyjson_arr_foreach(items, index, count, item)
 	{
-		fputs(l->count++ == 0 ? "" : ",", stdout);
+		if (index == n)
+			break;
+		fputs(l->items++ == 0 ? "" : ",", stdout);
 		ctl_print_json(item, true, stdout);
 	}
 }
@@ -166,12 +197,12 @@ int queue_list_mails(struct ctl *ctl, const struct args *args)
 	int rc = each_selected(ctl, args, ctl->is_json ? print_page_json : print_page, &l);
 	if ((rc == EX_OK || rc == EX_TEMPFAIL) && ctl->is_json)
 		puts("]}");
-	else if (rc == EX_OK && l.count == 0)
+	else if (rc == EX_OK && l.items == 0)
 		ctl_say(ctl,
 			has_selector(args) || args->value_count != 0 ? "no mail fits"
 								     : "the queue is empty");
 	else if (rc == EX_OK)
-		ctl_say(ctl, "%llu mail%s", l.count, l.count == 1 ? "" : "s");
+		ctl_say(ctl, "%llu mail%s", l.mails, l.mails == 1 ? "" : "s");
 	return rc;
 }
 
@@ -224,22 +255,31 @@ static void show_item(const struct ctl *ctl, yyjson_val *item)
 }
 
 /* One for each domain that the mail has still to go to. */
-static void show_items(void *user, yyjson_val *items)
+static void show_items(void *user, yyjson_val *items, size_t n)
 {
 	struct finding *f = user;
-	size_t index, count;
-	yyjson_val *item;
-	yyjson_arr_foreach(items, index, count, item)
-	{
-		if (f->ctl->is_json) {
-			ctl_print_json(item, false, stdout);
-		} else {
-			if (f->is_found)
-				fputc('\n', stdout);
-			show_item(f->ctl, item);
-		}
+	for (size_t i = 0; i < n; i++) {
+		if (f->is_found)
+			fputc('\n', stdout);
+		show_item(f->ctl, yyjson_arr_get(items, i));
 		f->is_found = true;
 	}
+}
+
+/* As the list has it. */
+static int show_json(const struct ctl *ctl, const char *id)
+{
+	struct url url;
+	struct reply reply;
+	url_init(&url, "/v1/queue");
+	url_query(&url, "queue_id", id);
+	int rc = api_call(ctl, "GET", &url, BYTES_NONE, &reply);
+	if (rc == EX_OK)
+		rc = ctl_print_json(reply.root, false, stdout);
+	if (rc == EX_OK && yyjson_arr_size(yyjson_obj_get(reply.root, "items")) == 0)
+		rc = ctl_fail(EX_DATAERR, "there is no mail %s in the queue", id);
+	reply_fini(&reply);
+	return rc;
 }
 
 static int digit_of(char c)
@@ -317,6 +357,8 @@ int queue_show_mail(struct ctl *ctl, const struct args *args)
 	struct finding f = {.ctl = ctl};
 	if (args_named(args, "--raw") != NULL)
 		return show_raw(ctl, args_value(args, 0));
+	if (ctl->is_json)
+		return show_json(ctl, args_value(args, 0));
 	int rc = each_page(ctl, args, args_value(args, 0), show_items, &f);
 	if (rc == EX_OK && !f.is_found)
 		return ctl_fail(
@@ -326,9 +368,9 @@ int queue_show_mail(struct ctl *ctl, const struct args *args)
 
 /* ---- changes ---- */
 
-static void count_page(void *user, yyjson_val *items)
+static void count_page(void *user, yyjson_val *items, size_t n)
 {
-	*(unsigned long long *)user += yyjson_arr_size(items);
+	*(unsigned long long *)user += count_mails(items, n);
 }
 
 /* Asks on a terminal; true: go on. */
