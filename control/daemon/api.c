@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/* control/daemon/api.c: the API's socket, its routes, and requests from the first byte to the answer. What the
- * endpoints are stands in api.h; what they do in the file that is named after them. */
+/* control/daemon/api.c: the API's socket, its routes, and requests from the first byte to the
+ * answer. What the endpoints are stands in api.h; what they do in the file that is named after
+ * them. */
 #include "control/daemon/http.h"
 
 #include <errno.h>
@@ -16,11 +17,11 @@
 
 #include "base/log.h"
 
-#define BACKLOG		 128 /* who comes when it is full is turned away at once */
-#define CONNECTIONS_MAX	 64 /* each has a thread */
-#define IDLE_SECONDS	 60
-#define SEGMENTS_MAX	 8
-#define PATH_BYTES_MAX	 512
+#define BACKLOG		128 /* who comes when it is full is turned away at once */
+#define CONNECTIONS_MAX 64  /* each has a thread */
+#define IDLE_SECONDS	60
+#define SEGMENTS_MAX	8
+#define PATH_BYTES_MAX	512
 
 struct api {
 	struct control *control;
@@ -29,40 +30,46 @@ struct api {
 
 /* ---- routes ---- */
 
+/* The parameters of a selection of queued mail. */
+#define SELECTION " domain reason sender state queue_id instance "
+
+/* clang-format off */
 static const struct route {
 	const char *method, *path; /* "*" stands for one segment */
-	const char *query;	   /* the parameters it knows, each with a space before and behind */
+	const char *query; /* the parameters it knows, each with a space before and behind */
 	http_handler *handler;
 } routes[] = {
-	{"GET", "/v1/status", "", status_get},
-	{"GET", "/v1/config", " full ", config_get},
-	{"GET", "/v1/documents/*", " full ", documents_list},
-	{"POST", "/v1/documents/*", " before ", documents_add},
-	{"GET", "/v1/documents/*/*", " full ", documents_get},
-	{"PATCH", "/v1/documents/*/*", "", documents_patch},
-	{"DELETE", "/v1/documents/*/*", "", documents_delete},
-	{"POST", "/v1/documents/*/*/move", " before ", documents_move},
-	{"GET", "/v1/export", "", documents_export},
-	{"POST", "/v1/apply", " dry_run ", documents_apply},
-	{"POST", "/v1/explain", "", explain_post},
-	{"GET", "/v1/certs", "", certs_list},
-	{"POST", "/v1/certs", "", certs_create},
-	{"POST", "/v1/certs/import", " id default replace ", certs_import},
-	{"GET", "/v1/certs/*", "", certs_get},
-	{"DELETE", "/v1/certs/*", "", certs_delete},
-	{"POST", "/v1/certs/*/activate", " default ", certs_activate},
-	{"POST", "/v1/certs/*/deactivate", "", certs_deactivate},
-	{"GET", "/v1/queue", " domain reason sender state queue_id instance after limit ", queue_get},
-	{"GET", "/v1/queue/*/content", " offset instance ", queue_content},
-	{"POST", "/v1/queue/*", " domain reason sender state queue_id instance all ", queue_change},
-	{"GET", "/v1/log", " lines follow ", log_get},
-	{"GET", "/metrics", "", metrics_get},
+	{"GET",    "/v1/status",             "",                           status_get},
+	{"GET",    "/v1/config",             " full ",                     config_get},
+	{"GET",    "/v1/documents/*",        " full ",                     documents_list},
+	{"POST",   "/v1/documents/*",        " before ",                   documents_add},
+	{"GET",    "/v1/documents/*/*",      " full ",                     documents_get},
+	{"PATCH",  "/v1/documents/*/*",      "",                           documents_patch},
+	{"DELETE", "/v1/documents/*/*",      "",                           documents_delete},
+	{"POST",   "/v1/documents/*/*/move", " before ",                   documents_move},
+	{"GET",    "/v1/export",             "",                           documents_export},
+	{"POST",   "/v1/apply",              " dry_run ",                  documents_apply},
+	{"POST",   "/v1/explain",            "",                           explain_post},
+	{"GET",    "/v1/certs",              "",                           certs_list},
+	{"POST",   "/v1/certs",              "",                           certs_create},
+	{"POST",   "/v1/certs/import",       " id default replace ",       certs_import},
+	{"GET",    "/v1/certs/*",            "",                           certs_get},
+	{"DELETE", "/v1/certs/*",            "",                           certs_delete},
+	{"POST",   "/v1/certs/*/activate",   " default ",                  certs_activate},
+	{"POST",   "/v1/certs/*/deactivate", "",                           certs_deactivate},
+	{"GET",    "/v1/queue",              SELECTION "after limit ",     queue_get},
+	{"GET",    "/v1/queue/*/content",    " offset instance ",          queue_content},
+	{"POST",   "/v1/queue/*",            SELECTION "all ",             queue_change},
+	{"GET",    "/v1/log",                " lines follow ",             log_get},
+	{"GET",    "/metrics",               "",                           metrics_get},
 };
+/* clang-format on */
 #define ROUTES (sizeof routes / sizeof *routes)
 
-/* Whether `path` fits the pattern; the segments that stand for "*" into `args`. `path` is cut at its slashes by
- * then; each segment that counts ends in a NUL. */
-static bool fits(const char *pattern, char *const *segments, unsigned count, const char *args[HTTP_ARGS_MAX])
+/* Whether `path` fits the pattern; the segments that stand for "*" into `args`. `path` is cut at
+ * its slashes by then; each segment that counts ends in a NUL. */
+static bool fits(
+	const char *pattern, char *const *segments, unsigned count, const char *args[HTTP_ARGS_MAX])
 {
 	unsigned n = 0, taken = 0;
 	for (const char *at = pattern; *at == '/'; n++) {
@@ -99,11 +106,12 @@ const char *request_query(const struct request *request, const char *name)
 bool request_flag(const struct request *request, const char *name)
 {
 	const char *value = request_query(request, name);
-	return value != NULL && value[0] != '\0' && strcmp(value, "0") != 0 && strcmp(value, "false") != 0;
+	return value != NULL && value[0] != '\0' && strcmp(value, "0") != 0 &&
+		strcmp(value, "false") != 0;
 }
 
-bool request_number(const struct request *request, struct answer *answer, const char *name, uint64_t most,
-	uint64_t otherwise, uint64_t *value)
+bool request_number(const struct request *request, struct answer *answer, const char *name,
+	uint64_t most, uint64_t otherwise, uint64_t *value)
 {
 	const char *text = request_query(request, name);
 	*value = otherwise;
@@ -114,7 +122,8 @@ bool request_number(const struct request *request, struct answer *answer, const 
 	*value = strtoull(text, &end, 10);
 	if (text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && *value <= most)
 		return true;
-	answer_error(answer, 400, "%s: expected a number of 0 to %llu", name, (unsigned long long)most);
+	answer_error(
+		answer, 400, "%s: expected a number of 0 to %llu", name, (unsigned long long)most);
 	return false;
 }
 
@@ -128,7 +137,8 @@ static bool is_too_deep(const char *json, size_t n)
 			i++;
 		else if (json[i] == '"')
 			in_string = !in_string;
-		else if (!in_string && (json[i] == '{' || json[i] == '[') && ++depth > HTTP_DEPTH_MAX)
+		else if (!in_string && (json[i] == '{' || json[i] == '[') &&
+			++depth > HTTP_DEPTH_MAX)
 			return true;
 		else if (!in_string && (json[i] == '}' || json[i] == ']') && depth > 0)
 			depth--;
@@ -140,10 +150,12 @@ yyjson_doc *request_json(const struct request *request, struct answer *answer)
 {
 	yyjson_read_err error = {};
 	if (is_too_deep(request->body, request->body_n)) {
-		answer_error(answer, 400, "the body is nested deeper than %d levels", HTTP_DEPTH_MAX);
+		answer_error(
+			answer, 400, "the body is nested deeper than %d levels", HTTP_DEPTH_MAX);
 		return NULL;
 	}
-	yyjson_doc *doc = yyjson_read_opts((char *)(uintptr_t)request->body, request->body_n, 0, NULL, &error);
+	yyjson_doc *doc = yyjson_read_opts(
+		(char *)(uintptr_t)request->body, request->body_n, 0, NULL, &error);
 	if (doc == NULL)
 		answer_error(answer, 400, "the body is not JSON: %s at byte %zu",
 			request->body_n == 0 ? "there is none" : error.msg, error.pos);
@@ -169,7 +181,8 @@ void answer_json(struct answer *answer, unsigned status, yyjson_mut_doc *doc)
 {
 	free(answer->body);
 	answer->status = status;
-	answer->body = doc == NULL ? NULL : yyjson_mut_write(doc, YYJSON_WRITE_NEWLINE_AT_END, &answer->n);
+	answer->body =
+		doc == NULL ? NULL : yyjson_mut_write(doc, YYJSON_WRITE_NEWLINE_AT_END, &answer->n);
 	yyjson_mut_doc_free(doc);
 	if (answer->body != NULL)
 		return;
@@ -178,14 +191,15 @@ void answer_json(struct answer *answer, unsigned status, yyjson_mut_doc *doc)
 	answer->n = answer->body == NULL ? 0 : strlen(answer->body);
 }
 
-static void answer_error_in(struct answer *answer, unsigned status, const char *text, struct bytes document,
-	struct bytes field)
+static void answer_error_in(struct answer *answer, unsigned status, const char *text,
+	struct bytes document, struct bytes field)
 {
 	yyjson_mut_doc *doc = json_object();
 	yyjson_mut_val *root = yyjson_mut_doc_get_root(doc);
 	yyjson_mut_obj_add_strcpy(doc, root, "error", text);
 	if (document.n != 0)
-		yyjson_mut_obj_add_strncpy(doc, root, "document", (const char *)document.at, document.n);
+		yyjson_mut_obj_add_strncpy(
+			doc, root, "document", (const char *)document.at, document.n);
 	if (field.n != 0)
 		yyjson_mut_obj_add_strncpy(doc, root, "field", (const char *)field.at, field.n);
 	answer_json(answer, status, doc);
@@ -236,7 +250,8 @@ static void add_outcome(struct control *c, uint64_t generation, yyjson_mut_doc *
 		if (p->fd < 0 || p->instance[0] == '\0')
 			continue;
 		if (p->applied >= generation || p->refused < generation) {
-			yyjson_mut_arr_add_strcpy(doc, p->applied >= generation ? applied : pending, p->instance);
+			yyjson_mut_arr_add_strcpy(
+				doc, p->applied >= generation ? applied : pending, p->instance);
 			continue;
 		}
 		yyjson_mut_val *one = yyjson_mut_arr_add_obj(doc, refused);
@@ -245,7 +260,8 @@ static void add_outcome(struct control *c, uint64_t generation, yyjson_mut_doc *
 	}
 }
 
-void answer_change(const struct request *request, struct answer *answer, uint64_t generation, yyjson_mut_doc *doc)
+void answer_change(const struct request *request, struct answer *answer, uint64_t generation,
+	yyjson_mut_doc *doc)
 {
 	struct control *c = request->control;
 	relays_await(c, generation);
@@ -265,15 +281,28 @@ struct exchange { /* of one request, while it arrives */
 	bool is_too_long;
 };
 
+/* What is no UTF-8 could not be told of in JSON, neither to a relay nor in an error. */
+static bool is_utf8(const char *text)
+{
+	yyjson_mut_val value;
+	yyjson_mut_set_str(&value, text);
+	char *json = yyjson_mut_val_write(&value, 0, NULL);
+	free(json);
+	return json != NULL;
+}
+
 struct query_check {
 	const struct route *route;
+	bool is_utf8;
 	char unknown[64];
 };
 
-static enum MHD_Result check_parameter(void *user, enum MHD_ValueKind kind, const char *name, const char *value)
+static enum MHD_Result check_parameter(
+	void *user, enum MHD_ValueKind kind, const char *name, const char *value)
 {
 	struct query_check *check = user;
 	char wanted[64];
+	check->is_utf8 &= is_utf8(name) && (value == NULL || is_utf8(value));
 	snprintf(wanted, sizeof wanted, " %s ", name);
 	if (strstr(check->route->query, wanted) == NULL && check->unknown[0] == '\0')
 		snprintf(check->unknown, sizeof check->unknown, "%s", name);
@@ -282,24 +311,33 @@ static enum MHD_Result check_parameter(void *user, enum MHD_ValueKind kind, cons
 
 static void run(const struct route *route, struct request *request, struct answer *answer)
 {
-	struct query_check check = {.route = route, .unknown = ""};
-	MHD_get_connection_values(request->connection, MHD_GET_ARGUMENT_KIND, check_parameter, &check);
-	if (check.unknown[0] != '\0')
-		answer_error(answer, 400, "'%s' is no parameter of %s %s; known:%s", check.unknown, route->method,
-			route->path, route->query[0] == '\0' ? " none" : route->query);
+	struct query_check check = {.route = route, .is_utf8 = true, .unknown = ""};
+	MHD_get_connection_values(
+		request->connection, MHD_GET_ARGUMENT_KIND, check_parameter, &check);
+	if (!check.is_utf8)
+		answer_error(answer, 400, "the query is not UTF-8");
+	else if (check.unknown[0] != '\0')
+		answer_error(answer, 400, "'%s' is no parameter of %s %s; known:%s", check.unknown,
+			route->method, route->path,
+			route->query[0] == '\0' ? " none" : route->query);
 	else
 		route->handler(request, answer);
 }
 
-/* HEAD is GET whose body stays here (RFC 9110 9.3.2). `allowed` gets the methods that the path has. */
-static void dispatch(struct request *request, const char *method, const char *url, struct answer *answer,
-	char allowed[64])
+/* HEAD is GET whose body stays here (RFC 9110 9.3.2). `allowed` gets the methods that the path has.
+ */
+static void dispatch(struct request *request, const char *method, const char *url,
+	struct answer *answer, char allowed[64])
 {
 	char path[PATH_BYTES_MAX], *segments[SEGMENTS_MAX + 1];
 	if (strcmp(method, "HEAD") == 0)
 		method = "GET";
 	if (!bytes_to_string(bytes_of_string(url), path, sizeof path)) {
 		answer_error(answer, 414, "the path is longer than %d bytes", PATH_BYTES_MAX - 1);
+		return;
+	}
+	if (!is_utf8(url) || !is_utf8(method)) {
+		answer_error(answer, 400, "the path is not UTF-8");
 		return;
 	}
 	unsigned count = cut(path, segments);
@@ -310,16 +348,19 @@ static void dispatch(struct request *request, const char *method, const char *ur
 			run(&routes[i], request, answer);
 			return;
 		}
-		if (strlen(allowed) + strlen(routes[i].method) + 3 < 64 && strstr(allowed, routes[i].method) == NULL)
+		if (strlen(allowed) + strlen(routes[i].method) + 3 < 64 &&
+			strstr(allowed, routes[i].method) == NULL)
 			strcat(strcat(allowed, allowed[0] == '\0' ? "" : ", "), routes[i].method);
 	}
 	if (allowed[0] == '\0')
 		answer_error(answer, 404, "there is no %s here", url);
 	else
-		answer_error(answer, 405, "%s does not go with %s, which has %s", method, url, allowed);
+		answer_error(
+			answer, 405, "%s does not go with %s, which has %s", method, url, allowed);
 }
 
-static enum MHD_Result send_answer(struct MHD_Connection *connection, struct answer *answer, const char *allowed)
+static enum MHD_Result send_answer(
+	struct MHD_Connection *connection, struct answer *answer, const char *allowed)
 {
 	struct MHD_Response *response = answer->stream != NULL
 		? answer->stream
@@ -345,7 +386,8 @@ static enum MHD_Result refuse_body(struct MHD_Connection *connection)
 
 static enum MHD_Result begin(struct MHD_Connection *connection, void **user)
 {
-	const char *length = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+	const char *length = MHD_lookup_connection_value(
+		connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
 	if (length != NULL && strtoull(length, NULL, 10) > HTTP_BODY_MAX)
 		return refuse_body(connection);
 	*user = calloc(1, sizeof(struct exchange));
@@ -379,8 +421,8 @@ static void take_body(struct exchange *x, const char *data, size_t n)
 	x->body[x->n] = '\0';
 }
 
-static enum MHD_Result on_request(void *user, struct MHD_Connection *connection, const char *url, const char *method,
-	const char *version, const char *data, size_t *data_n, void **exchange)
+static enum MHD_Result on_request(void *user, struct MHD_Connection *connection, const char *url,
+	const char *method, const char *version, const char *data, size_t *data_n, void **exchange)
 {
 	struct api *api = user;
 	if (*exchange == NULL)
@@ -393,8 +435,10 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
 	}
 	if (x->is_too_long)
 		return refuse_body(connection);
-	struct request request = {.control = api->control, .connection = connection,
-		.body = x->body == NULL ? "" : x->body, .body_n = x->n};
+	struct request request = {.control = api->control,
+		.connection = connection,
+		.body = x->body == NULL ? "" : x->body,
+		.body_n = x->n};
 	struct answer answer = {.type = "application/json"};
 	char allowed[64] = "";
 	dispatch(&request, method, url, &answer, allowed);
@@ -414,6 +458,12 @@ static void on_end(void *user, struct MHD_Connection *connection, void **exchang
 	*exchange = NULL;
 }
 
+/* A NUL would end the text early: "%00" stays as it stands, and so is the name of nothing. */
+static size_t unescape(void *user, struct MHD_Connection *connection, char *text)
+{
+	return strstr(text, "%00") != NULL ? strlen(text) : MHD_http_unescape(text);
+}
+
 /* ---- the socket ---- */
 
 /* A socket that nobody listens at any more was left by a control that is gone. */
@@ -424,10 +474,12 @@ static int remove_old(const char *path, const struct sockaddr_un *address)
 		return errno == ENOENT ? 0 : -errno;
 	if (!S_ISSOCK(status.st_mode))
 		return -EEXIST;
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int rc = fd < 0 ? -errno : connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 ? 0 : -errno;
-	if (fd >= 0)
-		close(fd);
+	int rc = 0, fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)address, sizeof *address) != 0)
+		rc = -errno;
+	close(fd);
 	if (rc == -ECONNREFUSED)
 		return unlink(path) == 0 ? 0 : -errno;
 	return rc == 0 || rc == -EAGAIN ? -EADDRINUSE : rc;
@@ -456,7 +508,9 @@ static int listen_at(const char *path)
 		return -errno;
 	int rc = remove_old(path, &address);
 	/* Nobody may connect before the owner and the mode are as they should be. */
-	if (rc == 0 && (fchmod(fd, 0600) != 0 || bind(fd, (struct sockaddr *)&address, sizeof address) != 0))
+	if (rc == 0 &&
+		(fchmod(fd, 0600) != 0 ||
+			bind(fd, (struct sockaddr *)&address, sizeof address) != 0))
 		rc = -errno;
 	if (rc == 0)
 		rc = give_to_group(path);
@@ -474,16 +528,19 @@ int api_start(struct control *c, struct api **started, char error[512])
 	int fd = listen_at(path);
 	if (fd < 0) {
 		snprintf(error, 512, "%s: %s", path,
-			fd == -EADDRINUSE ? "another hikyaku-control is running there" : strerror(-fd));
+			fd == -EADDRINUSE ? "another hikyaku-control is running there"
+					  : strerror(-fd));
 		return fd;
 	}
 	struct api *api = calloc(1, sizeof *api);
 	if (api != NULL) {
 		api->control = c;
-		api->daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL,
-			0, NULL, NULL, on_request, api, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, on_end,
-			NULL, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
-			(unsigned)IDLE_SECONDS, MHD_OPTION_END);
+		api->daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD |
+				MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL,
+			0, NULL, NULL, on_request, api, MHD_OPTION_LISTEN_SOCKET, fd,
+			MHD_OPTION_NOTIFY_COMPLETED, on_end, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
+			unescape, NULL, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
+			MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS, MHD_OPTION_END);
 	}
 	if (api != NULL && api->daemon != NULL) {
 		*started = api;

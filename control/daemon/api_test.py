@@ -41,6 +41,11 @@ def parameters_are_checked(control):
     for bad in ("-1", "x", "", "1e3", "99999999999999999999", "10001"):
         check_error(control.get(f"/v1/log?lines={bad}"), 400, "lines")
     check_error(control.get("/v1/queue?limit=201"), 400, "limit")
+    for path in ("/v1/%ff", "/v1/certs/%c3", "/v1/documents/profiles/%ed%a0%80", "/v1/queue?domain=%ff", "/v1/queue?%ff=1"):
+        check_error(control.get(path), 400, "UTF-8")
+    check_error(control.get("/v1/documents/profiles/%c3%bc%22%0a"), 404, '\u00fc"\n')
+    check_error(control.get("/v1/documents/profiles/a%2fb"), 404, "a/b")
+    check_error(control.get("/v1/certs/self-signed%00x"), 404)
 
 
 @case

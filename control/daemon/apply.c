@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* control/daemon/apply.c: all documents at once: export, and apply with the list of what it changes. */
+/* control/daemon/apply.c: all documents at once: export, and apply with the list of what it
+ * changes. */
 #include "control/daemon/http.h"
 
 #include <errno.h>
@@ -55,7 +56,8 @@ static bool take(struct listing *to, yyjson_val *list)
 static const struct entry *find(const struct listing *in, const char *id)
 {
 	const struct entry wanted = {.id = id};
-	return in->count == 0 ? NULL : bsearch(&wanted, in->entries, in->count, sizeof wanted, by_id);
+	return in->count == 0 ? NULL
+			      : bsearch(&wanted, in->entries, in->count, sizeof wanted, by_id);
 }
 
 struct changes {
@@ -72,8 +74,9 @@ static void note(struct changes *to, const char *id, const char *change)
 	yyjson_mut_obj_add_str(to->doc, one, "change", change);
 }
 
-/* Moved are as few as can be: those outside of a longest run of documents that kept their order (patience
- * sorting: `ends[k]` ends the best run of length k + 1, `previous` leads back through it). */
+/* Moved are as few as can be: those outside of a longest run of documents that kept their order
+ * (patience sorting: `ends[k]` ends the best run of length k + 1, `previous` leads back through
+ * it). */
 static void note_moved(struct changes *to, yyjson_val *fresh, const struct listing *old)
 {
 	size_t n = yyjson_arr_size(fresh), length = 0, i, all;
@@ -106,7 +109,8 @@ static void note_moved(struct changes *to, yyjson_val *fresh, const struct listi
 		if (low == length)
 			length++;
 	}
-	for (size_t at = length == 0 ? SIZE_MAX : runs[length - 1].end; at != SIZE_MAX; at = runs[at].previous)
+	for (size_t at = length == 0 ? SIZE_MAX : runs[length - 1].end; at != SIZE_MAX;
+		at = runs[at].previous)
 		runs[at].has_stayed = true;
 	for (i = 0; i < count; i++)
 		if (!runs[i].has_stayed)
@@ -123,9 +127,9 @@ static void compare_kind(struct changes *to, yyjson_val *old_list, yyjson_val *n
 		free(old.entries);
 		return;
 	}
-	yyjson_arr_foreach(old_list, i, n, document)
-		if (find(&fresh, yyjson_get_str(yyjson_obj_get(document, "id"))) == NULL)
-			note(to, yyjson_get_str(yyjson_obj_get(document, "id")), "removed");
+	yyjson_arr_foreach(old_list, i, n,
+		document) if (find(&fresh, yyjson_get_str(yyjson_obj_get(document, "id"))) == NULL)
+		note(to, yyjson_get_str(yyjson_obj_get(document, "id")), "removed");
 	yyjson_arr_foreach(new_list, i, n, document)
 	{
 		const char *id = yyjson_get_str(yyjson_obj_get(document, "id"));
@@ -160,9 +164,10 @@ static void compare(struct changes *to, yyjson_val *old, yyjson_val *fresh)
 
 /* ---- apply ---- */
 
-/* What compiles is compared with what is stored; what differs is kept, unless it is a trial. Under the lock. */
-static int apply(struct control *c, const char *json, yyjson_val *fresh, bool is_trial, struct changes *changes,
-	uint64_t *generation, char error[512])
+/* What compiles is compared with what is stored; what differs is kept, unless it is a trial. Under
+ * the lock. */
+static int apply(struct control *c, const char *json, yyjson_val *fresh, bool is_trial,
+	struct changes *changes, uint64_t *generation, char error[512])
 {
 	struct candidate candidate;
 	*generation = c->generation;
@@ -193,9 +198,11 @@ void documents_apply(const struct request *request, struct answer *answer)
 	if (fresh == NULL)
 		return;
 	struct changes changes = {.doc = json_object()};
-	changes.list = yyjson_mut_obj_add_arr(changes.doc, yyjson_mut_doc_get_root(changes.doc), "changes");
+	changes.list = yyjson_mut_obj_add_arr(
+		changes.doc, yyjson_mut_doc_get_root(changes.doc), "changes");
 	pthread_mutex_lock(&c->lock);
-	int rc = apply(c, request->body, yyjson_doc_get_root(fresh), is_trial, &changes, &generation, error);
+	int rc = apply(c, request->body, yyjson_doc_get_root(fresh), is_trial, &changes,
+		&generation, error);
 	pthread_mutex_unlock(&c->lock);
 	yyjson_doc_free(fresh);
 	if (rc < 0) {

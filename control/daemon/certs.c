@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/* control/daemon/certs.c: certificates through the API. What is told of one comes from its chain: the keys are
- * read from the store only to be compiled into a generation, and are wiped when they are freed. */
+/* control/daemon/certs.c: certificates through the API. What is told of one comes from its chain:
+ * the keys are read from the store only to be compiled into a generation, and are wiped when they
+ * are freed. */
 #include "control/daemon/http.h"
 
 #include <errno.h>
@@ -21,19 +22,22 @@ static int64_t now(void)
 static int64_t days_left(const struct pem_certificate *certificate)
 {
 	int64_t seconds = certificate->not_after - now();
-	return seconds >= 0 ? seconds / SECONDS_PER_DAY : -((-seconds + SECONDS_PER_DAY - 1) / SECONDS_PER_DAY);
+	return seconds >= 0 ? seconds / SECONDS_PER_DAY
+			    : -((-seconds + SECONDS_PER_DAY - 1) / SECONDS_PER_DAY);
 }
 
 /* ---- telling ---- */
 
-static void add_names(yyjson_mut_doc *doc, yyjson_mut_val *to, const struct pem_certificate *certificate)
+static void add_names(
+	yyjson_mut_doc *doc, yyjson_mut_val *to, const struct pem_certificate *certificate)
 {
 	yyjson_mut_val *names = yyjson_mut_obj_add_arr(doc, to, "names");
 	for (const char *name = certificate->names; *name != '\0'; name += strlen(name) + 1)
 		yyjson_mut_arr_add_strcpy(doc, names, name);
 }
 
-static void add_certificate(yyjson_mut_doc *doc, yyjson_mut_val *to, const struct pem_certificate *certificate)
+static void add_certificate(
+	yyjson_mut_doc *doc, yyjson_mut_val *to, const struct pem_certificate *certificate)
 {
 	char key[48];
 	if (certificate->key_group[0] != '\0')
@@ -65,7 +69,8 @@ static void add_chain(yyjson_mut_doc *doc, yyjson_mut_val *to, const char *chain
 	}
 }
 
-static void add_cert(yyjson_mut_doc *doc, yyjson_mut_val *to, const struct store_cert *cert, bool is_default)
+static void add_cert(
+	yyjson_mut_doc *doc, yyjson_mut_val *to, const struct store_cert *cert, bool is_default)
 {
 	struct tls_error error;
 	struct pem_certificate leaf;
@@ -135,7 +140,8 @@ void certs_list(const struct request *request, struct answer *answer)
 	yyjson_mut_doc *doc = json_object();
 	yyjson_mut_val *list = yyjson_mut_obj_add_arr(doc, yyjson_mut_doc_get_root(doc), "certs");
 	for (size_t i = 0; i < certs.count; i++)
-		add_cert(doc, yyjson_mut_arr_add_obj(doc, list), &certs.list[i], is_default(&certs, &certs.list[i]));
+		add_cert(doc, yyjson_mut_arr_add_obj(doc, list), &certs.list[i],
+			is_default(&certs, &certs.list[i]));
 	close_certs(request, &certs);
 	answer_json(answer, 200, doc);
 }
@@ -167,25 +173,31 @@ void certs_warn(struct control *c, yyjson_mut_doc *doc, yyjson_mut_val *warnings
 		struct tls_error tls_error;
 		struct pem_certificate leaf;
 		const struct store_cert *cert = &certs.list[i];
-		if (!cert->is_active || pem_describe(bytes_of_string(cert->chain_pem), 0, &leaf, &tls_error) != 0)
+		if (!cert->is_active ||
+			pem_describe(bytes_of_string(cert->chain_pem), 0, &leaf, &tls_error) != 0)
 			continue;
 		int64_t days = days_left(&leaf);
 		if (days < 0)
-			snprintf(text, sizeof text, "certificate %s ended on %s", cert->id, leaf.not_after_text);
+			snprintf(text, sizeof text, "certificate %s ended on %s", cert->id,
+				leaf.not_after_text);
 		else if (days < CERT_WARNING_DAYS)
-			snprintf(text, sizeof text, "certificate %s ends in %lld days", cert->id, (long long)days);
+			snprintf(text, sizeof text, "certificate %s ends in %lld days", cert->id,
+				(long long)days);
 		else if (leaf.not_before > now())
-			snprintf(text, sizeof text, "certificate %s is not valid before %s", cert->id, leaf.not_before_text);
+			snprintf(text, sizeof text, "certificate %s is not valid before %s",
+				cert->id, leaf.not_before_text);
 		else
 			continue;
 		yyjson_mut_arr_add_strcpy(doc, warnings, text);
 	}
 	if (count_active(&certs) == 0)
-		yyjson_mut_arr_add_str(doc, warnings, "no certificate is active: no TLS is offered");
+		yyjson_mut_arr_add_str(
+			doc, warnings, "no certificate is active: no TLS is offered");
 	store_free_certs(certs.list, certs.count);
 }
 
-void certs_each(struct control *c, void (*each)(void *user, const char *id, int64_t not_after), void *user)
+void certs_each(
+	struct control *c, void (*each)(void *user, const char *id, int64_t not_after), void *user)
 {
 	struct certs certs = {};
 	char error[512];
@@ -195,7 +207,8 @@ void certs_each(struct control *c, void (*each)(void *user, const char *id, int6
 		struct tls_error tls_error;
 		struct pem_certificate leaf;
 		if (certs.list[i].is_active &&
-			pem_describe(bytes_of_string(certs.list[i].chain_pem), 0, &leaf, &tls_error) == 0)
+			pem_describe(bytes_of_string(certs.list[i].chain_pem), 0, &leaf,
+				&tls_error) == 0)
 			each(user, certs.list[i].id, leaf.not_after);
 	}
 	store_free_certs(certs.list, certs.count);
@@ -206,16 +219,19 @@ void certs_each(struct control *c, void (*each)(void *user, const char *id, int6
 /* As ids of documents are. */
 static bool is_id(const char *id)
 {
-	static const char inside[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+	static const char inside[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
 	size_t n = strspn(id, inside);
-	return n != 0 && n < sizeof((struct store_cert *)NULL)->id && id[n] == '\0' && strchr("._-", id[0]) == NULL;
+	return n != 0 && n < sizeof((struct store_cert *)NULL)->id && id[n] == '\0' &&
+		strchr("._-", id[0]) == NULL;
 }
 
 static bool check_id(struct answer *answer, const char *id)
 {
 	if (id != NULL && is_id(id))
 		return true;
-	answer_error(answer, 400, "id: expected 1 to 63 letters, digits, '.', '_' or '-', a letter or digit first");
+	answer_error(answer, 400,
+		"id: expected 1 to 63 letters, digits, '.', '_' or '-', a letter or digit first");
 	return false;
 }
 
@@ -240,11 +256,12 @@ static void commit(const struct request *request, struct answer *answer, struct 
 	answer_failure(answer, rc, error);
 }
 
-static void put_new(const struct request *request, struct answer *answer, const char *id, struct pem_pair *pair,
-	bool as_default, bool may_replace)
+static void put_new(const struct request *request, struct answer *answer, const char *id,
+	struct pem_pair *pair, bool as_default, bool may_replace)
 {
 	struct certs certs;
-	struct store_cert cert = {.chain_pem = pair->chain, .key_pem = pair->key, .is_active = true};
+	struct store_cert cert = {
+		.chain_pem = pair->chain, .key_pem = pair->key, .is_active = true};
 	if (!open_certs(request, answer, &certs))
 		return;
 	const struct store_cert *old = find(&certs, id);
@@ -288,13 +305,17 @@ static bool check_creation(struct answer *answer, yyjson_val *root)
 	yyjson_val *key, *value;
 	const char *kind = yyjson_get_str(yyjson_obj_get(root, "key"));
 	yyjson_val *days = yyjson_obj_get(root, "days");
-	yyjson_obj_foreach(root, i, n, key, value)
-		if (strstr(" id names days key default ", yyjson_get_str(key)) == NULL) {
-			answer_error(answer, 400, "unknown field '%.64s': expected id, names, days, key or default",
-				yyjson_get_str(key));
-			return false;
-		}
-	if (days != NULL && (!yyjson_is_uint(days) || yyjson_get_uint(days) < 1 || yyjson_get_uint(days) > PEM_DAYS_MAX))
+	yyjson_obj_foreach(root, i, n, key,
+		value) if (strstr(" id names days key default ", yyjson_get_str(key)) == NULL)
+	{
+		answer_error(answer, 400,
+			"unknown field '%.64s': expected id, names, days, key or default",
+			yyjson_get_str(key));
+		return false;
+	}
+	if (days != NULL &&
+		(!yyjson_is_uint(days) || yyjson_get_uint(days) < 1 ||
+			yyjson_get_uint(days) > PEM_DAYS_MAX))
 		answer_error(answer, 400, "days: expected a number of 1 to %d", PEM_DAYS_MAX);
 	else if (yyjson_obj_get(root, "key") != NULL &&
 		(kind == NULL || (strcmp(kind, "ecdsa") != 0 && strcmp(kind, "rsa") != 0)))
@@ -315,8 +336,10 @@ static void create(const struct request *request, struct answer *answer, yyjson_
 	size_t count = take_names(request, answer, yyjson_obj_get(root, "names"), names);
 	if (count == 0)
 		return;
-	int rc = pem_make_self_signed(names, count, days == NULL ? DAYS_OTHERWISE : (unsigned)yyjson_get_uint(days),
-		kind != NULL && strcmp(kind, "rsa") == 0 ? PEM_KEY_RSA_2048 : PEM_KEY_ECDSA_P256, now(), &pair, &error);
+	int rc = pem_make_self_signed(names, count,
+		days == NULL ? DAYS_OTHERWISE : (unsigned)yyjson_get_uint(days),
+		kind != NULL && strcmp(kind, "rsa") == 0 ? PEM_KEY_RSA_2048 : PEM_KEY_ECDSA_P256,
+		now(), &pair, &error);
 	if (rc < 0) {
 		answer_failure(answer, rc, error.text);
 		return;
@@ -350,7 +373,8 @@ void certs_import(const struct request *request, struct answer *answer)
 		answer_failure(answer, rc, error.text);
 		return;
 	}
-	put_new(request, answer, id, &pair, request_flag(request, "default"), request_flag(request, "replace"));
+	put_new(request, answer, id, &pair, request_flag(request, "default"),
+		request_flag(request, "replace"));
 	pem_pair_fini(&pair);
 }
 
@@ -367,11 +391,14 @@ static void set_active(const struct request *request, struct answer *answer, boo
 	}
 	bool as_default = is_active && request_flag(request, "default");
 	if (!is_active && cert->is_active && count_active(&certs) == 1) {
-		answer_error(answer, 409, "'%s' is the only active certificate: activate another one first", cert->id);
+		answer_error(answer, 409,
+			"'%s' is the only active certificate: activate another one first",
+			cert->id);
 		close_certs(request, &certs);
 		return;
 	}
-	if (cert->is_active == is_active && (!as_default || is_default(&certs, cert))) { /* as it is already */
+	if (cert->is_active == is_active &&
+		(!as_default || is_default(&certs, cert))) { /* as it is already */
 		uint64_t generation = request->control->generation;
 		close_certs(request, &certs);
 		answer_change(request, answer, generation, NULL);
@@ -404,7 +431,8 @@ void certs_delete(const struct request *request, struct answer *answer)
 	if (cert == NULL)
 		answer_error(answer, 404, "there is no certificate '%s'", request->args[0]);
 	else if (cert->is_active)
-		answer_error(answer, 409, "certificate '%s' is active: deactivate it first", cert->id);
+		answer_error(
+			answer, 409, "certificate '%s' is active: deactivate it first", cert->id);
 	else if ((rc = publish_cert_removal(request->control, cert->id, &generation, error)) < 0)
 		answer_failure(answer, rc, error);
 	close_certs(request, &certs);

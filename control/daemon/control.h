@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* control/daemon/control.h: hikyaku-control's own state. Private to control/daemon/.
  *
- * Two kinds of thread: the main loop (relays' sockets, the resolver, signals) and the API's, one a request. All
- * of the state below is under one lock; nothing is done under it that takes long but a compile. */
+ * Two kinds of thread: the main loop (relays' sockets, the resolver, signals) and the API's, one a
+ * request. All of the state below is under one lock; nothing is done under it that takes long but a
+ * compile. */
 #pragma once
 
 #include <pthread.h>
@@ -16,11 +17,12 @@
 #include "control/shm/stats.h"
 
 #define CONTROL_RELAYS_MAX 16
-#define ANSWER_SECONDS	   5 /* a relay's answer, or a generation's coming into force, is awaited so long */
+#define ANSWER_SECONDS                                                                             \
+	5 /* a relay's answer, or a generation's coming into force, is awaited so long */
 
 /* ---- the store: control/daemon/store.c ---- */
-/* SQLite; every save is one transaction. Used under control's lock. Errors: -errno (-EIO for SQLite's own) with
- * `error` filled. */
+/* SQLite; every save is one transaction. Used under control's lock. Errors: -errno (-EIO for
+ * SQLite's own) with `error` filled. */
 struct store;
 int store_open(const char *path, struct store **store, char error[512]);
 void store_close(struct store *store);
@@ -28,7 +30,8 @@ uint64_t store_generation(const struct store *store);
 /* All documents as one JSON text, as `export` shows it; from the heap, the caller frees it. */
 char *store_documents(struct store *store, char error[512]);
 /* Replaces all documents and sets the generation's number. */
-int store_save_documents(struct store *store, const char *json, uint64_t generation, char error[512]);
+int store_save_documents(
+	struct store *store, const char *json, uint64_t generation, char error[512]);
 
 struct store_cert {
 	char id[64];
@@ -39,7 +42,8 @@ struct store_cert {
 int store_certs(struct store *store, struct store_cert **certs, size_t *count, char error[512]);
 void store_free_certs(struct store_cert *certs, size_t count);
 /* Adds or replaces one, and sets the generation's number. */
-int store_put_cert(struct store *store, const struct store_cert *cert, uint64_t generation, char error[512]);
+int store_put_cert(
+	struct store *store, const struct store_cert *cert, uint64_t generation, char error[512]);
 int store_remove_cert(struct store *store, const char *id, uint64_t generation, char error[512]);
 
 /* ---- relays: control/daemon/relays.c ---- */
@@ -68,7 +72,7 @@ struct control {
 	pthread_cond_t changed; /* a relay answered, applied, came or went */
 	struct store *store;
 	uint64_t generation;
-	int policy_fd, keys_fd;	/* the generation in force */
+	int policy_fd, keys_fd; /* the generation in force */
 	struct policy *policy;	/* the same, mapped, for explain */
 	struct relay_peer relays[CONTROL_RELAYS_MAX];
 	struct pending_request *pending;
@@ -90,39 +94,44 @@ void relays_publish_all(struct control *c);
 /* What one relay answered. */
 struct relay_reply {
 	char instance[64];
-	yyjson_doc *doc; /* NULL: it refused, went away or took over ANSWER_SECONDS; `error` says which */
+	yyjson_doc *doc; /* NULL: it refused, went away or took over ANSWER_SECONDS; `error` says
+			    which */
 	bool is_refused; /* it did answer */
 	char error[256];
 };
-/* Sends `request` (a JSON object text without "type" and "token") to the relay of that instance, or to all
- * (NULL), and waits for them together. How many were attached; relays_free_replies() afterwards. Takes the
- * lock itself. */
+/* Sends `request` (a JSON object text without "type" and "token") to the relay of that instance, or
+ * to all (NULL), and waits for them together. How many were attached; relays_free_replies()
+ * afterwards. Takes the lock itself. */
 unsigned relays_ask(struct control *c, const char *instance, const char *request,
 	struct relay_reply replies[CONTROL_RELAYS_MAX]);
 void relays_free_replies(struct relay_reply *replies, unsigned count);
-/* Waits until every attached relay has the generation in force or refused it, or ANSWER_SECONDS have passed.
- * Takes the lock itself. */
+/* Waits until every attached relay has the generation in force or refused it, or ANSWER_SECONDS
+ * have passed. Takes the lock itself. */
 void relays_await(struct control *c, uint64_t generation);
 
 /* ---- generations: control/daemon/publish.c ---- */
-/* Compiles `documents` with the certificates of the store, plus `cert` if not NULL, less `without` if not NULL;
- * on success the result is in force and sent to the relays once the caller has saved it: */
+/* Compiles `documents` with the certificates of the store, plus `cert` if not NULL, less `without`
+ * if not NULL; on success the result is in force and sent to the relays once the caller has saved
+ * it: */
 struct candidate {
 	uint64_t generation;
 	int policy_fd, keys_fd;
 };
-int candidate_compile(struct control *c, const char *documents, const struct store_cert *cert, const char *without,
-	struct candidate *candidate, char error[512]);
+int candidate_compile(struct control *c, const char *documents, const struct store_cert *cert,
+	const char *without, struct candidate *candidate, char error[512]);
 /* Puts it in force and sends it to all relays. Under the lock. */
 void candidate_publish(struct control *c, struct candidate *candidate);
 void candidate_drop(struct candidate *candidate);
-/* The changes: compiled, kept in one transaction, put in force; or nothing of it and `error` filled (-EINVAL: what
- * is asked for does not compile). The generation in force into `generation`. Under the lock. */
-int publish_documents(struct control *c, const char *documents, uint64_t *generation, char error[512]);
+/* The changes: compiled, kept in one transaction, put in force; or nothing of it and `error` filled
+ * (-EINVAL: what is asked for does not compile). The generation in force into `generation`. Under
+ * the lock. */
+int publish_documents(
+	struct control *c, const char *documents, uint64_t *generation, char error[512]);
 /* The same of documents that were compiled already; the candidate is used up. */
-int publish_compiled(struct control *c, const char *documents, struct candidate *candidate, uint64_t *generation,
-	char error[512]);
-int publish_cert(struct control *c, const struct store_cert *cert, uint64_t *generation, char error[512]);
+int publish_compiled(struct control *c, const char *documents, struct candidate *candidate,
+	uint64_t *generation, char error[512]);
+int publish_cert(
+	struct control *c, const struct store_cert *cert, uint64_t *generation, char error[512]);
 int publish_cert_removal(struct control *c, const char *id, uint64_t *generation, char error[512]);
 /* At start: makes a self-signed certificate if there is none, compiles what is stored. */
 int publish_start(struct control *c, char error[512]);

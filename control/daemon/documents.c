@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* control/daemon/documents.c: one document of the store at a time. Every change is made on a copy of all of them,
- * which is compiled, kept and published as one generation, or changes nothing. */
+/* control/daemon/documents.c: one document of the store at a time. Every change is made on a copy
+ * of all of them, which is compiled, kept and published as one generation, or changes nothing. */
 #include "control/daemon/http.h"
 
 #include <errno.h>
@@ -8,6 +8,7 @@
 
 #include "control/shm/documents.h"
 
+/* clang-format off */
 static const struct kind {
 	const char *name;
 	enum documents_kind kind;
@@ -16,11 +17,12 @@ static const struct kind {
 		const char *id, *profile;
 	} builtin[2];
 } kinds[] = {
-	{"profiles", DOC_PROFILE, false, {{"default-in", NULL}, {"default-out", NULL}}},
-	{"in_rules", DOC_IN_RULE, true, {{"default", "default-in"}}},
-	{"out_rules", DOC_OUT_RULE, true, {{"default", "default-out"}}},
-	{"routes", DOC_ROUTE, false, {}},
+	{"profiles",  DOC_PROFILE,  false, {{"default-in", NULL}, {"default-out", NULL}}},
+	{"in_rules",  DOC_IN_RULE,  true,  {{"default", "default-in"}}},
+	{"out_rules", DOC_OUT_RULE, true,  {{"default", "default-out"}}},
+	{"routes",    DOC_ROUTE,    false, {}},
 };
+/* clang-format on */
 #define KINDS (sizeof kinds / sizeof *kinds)
 
 static const struct kind *find_kind(const struct request *request, struct answer *answer)
@@ -28,7 +30,8 @@ static const struct kind *find_kind(const struct request *request, struct answer
 	for (size_t i = 0; i < KINDS; i++)
 		if (strcmp(kinds[i].name, request->args[0]) == 0)
 			return &kinds[i];
-	answer_error(answer, 404, "'%s' are no documents: expected profiles, in_rules, out_rules or routes",
+	answer_error(answer, 404,
+		"'%s' are no documents: expected profiles, in_rules, out_rules or routes",
 		request->args[0]);
 	return NULL;
 }
@@ -60,9 +63,8 @@ static size_t find(const struct edit *edit, const char *id)
 {
 	size_t i, n;
 	yyjson_mut_val *document;
-	yyjson_mut_arr_foreach(edit->list, i, n, document)
-		if (strcmp(id_of(document), id) == 0)
-			return i;
+	yyjson_mut_arr_foreach(
+		edit->list, i, n, document) if (strcmp(id_of(document), id) == 0) return i;
 	return yyjson_mut_arr_size(edit->list);
 }
 
@@ -71,7 +73,8 @@ static bool has(const struct edit *edit, const char *id)
 	return find(edit, id) < yyjson_mut_arr_size(edit->list);
 }
 
-/* The lock is held from here to edit_end(), so that nobody changes in between what is changed here. */
+/* The lock is held from here to edit_end(), so that nobody changes in between what is changed here.
+ */
 static bool edit_begin(const struct request *request, struct answer *answer, struct edit *edit)
 {
 	char error[512] = "";
@@ -105,7 +108,8 @@ static void edit_commit(const struct request *request, struct answer *answer, st
 	char error[512] = "out of memory";
 	uint64_t generation;
 	char *json = yyjson_mut_write(edit->doc, 0, NULL);
-	int rc = json == NULL ? -ENOMEM : publish_documents(request->control, json, &generation, error);
+	int rc = json == NULL ? -ENOMEM
+			      : publish_documents(request->control, json, &generation, error);
 	free(json);
 	edit_end(request, edit);
 	if (rc < 0)
@@ -114,8 +118,8 @@ static void edit_commit(const struct request *request, struct answer *answer, st
 		answer_change(request, answer, generation, NULL);
 }
 
-static void refuse(const struct request *request, struct answer *answer, struct edit *edit, unsigned status,
-	const char *why, const char *id)
+static void refuse(const struct request *request, struct answer *answer, struct edit *edit,
+	unsigned status, const char *why, const char *id)
 {
 	answer_error(answer, status, why, edit->kind->name, id); /* `id` may be the copy's */
 	edit_end(request, edit);
@@ -123,11 +127,13 @@ static void refuse(const struct request *request, struct answer *answer, struct 
 
 static const char no_such[] = "%s have no '%s'";
 static const char is_there[] = "%s have '%s' already";
-static const char is_last[] = "%s: '%s' is built in and always the last; add a rule before it, or change its profile";
+static const char is_last[] =
+	"%s: '%s' is built in and always the last; add a rule before it, or change its profile";
 
 /* ---- reading ---- */
 
-static void add_value(yyjson_mut_doc *doc, yyjson_mut_val *to, const char *name, const struct documents_field *f)
+static void add_value(
+	yyjson_mut_doc *doc, yyjson_mut_val *to, const char *name, const struct documents_field *f)
 {
 	yyjson_mut_val *value = NULL;
 	if (f->type == DOC_BOOL)
@@ -141,7 +147,8 @@ static void add_value(yyjson_mut_doc *doc, yyjson_mut_val *to, const char *name,
 	yyjson_mut_obj_add(to, yyjson_mut_strcpy(doc, name), value);
 }
 
-/* Puts the fields that are left out to what they are then: "protocol.lowest" stands in an object of its own. */
+/* Puts the fields that are left out to what they are then: "protocol.lowest" stands in an object of
+ * its own. */
 static void add_defaults(yyjson_mut_doc *doc, yyjson_mut_val *document, enum documents_kind kind)
 {
 	size_t count;
@@ -149,9 +156,11 @@ static void add_defaults(yyjson_mut_doc *doc, yyjson_mut_val *document, enum doc
 	for (size_t i = 0; i < count; i++) {
 		char name[64];
 		yyjson_mut_val *to = document;
-		const char *dot = strchr(fields[i].name, '.'), *last = dot == NULL ? fields[i].name : dot + 1;
+		const char *dot = strchr(fields[i].name, '.'),
+			   *last = dot == NULL ? fields[i].name : dot + 1;
 		if (dot != NULL) {
-			snprintf(name, sizeof name, "%.*s", (int)(dot - fields[i].name), fields[i].name);
+			snprintf(name, sizeof name, "%.*s", (int)(dot - fields[i].name),
+				fields[i].name);
 			to = yyjson_mut_obj_get(document, name);
 			if (to == NULL) {
 				to = yyjson_mut_obj(doc);
@@ -173,7 +182,8 @@ static yyjson_mut_val *make_builtin(yyjson_mut_doc *doc, const struct kind *kind
 	return document;
 }
 
-/* What is built in and not defined anew comes behind what is stored; "full" fills in the defaults. */
+/* What is built in and not defined anew comes behind what is stored; "full" fills in the defaults.
+ */
 static void complete(const struct request *request, struct edit *edit)
 {
 	size_t i, n;
@@ -255,14 +265,16 @@ void documents_patch(const struct request *request, struct answer *answer)
 		return;
 	}
 	size_t at = find(&edit, id);
-	if (at == yyjson_mut_arr_size(edit.list) && is_builtin(edit.kind, id) && !edit.kind->is_rules) {
+	if (at == yyjson_mut_arr_size(edit.list) && is_builtin(edit.kind, id) &&
+		!edit.kind->is_rules) {
 		yyjson_mut_val *fresh = yyjson_mut_arr_add_obj(edit.doc, edit.list);
 		yyjson_mut_obj_add_strcpy(edit.doc, fresh, "id", id);
 	}
 	yyjson_mut_val *patch = yyjson_val_mut_copy(edit.doc, yyjson_doc_get_root(body));
 	yyjson_doc_free(body);
 	yyjson_mut_val *document = yyjson_mut_arr_get(edit.list, at);
-	yyjson_mut_val *merged = document == NULL ? NULL : yyjson_mut_merge_patch(edit.doc, document, patch);
+	yyjson_mut_val *merged =
+		document == NULL ? NULL : yyjson_mut_merge_patch(edit.doc, document, patch);
 	if (document == NULL)
 		refuse(request, answer, &edit, is_builtin(edit.kind, id) ? 409 : 404,
 			is_builtin(edit.kind, id) ? is_last : no_such, id);
@@ -279,12 +291,15 @@ void documents_move(const struct request *request, struct answer *answer)
 	struct edit edit;
 	const char *id = request->args[1], *before = request_query(request, "before");
 	if (before == NULL) {
-		answer_error(answer, 400, "before: expected the id of the document to move '%s' before, or 'last'", id);
+		answer_error(answer, 400,
+			"before: expected the id of the document to move '%s' before, or 'last'",
+			id);
 		return;
 	}
 	if (!edit_begin(request, answer, &edit))
 		return;
-	bool is_to_end = (strcmp(before, "last") == 0 || is_builtin(edit.kind, before)) && !has(&edit, before);
+	bool is_to_end = (strcmp(before, "last") == 0 || is_builtin(edit.kind, before)) &&
+		!has(&edit, before);
 	if (!has(&edit, id))
 		refuse(request, answer, &edit, is_builtin(edit.kind, id) ? 409 : 404,
 			is_builtin(edit.kind, id) ? is_last : no_such, id);
@@ -294,7 +309,8 @@ void documents_move(const struct request *request, struct answer *answer)
 		refuse(request, answer, &edit, 400, "%s: '%s' cannot be moved before itself", id);
 	else {
 		yyjson_mut_val *document = yyjson_mut_arr_remove(edit.list, find(&edit, id));
-		yyjson_mut_arr_insert(edit.list, document, find(&edit, before)); /* not there: the end */
+		yyjson_mut_arr_insert(
+			edit.list, document, find(&edit, before)); /* not there: the end */
 		edit_commit(request, answer, &edit);
 	}
 }
@@ -305,12 +321,13 @@ static const char *user_of(const struct edit *edit, const char *profile)
 	for (size_t k = 0; k < KINDS; k++) {
 		size_t i, n;
 		yyjson_mut_val *rule,
-			*rules = yyjson_mut_obj_get(yyjson_mut_doc_get_root(edit->doc), kinds[k].name);
+			*rules = yyjson_mut_obj_get(
+				yyjson_mut_doc_get_root(edit->doc), kinds[k].name);
 		if (!kinds[k].is_rules)
 			continue;
-		yyjson_mut_arr_foreach(rules, i, n, rule)
-			if (yyjson_mut_equals_str(yyjson_mut_obj_get(rule, "profile"), profile))
-				return id_of(rule);
+		yyjson_mut_arr_foreach(rules, i, n,
+			rule) if (yyjson_mut_equals_str(yyjson_mut_obj_get(rule, "profile"),
+					  profile)) return id_of(rule);
 	}
 	return NULL;
 }
@@ -326,7 +343,9 @@ void documents_delete(const struct request *request, struct answer *answer)
 		user = user_of(&edit, id);
 	if (!can_go)
 		refuse(request, answer, &edit, is_builtin(edit.kind, id) ? 409 : 404,
-			is_builtin(edit.kind, id) ? "%s: '%s' is built in and cannot be removed" : no_such, id);
+			is_builtin(edit.kind, id) ? "%s: '%s' is built in and cannot be removed"
+						  : no_such,
+			id);
 	else if (user != NULL) {
 		answer_error(answer, 409, "the profile '%s' is used by rule '%s'", id, user);
 		edit_end(request, &edit);

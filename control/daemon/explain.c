@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-/* control/daemon/explain.c: which rule and profile a client, a sender or a destination gets from the generation in
- * force, and why: the relays' own resolution, run here. */
+/* control/daemon/explain.c: which rule and profile a client, a sender or a destination gets from
+ * the generation in force, and why: the relays' own resolution, run here. */
 #include "control/daemon/http.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 struct question {
-	const char *listener, *client, *client_name, *sender, *recipient, *domain, *mx, *address; /* "": not given */
-	bool has_sender; /* "" is the null sender, where it is given */
+	const char *listener, *client, *client_name, *sender, *recipient, *domain, *mx,
+		*address; /* "": not given */
+	bool has_sender;  /* "" is the null sender, where it is given */
 	struct policy_client from;
 	struct addr target;
 	const struct addr *to; /* NULL: not known yet */
@@ -18,19 +19,23 @@ struct question {
 
 /* ---- the question ---- */
 
+#define AT(field) offsetof(struct question, field)
+
+/* clang-format off */
 static const struct {
 	const char *name;
 	size_t offset;
 } fields[] = {
-	{"listener", offsetof(struct question, listener)},
-	{"client", offsetof(struct question, client)},
-	{"client_name", offsetof(struct question, client_name)},
-	{"sender", offsetof(struct question, sender)},
-	{"recipient", offsetof(struct question, recipient)},
-	{"domain", offsetof(struct question, domain)},
-	{"mx", offsetof(struct question, mx)},
-	{"address", offsetof(struct question, address)},
+	{"listener",    AT(listener)},
+	{"client",      AT(client)},
+	{"client_name", AT(client_name)},
+	{"sender",      AT(sender)},
+	{"recipient",   AT(recipient)},
+	{"domain",      AT(domain)},
+	{"mx",          AT(mx)},
+	{"address",     AT(address)},
 };
+/* clang-format on */
 #define FIELDS (sizeof fields / sizeof *fields)
 
 static const char **field_of(struct question *q, size_t i)
@@ -50,13 +55,17 @@ static bool take_fields(struct answer *answer, yyjson_val *root, struct question
 		while (i < FIELDS && !yyjson_equals_str(key, fields[i].name))
 			i++;
 		if (i == FIELDS) {
-			answer_error(answer, 400, "unknown field '%.64s': expected listener, client, client_name, sender, "
-				"recipient, domain, mx or address", yyjson_get_str(key));
+			answer_error(answer, 400,
+				"unknown field '%.64s': expected listener, client, client_name, "
+				"sender, "
+				"recipient, domain, mx or address",
+				yyjson_get_str(key));
 			return false;
 		}
 		if (yyjson_is_null(value))
 			continue;
-		if (!yyjson_is_str(value) || strlen(yyjson_get_str(value)) != yyjson_get_len(value)) {
+		if (!yyjson_is_str(value) ||
+			strlen(yyjson_get_str(value)) != yyjson_get_len(value)) {
 			answer_error(answer, 400, "%s: expected a text", fields[i].name);
 			return false;
 		}
@@ -95,7 +104,9 @@ static bool understand(const struct request *request, struct answer *answer, str
 	q->from.name = bytes_of_string(q->client_name);
 	q->reverse_path = strcmp(q->sender, "<>") == 0 ? BYTES_NONE : bytes_of_string(q->sender);
 	snprintf(q->domain_of_recipient, sizeof q->domain_of_recipient, "%s",
-		q->domain[0] != '\0' ? q->domain : at == NULL ? "" : at + 1);
+		q->domain[0] != '\0' ? q->domain
+			: at == NULL ? ""
+				     : at + 1);
 	return true;
 }
 
@@ -122,25 +133,28 @@ static void add_profile(yyjson_mut_doc *doc, yyjson_mut_val *to, const struct tl
 	yyjson_mut_obj_add_str(doc, profile, "client_cert", client_certs[p->client_cert]);
 	yyjson_mut_obj_add_str(doc, profile, "fallback", fallbacks[p->fallback]);
 	yyjson_mut_obj_add_uint(doc, profile, "remember", p->remember_seconds);
-	yyjson_mut_obj_add_str(doc, profile, "on_failure", p->on_failure == TLS_FAIL_PERMANENT ? "permanent" : "temporary");
+	yyjson_mut_obj_add_str(doc, profile, "on_failure",
+		p->on_failure == TLS_FAIL_PERMANENT ? "permanent" : "temporary");
 }
 
 /* "client 192.0.2.9 is not in 198.51.100.0/24" */
 static void say_why(const struct question *q, const struct policy_look *look, char why[1024])
 {
+	/* clang-format off */
 	static const struct {
 		const char *what, *verb;
 		size_t offset;
 	} words[] = {
-		[POLICY_LISTENER] = {"listener", "is not", offsetof(struct question, listener)},
-		[POLICY_CLIENT] = {"client", "is not in", offsetof(struct question, client)},
-		[POLICY_CLIENT_NAME] = {"client name", "is not", offsetof(struct question, client_name)},
-		[POLICY_SENDER] = {"sender", "is not", offsetof(struct question, sender)},
-		[POLICY_RECIPIENT] = {"recipient", "is not", offsetof(struct question, recipient)},
-		[POLICY_DOMAIN] = {"domain", "is not", offsetof(struct question, domain)},
-		[POLICY_MX] = {"host", "is not", offsetof(struct question, mx)},
-		[POLICY_DESTINATION] = {"address", "is not in", offsetof(struct question, address)},
+		[POLICY_LISTENER] =    {"listener",    "is not",    AT(listener)},
+		[POLICY_CLIENT] =      {"client",      "is not in", AT(client)},
+		[POLICY_CLIENT_NAME] = {"client name", "is not",    AT(client_name)},
+		[POLICY_SENDER] =      {"sender",      "is not",    AT(sender)},
+		[POLICY_RECIPIENT] =   {"recipient",   "is not",    AT(recipient)},
+		[POLICY_DOMAIN] =      {"domain",      "is not",    AT(domain)},
+		[POLICY_MX] =          {"host",        "is not",    AT(mx)},
+		[POLICY_DESTINATION] = {"address",     "is not in", AT(address)},
 	};
+	/* clang-format on */
 	if (look->differs == POLICY_MATCHES) {
 		snprintf(why, 1024, "all its criteria fit");
 		return;
@@ -155,12 +169,12 @@ static void say_why(const struct question *q, const struct policy_look *look, ch
 	if (given[0] == '\0')
 		snprintf(why, 1024, "it wants %s %s, and none is known", what, look->wanted);
 	else
-		snprintf(why, 1024, "%s %.320s %s %s", what, given, is_name ? "is not below" : words[look->differs].verb,
-			look->wanted);
+		snprintf(why, 1024, "%s %.320s %s %s", what, given,
+			is_name ? "is not below" : words[look->differs].verb, look->wanted);
 }
 
-static void add_look(yyjson_mut_doc *doc, yyjson_mut_val *list, const char *stage, const struct question *q,
-	const struct policy_look *look)
+static void add_look(yyjson_mut_doc *doc, yyjson_mut_val *list, const char *stage,
+	const struct question *q, const struct policy_look *look)
 {
 	char why[1024];
 	yyjson_mut_val *one = yyjson_mut_arr_add_obj(doc, list);
@@ -171,8 +185,9 @@ static void add_look(yyjson_mut_doc *doc, yyjson_mut_val *list, const char *stag
 	yyjson_mut_obj_add_strcpy(doc, one, "why", why);
 }
 
-/* A generation has no disabled rules in it; who asks why one of them does not count is told. They are put where
- * they stand among the others: `*place` goes along the stored rules up to the one that is looked at. */
+/* A generation has no disabled rules in it; who asks why one of them does not count is told. They
+ * are put where they stand among the others: `*place` goes along the stored rules up to the one
+ * that is looked at. */
 struct stored_rules {
 	yyjson_val *rules;
 	size_t place;
@@ -182,13 +197,15 @@ static bool is_of_stage(yyjson_val *rule, const char *stage)
 {
 	const char *sender = yyjson_get_str(yyjson_obj_get(rule, "sender"));
 	const char *recipient = yyjson_get_str(yyjson_obj_get(rule, "recipient"));
-	bool has_mail = (sender != NULL && sender[0] != '\0') || (recipient != NULL && recipient[0] != '\0');
-	return strcmp(stage, "route") == 0 || strcmp(stage, "host") == 0 || has_mail == (strcmp(stage, "mail") == 0);
+	bool has_mail = (sender != NULL && sender[0] != '\0') ||
+		(recipient != NULL && recipient[0] != '\0');
+	return strcmp(stage, "route") == 0 || strcmp(stage, "host") == 0 ||
+		has_mail == (strcmp(stage, "mail") == 0);
 }
 
 /* All that are passed on the way to `until` (NULL: to the end). */
-static void add_disabled(yyjson_mut_doc *doc, yyjson_mut_val *list, const char *stage, struct stored_rules *stored,
-	const char *until)
+static void add_disabled(yyjson_mut_doc *doc, yyjson_mut_val *list, const char *stage,
+	struct stored_rules *stored, const char *until)
 {
 	for (; stored->place < yyjson_arr_size(stored->rules); stored->place++) {
 		yyjson_val *rule = yyjson_arr_get(stored->rules, stored->place);
@@ -217,8 +234,8 @@ static void add_in(yyjson_mut_doc *doc, yyjson_mut_val *to, const struct policy_
 	add_profile(doc, to, &in->profile);
 }
 
-static void look_in(const struct policy *policy, const struct question *q, yyjson_val *rules, yyjson_mut_doc *doc,
-	yyjson_mut_val *looked_at)
+static void look_in(const struct policy *policy, const struct question *q, yyjson_val *rules,
+	yyjson_mut_doc *doc, yyjson_mut_val *looked_at)
 {
 	struct policy_look look = {.differs = POLICY_CLIENT};
 	struct stored_rules stored = {.rules = rules};
@@ -230,8 +247,8 @@ static void look_in(const struct policy *policy, const struct question *q, yyjso
 		return;
 	stored.place = 0;
 	look.differs = POLICY_CLIENT;
-	for (uint32_t at = 0; policy_explain_mail(
-		     policy, &q->from, q->reverse_path, bytes_of_string(q->recipient), &at, &look);) {
+	for (uint32_t at = 0; policy_explain_mail(policy, &q->from, q->reverse_path,
+		     bytes_of_string(q->recipient), &at, &look);) {
 		add_disabled(doc, looked_at, "mail", &stored, look.rule_id);
 		add_look(doc, looked_at, "mail", q, &look);
 	}
@@ -260,17 +277,18 @@ static void explain_in(const struct policy *policy, const struct question *q, yy
 /* ---- outbound ---- */
 
 /* The domain, suffix or "*" by which the route was found. */
-static void add_route_domain(yyjson_mut_doc *doc, yyjson_mut_val *to, yyjson_val *routes, const char *id)
+static void add_route_domain(
+	yyjson_mut_doc *doc, yyjson_mut_val *to, yyjson_val *routes, const char *id)
 {
 	size_t i, n;
 	yyjson_val *route;
-	yyjson_arr_foreach(routes, i, n, route)
-		if (yyjson_equals_str(yyjson_obj_get(route, "id"), id))
-			yyjson_mut_obj_add_strcpy(doc, to, "domain", yyjson_get_str(yyjson_obj_get(route, "domain")));
+	yyjson_arr_foreach(routes, i, n, route) if (yyjson_equals_str(yyjson_obj_get(route, "id"),
+							    id)) yyjson_mut_obj_add_strcpy(doc, to,
+		"domain", yyjson_get_str(yyjson_obj_get(route, "domain")));
 }
 
-static void add_route(yyjson_mut_doc *doc, yyjson_mut_val *to, const struct policy *policy, yyjson_val *routes,
-	const char *domain)
+static void add_route(yyjson_mut_doc *doc, yyjson_mut_val *to, const struct policy *policy,
+	yyjson_val *routes, const char *domain)
 {
 	struct policy_route route;
 	if (!policy_find_route(policy, bytes_of_string(domain), &route)) {
@@ -291,26 +309,29 @@ static void add_route(yyjson_mut_doc *doc, yyjson_mut_val *to, const struct poli
 		yyjson_mut_val *host = yyjson_mut_arr_add_obj(doc, hosts);
 		yyjson_mut_obj_add_strcpy(doc, host, "host", route.hosts[i].host);
 		yyjson_mut_obj_add_uint(doc, host, "port", route.hosts[i].port);
-		yyjson_mut_obj_add_str(doc, host, "tls", route.hosts[i].implicit_tls ? "smtps" : "smtp");
+		yyjson_mut_obj_add_str(
+			doc, host, "tls", route.hosts[i].implicit_tls ? "smtps" : "smtp");
 	}
 }
 
-static void look_out(const struct policy *policy, const struct question *q, const char *stage, const char *mx,
-	const struct addr *to, yyjson_val *rules, yyjson_mut_doc *doc, yyjson_mut_val *looked_at)
+static void look_out(const struct policy *policy, const struct question *q, const char *stage,
+	const char *mx, const struct addr *to, yyjson_val *rules, yyjson_mut_doc *doc,
+	yyjson_mut_val *looked_at)
 {
 	struct policy_look look;
 	struct stored_rules stored = {.rules = rules};
-	for (uint32_t at = 0; policy_explain_out(policy, q->reverse_path, bytes_of_string(q->domain_of_recipient),
-		     bytes_of_string(mx), to, &at, &look);) {
+	for (uint32_t at = 0;
+		policy_explain_out(policy, q->reverse_path, bytes_of_string(q->domain_of_recipient),
+			bytes_of_string(mx), to, &at, &look);) {
 		add_disabled(doc, looked_at, stage, &stored, look.rule_id);
 		add_look(doc, looked_at, stage, q, &look);
 	}
 }
 
-/* As a relay does: resolved when the mail is routed, and again once the host and its address are known; the
- * stricter of both counts. */
-static void explain_out(const struct policy *policy, const struct question *q, yyjson_val *documents,
-	yyjson_mut_doc *doc, yyjson_mut_val *root)
+/* As a relay does: resolved when the mail is routed, and again once the host and its address are
+ * known; the stricter of both counts. */
+static void explain_out(const struct policy *policy, const struct question *q,
+	yyjson_val *documents, yyjson_mut_doc *doc, yyjson_mut_val *root)
 {
 	yyjson_val *rules = yyjson_obj_get(documents, "out_rules");
 	struct policy_out at_route, at_target;
@@ -321,12 +342,14 @@ static void explain_out(const struct policy *policy, const struct question *q, y
 	}
 	yyjson_mut_val *outbound = yyjson_mut_obj_add_obj(doc, root, "outbound");
 	yyjson_mut_val *looked_at = yyjson_mut_arr(doc);
-	add_route(doc, outbound, policy, yyjson_obj_get(documents, "routes"), q->domain_of_recipient);
+	add_route(
+		doc, outbound, policy, yyjson_obj_get(documents, "routes"), q->domain_of_recipient);
 	policy_resolve_out(policy, q->reverse_path, domain, BYTES_NONE, NULL, &at_route);
 	look_out(policy, q, "route", "", NULL, rules, doc, looked_at);
 	const struct policy_out *counts = &at_route;
 	if (q->mx[0] != '\0' || q->to != NULL) {
-		policy_resolve_out(policy, q->reverse_path, domain, bytes_of_string(q->mx), q->to, &at_target);
+		policy_resolve_out(
+			policy, q->reverse_path, domain, bytes_of_string(q->mx), q->to, &at_target);
 		look_out(policy, q, "host", q->mx, q->to, rules, doc, looked_at);
 		counts = policy_stricter(&at_route, &at_target);
 	}
@@ -336,7 +359,8 @@ static void explain_out(const struct policy *policy, const struct question *q, y
 	yyjson_mut_obj_add_val(doc, outbound, "looked_at", looked_at);
 }
 
-/* The generation in force and the documents it was compiled from; under the lock, which keeps them together. */
+/* The generation in force and the documents it was compiled from; under the lock, which keeps them
+ * together. */
 static yyjson_mut_doc *explain(struct control *c, const struct question *q, char error[512])
 {
 	char *json = store_documents(c->store, error);

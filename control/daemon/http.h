@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* control/daemon/http.h: a request of the API and its answer, as the files that serve it see them. Private to
- * control/daemon/. Each request has a thread of its own, which may wait. */
+/* control/daemon/http.h: a request of the API and its answer, as the files that serve it see them.
+ * Private to control/daemon/. Each request has a thread of its own, which may wait. */
 #pragma once
 
 #include "control/daemon/control.h"
@@ -38,8 +38,8 @@ const char *request_query(const struct request *request, const char *name);
 /* Whether a parameter is given and neither empty, "0" nor "false". */
 bool request_flag(const struct request *request, const char *name);
 /* A number from the query, `otherwise` where it is not given; false: answered with 400. */
-bool request_number(const struct request *request, struct answer *answer, const char *name, uint64_t most,
-	uint64_t otherwise, uint64_t *value);
+bool request_number(const struct request *request, struct answer *answer, const char *name,
+	uint64_t most, uint64_t otherwise, uint64_t *value);
 /* The body as a JSON object, freed by yyjson_doc_free(); NULL: answered with 400. */
 yyjson_doc *request_json(const struct request *request, struct answer *answer);
 
@@ -47,26 +47,32 @@ yyjson_doc *request_json(const struct request *request, struct answer *answer);
 void answer_json(struct answer *answer, unsigned status, yyjson_mut_doc *doc);
 void answer_error(struct answer *answer, unsigned status, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
-/* An error of the compiler or the store: 400 or 500 by `rc`; of "profile 'x': field: …" the parts are named. */
+/* An error of the compiler or the store: 400 or 500 by `rc`; of "profile 'x': field: …" the parts
+ * are named. */
 void answer_failure(struct answer *answer, int rc, const char *error);
 /* Text from the heap. */
 void answer_text(struct answer *answer, const char *type, char *text, size_t n);
-/* Waits for the relays, and answers a change that is kept; `doc` (an object, or NULL) is added to and freed. */
-void answer_change(const struct request *request, struct answer *answer, uint64_t generation, yyjson_mut_doc *doc);
+/* Waits for the relays, and answers a change that is kept; `doc` (an object, or NULL) is added to
+ * and freed. */
+void answer_change(const struct request *request, struct answer *answer, uint64_t generation,
+	yyjson_mut_doc *doc);
 
 /* A new document whose root is an object. */
 yyjson_mut_doc *json_object(void);
 
 /* ---- the handlers, by file ---- */
 http_handler status_get, config_get;
-http_handler documents_list, documents_get, documents_add, documents_patch, documents_move, documents_delete;
+http_handler documents_list, documents_get, documents_add, documents_patch, documents_move,
+	documents_delete;
 http_handler documents_export, documents_apply;
 http_handler explain_post;
-http_handler certs_list, certs_get, certs_create, certs_import, certs_activate, certs_deactivate, certs_delete;
+http_handler certs_list, certs_get, certs_create, certs_import, certs_activate, certs_deactivate,
+	certs_delete;
 http_handler queue_get, queue_content, queue_change;
 http_handler log_get, metrics_get;
 
 /* Adds a warning for each active certificate that ends soon. Under the lock. */
 void certs_warn(struct control *c, yyjson_mut_doc *doc, yyjson_mut_val *warnings);
 /* Each active certificate and its end, in seconds since 1970. Under the lock. */
-void certs_each(struct control *c, void (*each)(void *user, const char *id, int64_t not_after), void *user);
+void certs_each(
+	struct control *c, void (*each)(void *user, const char *id, int64_t not_after), void *user);

@@ -18,13 +18,15 @@
 #define JSON_LINES	"application/jsonl"
 #define BYTES_MOST	(8u << 20) /* a record is some hundred bytes */
 
-/* The end of the file from its last `lines` lines on, whole lines only; the place behind it into `*end`. */
+/* The end of the file from its last `lines` lines on, whole lines only; the place behind it into
+ * `*end`. */
 static char *read_last(int fd, uint64_t lines, size_t *n, off_t *end)
 {
 	struct stat status;
 	if (fstat(fd, &status) != 0)
 		return NULL;
-	size_t size = status.st_size > (off_t)BYTES_MOST ? BYTES_MOST : (size_t)status.st_size, got = 0;
+	size_t size = status.st_size > (off_t)BYTES_MOST ? BYTES_MOST : (size_t)status.st_size,
+	       got = 0;
 	off_t from = status.st_size - (off_t)size;
 	char *text = malloc(size + 1);
 	for (ssize_t r = 1; text != NULL && got < size && r > 0; got += r > 0 ? (size_t)r : 0)
@@ -117,7 +119,8 @@ static void on_end(void *user)
 }
 
 /* `head` is used up. */
-static void answer_follow(const struct request *request, struct answer *answer, int fd, off_t at, char *head, size_t n)
+static void answer_follow(const struct request *request, struct answer *answer, int fd, off_t at,
+	char *head, size_t n)
 {
 	struct follow *f = malloc(sizeof *f);
 	if (f == NULL) {
@@ -125,13 +128,20 @@ static void answer_follow(const struct request *request, struct answer *answer, 
 		answer_error(answer, 500, "out of memory");
 		return;
 	}
-	*f = (struct follow){.control = request->control, .path = request->control->config->paths.records, .fd = fd,
-		.peer_fd = MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd,
-		.at = at, .head = head, .head_n = n};
+	*f = (struct follow){.control = request->control,
+		.path = request->control->config->paths.records,
+		.fd = fd,
+		.peer_fd = MHD_get_connection_info(
+			request->connection, MHD_CONNECTION_INFO_CONNECTION_FD)
+				   ->connect_fd,
+		.at = at,
+		.head = head,
+		.head_n = n};
 	MHD_set_connection_option(request->connection, MHD_CONNECTION_OPTION_TIMEOUT, 0u);
 	answer->status = 200;
 	answer->type = JSON_LINES;
-	answer->stream = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, on_room, f, on_end);
+	answer->stream = MHD_create_response_from_callback(
+		MHD_SIZE_UNKNOWN, STREAM_BLOCK, on_room, f, on_end);
 	if (answer->stream != NULL)
 		return;
 	on_end(f);
@@ -146,7 +156,8 @@ void log_get(const struct request *request, struct answer *answer)
 	if (!request_number(request, answer, "lines", LINES_MOST, LINES_OTHERWISE, &lines))
 		return;
 	if (config->log.journal) {
-		answer_error(answer, 404, "records go to the journal (log.journal): see them with journalctl");
+		answer_error(answer, 404,
+			"records go to the journal (log.journal): see them with journalctl");
 		return;
 	}
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);

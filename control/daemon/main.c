@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* control/daemon/main.c: hikyaku-control: the store, the relays' link, the resolver, the API. It may block. */
+/* control/daemon/main.c: hikyaku-control: the store, the relays' link, the resolver, the API. It
+ * may block. */
 #include "control/daemon/control.h"
 
 #include <errno.h>
@@ -39,7 +40,8 @@ static void guard_memory(void)
 
 static void tell_reopen(struct control *c)
 {
-	static const char request[] = "{\"type\":\"request\",\"token\":0,\"op\":\"records.reopen\"}";
+	static const char request[] =
+		"{\"type\":\"request\",\"token\":0,\"op\":\"records.reopen\"}";
 	for (int i = 0; i < CONTROL_RELAYS_MAX; i++)
 		if (c->relays[i].fd >= 0)
 			link_send(c->relays[i].fd, bytes_of(request, sizeof request - 1), NULL, 0);
@@ -130,7 +132,8 @@ static int control_main(const struct config *config, const char *path)
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);
-	log_info("control", "running", "generation=%llu api=%s", (unsigned long long)c.generation, config->paths.api_socket);
+	log_info("control", "running", "generation=%llu api=%s", (unsigned long long)c.generation,
+		config->paths.api_socket);
 	sd_notify(0, "READY=1");
 	while (stop_signals == 0)
 		turn(&c);
@@ -150,19 +153,25 @@ static int control_main(const struct config *config, const char *path)
 
 static void usage(FILE *to)
 {
-	fprintf(to, "usage: hikyaku-control [--config FILE]\n"
-		    "The control plane of a Hikyaku node: policies, certificates, names, and the API of hikyakuctl.\n"
-		    "  --config FILE  start-time configuration (default %s)\n"
-		    "  --check        only checks the configuration\n"
-		    "  --version      says which version this is\n",
+	fprintf(to,
+		"usage: hikyaku-control [--config FILE]\n"
+		"The control plane of a Hikyaku node: policies, certificates, names, and the API "
+		"of hikyakuctl.\n"
+		"  --config FILE  start-time configuration (default %s)\n"
+		"  --check        only checks the configuration\n"
+		"  --version      says which version this is\n",
 		CONFIG_PATH_DEFAULT);
 }
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-		{"check", no_argument, NULL, 'k'}, {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'}, {0}};
+	static const struct option options[] = {
+		{"config",	   required_argument, NULL, 'c'},
+		  {"check",	    no_argument, NULL, 'k'},
+		{"help",		 no_argument, NULL, 'h'},
+		  {"version",no_argument, NULL, 'V'},
+		       {0	 }
+	  };
 	const char *path = CONFIG_PATH_DEFAULT;
 	bool only_check = false;
 	struct config *config;

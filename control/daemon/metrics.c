@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/* control/daemon/metrics.c: /metrics in OpenMetrics 1.0: every relay's counters, labelled with its instance, and
- * control's own. The families of all relays are brought together, since each may stand there only once. */
+/* control/daemon/metrics.c: /metrics in OpenMetrics 1.0: every relay's counters, labelled with its
+ * instance, and control's own. The families of all relays are brought together, since each may
+ * stand there only once. */
 #include "control/daemon/http.h"
 
 #include <ctype.h>
@@ -36,8 +37,8 @@ static bool is_label_list(const char *text)
 {
 	while (*text != '\0') {
 		size_t n = strcspn(text, "=");
-		if (n == 0 || text[n] == '\0' || text[n + 1] != '"' || memchr(text, ' ', n) != NULL ||
-			strncmp(text, "instance=", 9) == 0)
+		if (n == 0 || text[n] == '\0' || text[n + 1] != '"' ||
+			memchr(text, ' ', n) != NULL || strncmp(text, "instance=", 9) == 0)
 			return false;
 		text += n + 2;
 		n = strcspn(text, "\"\\\n");
@@ -121,7 +122,8 @@ static void write_relays(FILE *to, const struct collection *c)
 		const struct stats_sample *sample = &s->sample;
 		if (family == NULL || strcmp(family->name, sample->name) != 0) {
 			family = sample;
-			write_family(to, sample->name, sample->is_gauge ? "gauge" : "counter", sample->help);
+			write_family(to, sample->name, sample->is_gauge ? "gauge" : "counter",
+				sample->help);
 		}
 		if (sample->is_gauge != family->is_gauge)
 			continue; /* a relay of another version: one family has one type */
@@ -159,15 +161,18 @@ static double value_generation(const struct relay_peer *relay)
 
 static double value_updated(const struct relay_peer *relay)
 {
-	return relay->stats == NULL ? 0 : (double)atomic_load(&relay->stats->updated_us) / USEC_PER_SEC;
+	return relay->stats == NULL ? 0
+				    : (double)atomic_load(&relay->stats->updated_us) / USEC_PER_SEC;
 }
 
 static void write_cert(void *user, const char *id, int64_t not_after)
 {
-	fprintf(user, "hikyaku_control_certificate_end_seconds{id=\"%s\"} %lld\n", id, (long long)not_after);
+	fprintf(user, "hikyaku_control_certificate_end_seconds{id=\"%s\"} %lld\n", id,
+		(long long)not_after);
 }
 
-static void write_number(FILE *to, const char *name, bool is_gauge, const char *help, uint64_t value)
+static void write_number(
+	FILE *to, const char *name, bool is_gauge, const char *help, uint64_t value)
 {
 	write_family(to, name, is_gauge ? "gauge" : "counter", help);
 	fprintf(to, "%s%s %llu\n", name, is_gauge ? "" : "_total", (unsigned long long)value);
@@ -177,19 +182,28 @@ static void write_control(FILE *to, struct control *c)
 {
 	write_family(to, "hikyaku_control_build", "info", "The version of hikyaku-control.");
 	fprintf(to, "hikyaku_control_build_info{version=\"%s\"} 1\n", HIKYAKU_VERSION);
-	write_number(to, "hikyaku_control_generation", true, "The policy's generation.", c->generation);
-	write_number(to, "hikyaku_control_uptime_seconds", true, "How long hikyaku-control has been running.",
+	write_number(
+		to, "hikyaku_control_generation", true, "The policy's generation.", c->generation);
+	write_number(to, "hikyaku_control_uptime_seconds", true,
+		"How long hikyaku-control has been running.",
 		(time_monotonic_us() - c->started_us) / USEC_PER_SEC);
-	write_each(to, c, "hikyaku_control_relay_attached", "Whether the relay is attached.", value_attached);
-	write_each(to, c, "hikyaku_control_relay_generation", "The generation the relay has in force.", value_generation);
-	write_each(to, c, "hikyaku_control_relay_counted_seconds", "When the relay last updated its counters.",
-		value_updated);
-	write_family(to, "hikyaku_control_certificate_end_seconds", "gauge", "When the active certificate ends.");
+	write_each(to, c, "hikyaku_control_relay_attached", "Whether the relay is attached.",
+		value_attached);
+	write_each(to, c, "hikyaku_control_relay_generation",
+		"The generation the relay has in force.", value_generation);
+	write_each(to, c, "hikyaku_control_relay_counted_seconds",
+		"When the relay last updated its counters.", value_updated);
+	write_family(to, "hikyaku_control_certificate_end_seconds", "gauge",
+		"When the active certificate ends.");
 	certs_each(c, write_cert, to);
-	write_number(to, "hikyaku_control_names_asked", false, "Questions of relays where mail goes.", c->names.questions);
-	write_number(to, "hikyaku_control_names_found", false, "Of these, answered with hosts.", c->names.ok);
-	write_number(to, "hikyaku_control_names_deferred", false, "Of these, without an answer for now.", c->names.deferred);
-	write_number(to, "hikyaku_control_names_failed", false, "Of these, for good without a host.", c->names.failed);
+	write_number(to, "hikyaku_control_names_asked", false,
+		"Questions of relays where mail goes.", c->names.questions);
+	write_number(to, "hikyaku_control_names_found", false, "Of these, answered with hosts.",
+		c->names.ok);
+	write_number(to, "hikyaku_control_names_deferred", false,
+		"Of these, without an answer for now.", c->names.deferred);
+	write_number(to, "hikyaku_control_names_failed", false,
+		"Of these, for good without a host.", c->names.failed);
 }
 
 void metrics_get(const struct request *request, struct answer *answer)

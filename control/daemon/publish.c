@@ -12,8 +12,8 @@
 #include "tls/tls.h"
 
 /* The active certificates as the compiler wants them, one changed or left out. */
-static size_t choose(const struct store_cert *stored, size_t count, const struct store_cert *changed,
-	const char *without, struct policy_cert *to)
+static size_t choose(const struct store_cert *stored, size_t count,
+	const struct store_cert *changed, const char *without, struct policy_cert *to)
 {
 	size_t n = 0;
 	for (size_t i = 0; i <= count; i++) {
@@ -28,36 +28,45 @@ static size_t choose(const struct store_cert *stored, size_t count, const struct
 			.id = cert->id,
 			.chain_pem = bytes_of_string(cert->chain_pem),
 			.key_pem = bytes_of_string(cert->key_pem),
-			.is_default = i < count && changed != NULL && changed->is_default ? false : cert->is_default,
+			.is_default = i < count && changed != NULL && changed->is_default
+				? false
+				: cert->is_default,
 		};
 	}
 	return n;
 }
 
-/* As store_certs() has them, so that a generation is the same when it is compiled again at the next start. */
+/* As store_certs() has them, so that a generation is the same when it is compiled again at the next
+ * start. */
 static int as_stored(const void *a, const void *b)
 {
 	const struct policy_cert *x = a, *y = b;
-	return x->is_default != y->is_default ? (int)y->is_default - (int)x->is_default : strcmp(x->id, y->id);
+	return x->is_default != y->is_default ? (int)y->is_default - (int)x->is_default
+					      : strcmp(x->id, y->id);
 }
 
-/* What a relay will do with it: groups, names, CA set, keys and certificates that OpenSSL does not take are
- * refused here and not first there. */
-static int try_contexts(struct tls_lib *lib, const struct policy *policy, const struct policy_cert *certs,
-	size_t count, struct tls_error *error)
+/* What a relay will do with it: groups, names, CA set, keys and certificates that OpenSSL does not
+ * take are refused here and not first there. */
+static int try_contexts(struct tls_lib *lib, const struct policy *policy,
+	const struct policy_cert *certs, size_t count, struct tls_error *error)
 {
 	size_t profile_count;
 	const struct tls_profile *profiles = policy_profiles(policy, &profile_count);
 	struct tls_key_pair *pairs = calloc(count + 1, sizeof *pairs);
 	for (size_t i = 0; pairs != NULL && i < count; i++)
 		pairs[i] = (struct tls_key_pair){certs[i].chain_pem, certs[i].key_pem};
-	const struct tls_server_set_config server_config = {.pairs = pairs, .pair_count = count, .profiles = profiles,
+	const struct tls_server_set_config server_config = {.pairs = pairs,
+		.pair_count = count,
+		.profiles = profiles,
 		.profile_count = profile_count};
-	const struct tls_client_set_config client_config = {.profiles = profiles, .profile_count = profile_count,
+	const struct tls_client_set_config client_config = {.profiles = profiles,
+		.profile_count = profile_count,
 		.ca_pem = policy_ca_pem(policy)};
-	struct tls_client_set *client = pairs == NULL ? NULL : tls_client_set_create(lib, &client_config, error);
-	struct tls_server_set *server = client == NULL || count == 0 ? NULL
-								     : tls_server_set_create(lib, &server_config, error);
+	struct tls_client_set *client =
+		pairs == NULL ? NULL : tls_client_set_create(lib, &client_config, error);
+	struct tls_server_set *server = client == NULL || count == 0
+		? NULL
+		: tls_server_set_create(lib, &server_config, error);
 	int rc = client == NULL || (count != 0 && server == NULL) ? -EINVAL : 0;
 	if (server != NULL)
 		tls_server_set_put(server);
@@ -67,8 +76,8 @@ static int try_contexts(struct tls_lib *lib, const struct policy *policy, const 
 	return rc;
 }
 
-static int try_candidate(const struct candidate *candidate, const struct policy_cert *certs, size_t count,
-	char error[512])
+static int try_candidate(const struct candidate *candidate, const struct policy_cert *certs,
+	size_t count, char error[512])
 {
 	struct tls_error tls_error = {.text = "out of memory"};
 	struct policy *policy = NULL;
@@ -87,8 +96,8 @@ static int try_candidate(const struct candidate *candidate, const struct policy_
 }
 
 /* The documents and certificates as one generation of the given number. */
-static int compile(struct control *c, const char *documents, const struct store_cert *cert, const char *without,
-	uint64_t generation, struct candidate *candidate, char error[512])
+static int compile(struct control *c, const char *documents, const struct store_cert *cert,
+	const char *without, uint64_t generation, struct candidate *candidate, char error[512])
 {
 	struct store_cert *stored = NULL;
 	size_t count = 0;
@@ -104,8 +113,8 @@ static int compile(struct control *c, const char *documents, const struct store_
 	}
 	size_t n = choose(stored, count, cert, without, chosen);
 	qsort(chosen, n, sizeof *chosen, as_stored);
-	rc = policy_compile(bytes_of_string(documents), chosen, n, generation, &candidate->policy_fd,
-		&candidate->keys_fd, error);
+	rc = policy_compile(bytes_of_string(documents), chosen, n, generation,
+		&candidate->policy_fd, &candidate->keys_fd, error);
 	if (rc != 0)
 		candidate->policy_fd = candidate->keys_fd = -1; /* nothing to close */
 	else if ((rc = try_candidate(candidate, chosen, n, error)) != 0)
@@ -115,10 +124,11 @@ static int compile(struct control *c, const char *documents, const struct store_
 	return rc;
 }
 
-int candidate_compile(struct control *c, const char *documents, const struct store_cert *cert, const char *without,
-	struct candidate *candidate, char error[512])
+int candidate_compile(struct control *c, const char *documents, const struct store_cert *cert,
+	const char *without, struct candidate *candidate, char error[512])
 {
-	return compile(c, documents, cert, without, store_generation(c->store) + 1, candidate, error);
+	return compile(
+		c, documents, cert, without, store_generation(c->store) + 1, candidate, error);
 }
 
 void candidate_drop(struct candidate *candidate)
@@ -162,24 +172,28 @@ static int conclude(struct control *c, int rc, struct candidate *candidate, uint
 	return rc;
 }
 
-int publish_compiled(struct control *c, const char *documents, struct candidate *candidate, uint64_t *generation,
-	char error[512])
+int publish_compiled(struct control *c, const char *documents, struct candidate *candidate,
+	uint64_t *generation, char error[512])
 {
-	return conclude(c, store_save_documents(c->store, documents, candidate->generation, error), candidate, generation);
+	return conclude(c, store_save_documents(c->store, documents, candidate->generation, error),
+		candidate, generation);
 }
 
-int publish_documents(struct control *c, const char *documents, uint64_t *generation, char error[512])
+int publish_documents(
+	struct control *c, const char *documents, uint64_t *generation, char error[512])
 {
 	struct candidate candidate;
 	int rc = candidate_compile(c, documents, NULL, NULL, &candidate, error);
 	return rc != 0 ? rc : publish_compiled(c, documents, &candidate, generation, error);
 }
 
-int publish_cert(struct control *c, const struct store_cert *cert, uint64_t *generation, char error[512])
+int publish_cert(
+	struct control *c, const struct store_cert *cert, uint64_t *generation, char error[512])
 {
 	struct candidate candidate = {.policy_fd = -1, .keys_fd = -1};
 	char *documents = store_documents(c->store, error);
-	int rc = documents == NULL ? -EIO : candidate_compile(c, documents, cert, NULL, &candidate, error);
+	int rc = documents == NULL ? -EIO
+				   : candidate_compile(c, documents, cert, NULL, &candidate, error);
 	if (rc == 0)
 		rc = store_put_cert(c->store, cert, candidate.generation, error);
 	free(documents);
@@ -190,7 +204,8 @@ int publish_cert_removal(struct control *c, const char *id, uint64_t *generation
 {
 	struct candidate candidate = {.policy_fd = -1, .keys_fd = -1};
 	char *documents = store_documents(c->store, error);
-	int rc = documents == NULL ? -EIO : candidate_compile(c, documents, NULL, id, &candidate, error);
+	int rc = documents == NULL ? -EIO
+				   : candidate_compile(c, documents, NULL, id, &candidate, error);
 	if (rc == 0)
 		rc = store_remove_cert(c->store, id, candidate.generation, error);
 	free(documents);
@@ -199,21 +214,27 @@ int publish_cert_removal(struct control *c, const char *id, uint64_t *generation
 
 /* ---- at start ---- */
 
-/* The first start: a certificate of our own, so that STARTTLS can be offered before anybody has imported one. */
+/* The first start: a certificate of our own, so that STARTTLS can be offered before anybody has
+ * imported one. */
 static int make_first_cert(struct control *c, char error[512])
 {
 	struct tls_error tls_error = {.text = ""};
 	struct pem_pair pair;
 	const char *name = c->config->node.hostname;
-	int rc = pem_make_self_signed(&name, 1, 825, PEM_KEY_ECDSA_P256, (int64_t)(time_wall_us() / USEC_PER_SEC),
-		&pair, &tls_error);
+	int rc = pem_make_self_signed(&name, 1, 825, PEM_KEY_ECDSA_P256,
+		(int64_t)(time_wall_us() / USEC_PER_SEC), &pair, &tls_error);
 	if (rc < 0) {
-		snprintf(error, 512, "cannot make the first certificate for %s: %s", name, tls_error.text);
+		snprintf(error, 512, "cannot make the first certificate for %s: %s", name,
+			tls_error.text);
 		return rc;
 	}
-	const struct store_cert cert = {.id = "self-signed", .chain_pem = pair.chain, .key_pem = pair.key,
-		.is_active = true, .is_default = true};
-	/* Not under the number that relays may have already: with this certificate it is another generation. */
+	const struct store_cert cert = {.id = "self-signed",
+		.chain_pem = pair.chain,
+		.key_pem = pair.key,
+		.is_active = true,
+		.is_default = true};
+	/* Not under the number that relays may have already: with this certificate it is another
+	 * generation. */
 	rc = store_put_cert(c->store, &cert, store_generation(c->store) + 1, error);
 	pem_pair_fini(&pair);
 	log_info("control", "made a self-signed certificate", "id=self-signed name=%s", name);
@@ -224,7 +245,8 @@ static int make_first_cert(struct control *c, char error[512])
 static int make_first_documents(struct control *c, char error[512])
 {
 	static const char first[] = "{\"profiles\": [], \"in_rules\": [], \"out_rules\": [], "
-				    "\"routes\": [{\"id\": \"mx\", \"domain\": \"*\", \"via\": \"mx\"}], \"ca_pem\": \"\"}";
+				    "\"routes\": [{\"id\": \"mx\", \"domain\": \"*\", \"via\": "
+				    "\"mx\"}], \"ca_pem\": \"\"}";
 	return store_save_documents(c->store, first, 1, error);
 }
 

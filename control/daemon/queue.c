@@ -16,7 +16,8 @@ struct round {
 };
 
 /* Asks; false: nobody could be asked, answered already (503). `doc` is freed. */
-static bool ask(const struct request *request, struct answer *answer, yyjson_mut_doc *doc, struct round *round)
+static bool ask(const struct request *request, struct answer *answer, yyjson_mut_doc *doc,
+	struct round *round)
 {
 	const char *instance = request_query(request, "instance");
 	char *json = yyjson_mut_write(doc, 0, NULL);
@@ -38,7 +39,8 @@ static bool ask(const struct request *request, struct answer *answer, yyjson_mut
 	if (round->refusal != NULL)
 		return true;
 	if (round->count != 0)
-		answer_error(answer, 503, "%s: %s", round->replies[0].instance, round->replies[0].error);
+		answer_error(
+			answer, 503, "%s: %s", round->replies[0].instance, round->replies[0].error);
 	else if (instance == NULL)
 		answer_error(answer, 503, "no relay is attached");
 	else
@@ -51,7 +53,8 @@ static void add_errors(yyjson_mut_doc *doc, const struct round *round)
 {
 	if (round->answered == round->count)
 		return;
-	yyjson_mut_val *errors = yyjson_mut_obj_add_arr(doc, yyjson_mut_doc_get_root(doc), "errors");
+	yyjson_mut_val *errors =
+		yyjson_mut_obj_add_arr(doc, yyjson_mut_doc_get_root(doc), "errors");
 	for (unsigned i = 0; i < round->count; i++) {
 		if (round->replies[i].doc != NULL)
 			continue;
@@ -90,19 +93,23 @@ struct found {
 	const char *instance, *id;
 };
 
-/* Ids are of one width, in digits that are in ASCII's order (smtp/mail.h): as texts they sort as numbers. */
+/* Ids are of one width, in digits that are in ASCII's order (smtp/mail.h): as texts they sort as
+ * numbers. */
 static int by_queue_id(const void *a, const void *b)
 {
 	const struct found *x = a, *y = b;
 	int order = strcmp(x->id, y->id);
-	return order != 0 ? order : x->item < y->item ? -1 : 1; /* of one mail in the relay's order */
+	return order != 0	    ? order
+		: x->item < y->item ? -1
+				    : 1; /* of one mail in the relay's order */
 }
 
 static struct found *collect(const struct round *round, size_t *count, bool *has_more)
 {
 	size_t room = 1;
 	for (unsigned i = 0; i < round->count; i++)
-		room += yyjson_arr_size(yyjson_obj_get(yyjson_doc_get_root(round->replies[i].doc), "items"));
+		room += yyjson_arr_size(
+			yyjson_obj_get(yyjson_doc_get_root(round->replies[i].doc), "items"));
 	struct found *found = calloc(room, sizeof *found);
 	*count = 0;
 	for (unsigned r = 0; found != NULL && r < round->count; r++) {
@@ -113,7 +120,8 @@ static struct found *collect(const struct round *round, size_t *count, bool *has
 		{
 			const char *id = yyjson_get_str(yyjson_obj_get(item, "queue_id"));
 			if (id != NULL)
-				found[(*count)++] = (struct found){item, round->replies[r].instance, id};
+				found[(*count)++] =
+					(struct found){item, round->replies[r].instance, id};
 		}
 	}
 	return found;
@@ -150,7 +158,8 @@ void queue_get(const struct request *request, struct answer *answer)
 	struct round round;
 	uint64_t limit;
 	const char *after = request_query(request, "after");
-	if (!request_number(request, answer, "limit", LIST_LIMIT_MOST, LIST_LIMIT_OTHERWISE, &limit))
+	if (!request_number(
+		    request, answer, "limit", LIST_LIMIT_MOST, LIST_LIMIT_OTHERWISE, &limit))
 		return;
 	yyjson_mut_doc *doc = op_new("queue.list");
 	yyjson_mut_val *root = yyjson_mut_doc_get_root(doc);
@@ -211,20 +220,25 @@ void queue_change(const struct request *request, struct answer *answer)
 		if (strcmp(actions[i], request->args[0]) == 0)
 			snprintf(op, sizeof op, "queue.%s", actions[i]);
 	if (op[0] == '\0') {
-		answer_error(answer, 404, "the queue has no '%s': expected retry, hold, release or remove", request->args[0]);
+		answer_error(answer, 404,
+			"the queue has no '%s': expected retry, hold, release or remove",
+			request->args[0]);
 		return;
 	}
 	yyjson_mut_doc *doc = op_new(op);
 	if (add_selection(request, doc) == 0 && !request_flag(request, "all")) {
 		yyjson_mut_doc_free(doc);
-		answer_error(answer, 400, "nothing is selected: give domain, reason, sender, state or queue_id, or all=1");
+		answer_error(answer, 400,
+			"nothing is selected: give domain, reason, sender, state or queue_id, or "
+			"all=1");
 		return;
 	}
 	if (!ask(request, answer, doc, &round))
 		return;
 	doc = json_object();
 	for (unsigned i = 0; i < round.count; i++)
-		changed += yyjson_get_uint(yyjson_obj_get(yyjson_doc_get_root(round.replies[i].doc), "changed"));
+		changed += yyjson_get_uint(
+			yyjson_obj_get(yyjson_doc_get_root(round.replies[i].doc), "changed"));
 	yyjson_mut_obj_add_uint(doc, yyjson_mut_doc_get_root(doc), "changed", changed);
 	add_errors(doc, &round);
 	answer_json(answer, 200, doc);

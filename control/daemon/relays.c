@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* control/daemon/relays.c: the relays attached to this control: hello, generations, requests and responses. */
+/* control/daemon/relays.c: the relays attached to this control: hello, generations, requests and
+ * responses. */
 #include "control/daemon/control.h"
 
 #include <errno.h>
@@ -29,7 +30,8 @@ void relays_accept(struct control *c)
 static void detach(struct control *c, int peer, const char *why)
 {
 	struct relay_peer *p = &c->relays[peer];
-	log_warn("relays", "relay is gone", "instance=%s pid=%d why=\"%s\"", p->instance, p->pid, why);
+	log_warn("relays", "relay is gone", "instance=%s pid=%d why=\"%s\"", p->instance, p->pid,
+		why);
 	close(p->fd);
 	if (p->stats != NULL)
 		stats_unmap(p->stats);
@@ -71,7 +73,8 @@ static void on_hello(struct control *c, int peer, yyjson_val *root, int fds[], u
 	}
 	/* A relay that starts anew may be here before the end of the last one is. */
 	for (int i = 0; i < CONTROL_RELAYS_MAX; i++)
-		if (i != peer && c->relays[i].fd >= 0 && strcmp(c->relays[i].instance, instance) == 0)
+		if (i != peer && c->relays[i].fd >= 0 &&
+			strcmp(c->relays[i].instance, instance) == 0)
 			detach(c, i, "another relay of this name has come");
 	snprintf(p->instance, sizeof p->instance, "%s", instance);
 	p->pid = (int)yyjson_get_int(yyjson_obj_get(root, "pid"));
@@ -91,7 +94,8 @@ static void on_response(struct control *c, int peer, yyjson_val *root, const cha
 	pthread_cond_broadcast(&c->changed);
 }
 
-static void on_message(struct control *c, int peer, char *json, size_t n, int fds[], unsigned fd_count)
+static void on_message(
+	struct control *c, int peer, char *json, size_t n, int fds[], unsigned fd_count)
 {
 	struct relay_peer *p = &c->relays[peer];
 	yyjson_doc *doc = yyjson_read(json, n, 0);
@@ -109,9 +113,11 @@ static void on_message(struct control *c, int peer, char *json, size_t n, int fd
 		pthread_cond_broadcast(&c->changed);
 	} else if (strcmp(type, "refused") == 0) {
 		p->refused = yyjson_get_uint(yyjson_obj_get(root, "number"));
-		snprintf(p->refused_error, sizeof p->refused_error, "%s", error == NULL ? "" : error);
-		log_error("relays", "a relay refused the generation", "instance=%s number=%llu error=\"%s\"",
-			p->instance, (unsigned long long)p->refused, p->refused_error);
+		snprintf(p->refused_error, sizeof p->refused_error, "%s",
+			error == NULL ? "" : error);
+		log_error("relays", "a relay refused the generation",
+			"instance=%s number=%llu error=\"%s\"", p->instance,
+			(unsigned long long)p->refused, p->refused_error);
 		pthread_cond_broadcast(&c->changed);
 	} else if (strcmp(type, "resolve") == 0) {
 		resolver_ask(c->resolver, peer, root);
@@ -165,16 +171,19 @@ static void begin(struct control *c, int peer, const char *request, struct pendi
 	struct relay_reply *reply)
 {
 	char *json = NULL;
-	*pending = (struct pending_request){.token = ++c->next_token, .peer = peer, .next = c->pending};
+	*pending = (struct pending_request){
+		.token = ++c->next_token, .peer = peer, .next = c->pending};
 	*reply = (struct relay_reply){.error = ""};
 	memcpy(reply->instance, c->relays[peer].instance, sizeof reply->instance);
-	int n = asprintf(&json, "{\"type\":\"request\",\"token\":%llu,%s", (unsigned long long)pending->token,
-		request + 1 /* behind its brace */);
-	int rc = n < 0 ? -ENOMEM : link_send(c->relays[peer].fd, bytes_of(json, (size_t)n), NULL, 0);
+	int n = asprintf(&json, "{\"type\":\"request\",\"token\":%llu,%s",
+		(unsigned long long)pending->token, request + 1 /* behind its brace */);
+	int rc =
+		n < 0 ? -ENOMEM : link_send(c->relays[peer].fd, bytes_of(json, (size_t)n), NULL, 0);
 	if (n >= 0)
 		free(json);
 	if (rc < 0)
-		snprintf(reply->error, sizeof reply->error, "the relay did not take the request: %s", strerror(-rc));
+		snprintf(reply->error, sizeof reply->error,
+			"the relay did not take the request: %s", strerror(-rc));
 	pending->is_lost = rc < 0;
 	c->pending = pending;
 }
@@ -189,10 +198,13 @@ static void finish(struct control *c, struct pending_request *pending, struct re
 	const char *error = yyjson_get_str(yyjson_obj_get(root, "error"));
 	reply->is_refused = root != NULL && !yyjson_get_bool(yyjson_obj_get(root, "ok"));
 	if (reply->is_refused)
-		snprintf(reply->error, sizeof reply->error, "%s", error == NULL ? "the relay refused" : error);
+		snprintf(reply->error, sizeof reply->error, "%s",
+			error == NULL ? "the relay refused" : error);
 	else if (root == NULL && reply->error[0] == '\0')
 		snprintf(reply->error, sizeof reply->error,
-			pending->is_lost ? "the relay went away" : "the relay did not answer within %d s", ANSWER_SECONDS);
+			pending->is_lost ? "the relay went away"
+					 : "the relay did not answer within %d s",
+			ANSWER_SECONDS);
 	if (reply->error[0] != '\0') {
 		yyjson_doc_free(reply->doc);
 		reply->doc = NULL;
@@ -216,7 +228,8 @@ unsigned relays_ask(struct control *c, const char *instance, const char *request
 	pthread_mutex_lock(&c->lock);
 	for (int i = 0; i < CONTROL_RELAYS_MAX; i++) {
 		const struct relay_peer *p = &c->relays[i];
-		if (p->fd < 0 || p->instance[0] == '\0' || (instance != NULL && strcmp(p->instance, instance) != 0))
+		if (p->fd < 0 || p->instance[0] == '\0' ||
+			(instance != NULL && strcmp(p->instance, instance) != 0))
 			continue;
 		begin(c, i, request, &pending[count], &replies[count]);
 		count++;
@@ -240,7 +253,8 @@ static bool all_have(const struct control *c, uint64_t generation)
 {
 	for (int i = 0; i < CONTROL_RELAYS_MAX; i++) {
 		const struct relay_peer *p = &c->relays[i];
-		if (p->fd >= 0 && p->instance[0] != '\0' && p->applied < generation && p->refused < generation)
+		if (p->fd >= 0 && p->instance[0] != '\0' && p->applied < generation &&
+			p->refused < generation)
 			return false;
 	}
 	return true;

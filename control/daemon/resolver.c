@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* control/daemon/resolver.c: where a domain's mail goes (RFC 5321 5.1), by libunbound, for relays that ask.
+/* control/daemon/resolver.c: where a domain's mail goes (RFC 5321 5.1), by libunbound, for relays
+ * that ask.
  *
- * A question becomes a *search*: MX, then the addresses of each host, all under way at once; without an MX the
- * domain itself is the host. Null MX (RFC 7505) is final; names that do not exist are final; a server that fails
- * or does not answer in time defers. Hosts that are ourselves, and all of no better preference, are dropped. */
+ * A question becomes a *search*: MX, then the addresses of each host, all under way at once;
+ * without an MX the domain itself is the host. Null MX (RFC 7505) is final; names that do not exist
+ * are final; a server that fails or does not answer in time defers. Hosts that are ourselves, and
+ * all of no better preference, are dropped. */
 #include "control/daemon/control.h"
 
 #include <arpa/inet.h>
@@ -70,7 +72,8 @@ static void find_families(struct resolver *r)
 		for (unsigned i = 0; i < config->dataplane.ports[p].addresses_count; i++) {
 			struct addr addr;
 			struct prefix network;
-			if (!config_parse_interface(config->dataplane.ports[p].addresses[i], &addr, &network) ||
+			if (!config_parse_interface(
+				    config->dataplane.ports[p].addresses[i], &addr, &network) ||
 				addr_is_link_local(&addr))
 				continue;
 			if (addr_is_ipv4(&addr))
@@ -88,18 +91,21 @@ static int set_up(struct resolver *r, char error[512])
 		rc = ub_ctx_resolvconf(r->ub, NULL);
 	} else {
 		rc = ub_ctx_set_fwd(r->ub, server);
-		/* A server on this host is as good as any; and what it says of "test." is for it to say (RFC 6761
-		 * has libraries answer for it themselves, which a lab does not want). */
+		/* A server on this host is as good as any; and what it says of "test." is for it to
+		 * say (RFC 6761 has libraries answer for it themselves, which a lab does not want).
+		 */
 		ub_ctx_set_option(r->ub, "do-not-query-localhost:", "no");
 		ub_ctx_zone_add(r->ub, "test.", "transparent");
 	}
 	if (rc != 0) {
-		snprintf(error, 512, "the resolver cannot use dns.server '%s': %s", server == NULL ? "" : server,
-			ub_strerror(rc));
+		snprintf(error, 512, "the resolver cannot use dns.server '%s': %s",
+			server == NULL ? "" : server, ub_strerror(rc));
 		return -EINVAL;
 	}
-	if (r->control->config->dns.dnssec && ub_ctx_add_ta_file(r->ub, "/usr/share/dns/root.key") != 0)
-		log_warn("resolver", "no DNSSEC root key; answers are not validated", "file=/usr/share/dns/root.key");
+	if (r->control->config->dns.dnssec &&
+		ub_ctx_add_ta_file(r->ub, "/usr/share/dns/root.key") != 0)
+		log_warn("resolver", "no DNSSEC root key; answers are not validated",
+			"file=/usr/share/dns/root.key");
 	ub_ctx_async(r->ub, 1); /* a thread of the library's */
 	return 0;
 }
@@ -172,7 +178,8 @@ static yyjson_mut_doc *answer_new(const struct search *s, const char *outcome)
 	return doc;
 }
 
-static void answer_failure(struct search *s, const char *outcome, unsigned code, const char *enhanced, const char *text)
+static void answer_failure(struct search *s, const char *outcome, unsigned code,
+	const char *enhanced, const char *text)
 {
 	yyjson_mut_doc *doc = answer_new(s, outcome);
 	yyjson_mut_val *root = yyjson_mut_doc_get_root(doc);
@@ -211,38 +218,42 @@ static void answer_targets(struct search *s, unsigned usable)
 		for (unsigned i = 0; i < 2 * ADDRESSES_MAX && n < TARGETS_MAX; i++) {
 			char text[ADDR_TEXT_MAX];
 			const struct host *host = &s->hosts[h];
-			unsigned family = i / ADDRESSES_MAX, of_family = i % ADDRESSES_MAX; /* IPv6 first */
+			unsigned family = i / ADDRESSES_MAX,
+				 of_family = i % ADDRESSES_MAX; /* IPv6 first */
 			if (of_family >= host->counts[family])
 				continue;
 			yyjson_mut_val *target = yyjson_mut_arr_add_obj(doc, list);
 			yyjson_mut_obj_add_strcpy(doc, target, "host", host->name);
-			yyjson_mut_obj_add_strcpy(
-				doc, target, "address", addr_format(&host->addresses[family][of_family], text));
+			yyjson_mut_obj_add_strcpy(doc, target, "address",
+				addr_format(&host->addresses[family][of_family], text));
 			yyjson_mut_obj_add_uint(doc, target, "preference", host->preference);
 			n++;
 		}
 	send_json(s, doc);
 }
 
-/* Names of the DNS and hosts of routes end here when there is no address to go to. A host that a route names is
- * the operator's own mistake, or one that is being mended: mail waits for it. */
+/* Names of the DNS and hosts of routes end here when there is no address to go to. A host that a
+ * route names is the operator's own mistake, or one that is being mended: mail waits for it. */
 static void answer_none(struct search *s, bool all_missing)
 {
 	char text[400];
 	if (s->has_failed) {
 		snprintf(text, sizeof text, "name service error for %s: %s", s->name,
-			s->is_bogus	     ? "DNSSEC validation failed"
-			: s->has_timed_out ? "no answer in time"
-					   : "no usable answer, try again");
+			s->is_bogus		   ? "DNSSEC validation failed"
+				: s->has_timed_out ? "no answer in time"
+						   : "no usable answer, try again");
 		answer_failure(s, "defer", 451, "4.4.3", text);
 	} else if (all_missing && s->is_mx) {
-		snprintf(text, sizeof text, "domain %s does not exist or has no mail host with an address", s->name);
+		snprintf(text, sizeof text,
+			"domain %s does not exist or has no mail host with an address", s->name);
 		answer_failure(s, "fail", 550, "5.1.2", text);
 	} else if (all_missing) {
 		snprintf(text, sizeof text, "host %s does not exist or has no address", s->name);
 		answer_failure(s, "defer", 451, "4.4.4", text);
 	} else {
-		snprintf(text, sizeof text, "no address of %s can be reached from this node's address families", s->name);
+		snprintf(text, sizeof text,
+			"no address of %s can be reached from this node's address families",
+			s->name);
 		answer_failure(s, "defer", 451, "4.4.4", text);
 	}
 }
@@ -276,7 +287,8 @@ static void look_up(struct search *s, const char *name, int type, int host)
 	struct lookup *l = malloc(sizeof *l);
 	if (l != NULL)
 		*l = (struct lookup){.search = s, .host = host, .type = type};
-	if (l == NULL || ub_resolve_async(s->resolver->ub, name, type, CLASS_IN, l, on_answer, NULL) != 0) {
+	if (l == NULL ||
+		ub_resolve_async(s->resolver->ub, name, type, CLASS_IN, l, on_answer, NULL) != 0) {
 		free(l);
 		s->has_failed = true;
 		return;
@@ -296,7 +308,8 @@ static bool is_our_address(const struct search *s, const struct addr *addr)
 		for (unsigned i = 0; i < config->dataplane.ports[p].addresses_count; i++) {
 			struct addr ours;
 			struct prefix network;
-			if (config_parse_interface(config->dataplane.ports[p].addresses[i], &ours, &network) &&
+			if (config_parse_interface(
+				    config->dataplane.ports[p].addresses[i], &ours, &network) &&
 				addr_equal(&ours, addr))
 				return true;
 		}
@@ -315,7 +328,8 @@ static void add_host(struct search *s, const char *name, unsigned preference)
 	h->is_ours = s->is_mx && is_our_name(s, name);
 	if (getrandom(&h->shuffle, sizeof h->shuffle, 0) < 0)
 		h->shuffle = (unsigned)index;
-	/* Both, also where we have no address of that family: a host out of reach is not one that does not exist. */
+	/* Both, also where we have no address of that family: a host out of reach is not one that
+	 * does not exist. */
 	look_up(s, name, TYPE_AAAA, index);
 	look_up(s, name, TYPE_A, index);
 }
@@ -377,7 +391,8 @@ static void on_mx(struct search *s, const struct ub_result *result)
 	}
 	unsigned count = read_mx(result, records);
 	if (count == 1 && records[0].name[0] == '\0') { /* RFC 7505 3 */
-		answer_failure(s, "fail", 556, "5.1.10", "the domain does not accept mail (null MX)");
+		answer_failure(
+			s, "fail", 556, "5.1.10", "the domain does not accept mail (null MX)");
 		return;
 	}
 	for (unsigned i = 0; i < count; i++)
@@ -403,7 +418,8 @@ static void on_addresses(struct search *s, struct host *h, int type, const struc
 		h->is_missing = false;
 		if (s->is_mx && is_our_address(s, &a))
 			h->is_ours = true;
-		if (is_in_reach && h->counts[family] < ADDRESSES_MAX && !addr_is_unspecified(&a) && !addr_is_multicast(&a))
+		if (is_in_reach && h->counts[family] < ADDRESSES_MAX && !addr_is_unspecified(&a) &&
+			!addr_is_multicast(&a))
 			h->addresses[family][h->counts[family]++] = a;
 	}
 }
@@ -426,7 +442,8 @@ static void on_answer(void *user, int error, struct ub_result *result)
 	s->under_way--;
 	if (error == UB_SYNTAX) {
 		; /* what is no name exists nowhere */
-	} else if (error != 0 || result == NULL || result->bogus || (result->rcode != 0 && result->rcode != 3)) {
+	} else if (error != 0 || result == NULL || result->bogus ||
+		(result->rcode != 0 && result->rcode != 3)) {
 		s->has_failed = true;
 		s->is_bogus |= result != NULL && result->bogus;
 	} else if (!s->is_answered) {

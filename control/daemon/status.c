@@ -7,22 +7,26 @@
 
 #include "base/clock.h"
 
-#define PENDING_WARNING_US (10 * USEC_PER_SEC) /* a relay that has not applied after so long is worth a word */
+#define PENDING_WARNING_US                                                                         \
+	(10 * USEC_PER_SEC) /* a relay that has not applied after so long is worth a word */
 
 static void add_control(const struct control *c, yyjson_mut_doc *doc, yyjson_mut_val *root)
 {
 	yyjson_mut_val *own = yyjson_mut_obj_add_obj(doc, root, "control");
 	yyjson_mut_obj_add_str(doc, own, "version", HIKYAKU_VERSION);
 	yyjson_mut_obj_add_int(doc, own, "pid", getpid());
-	yyjson_mut_obj_add_uint(doc, own, "uptime", (time_monotonic_us() - c->started_us) / USEC_PER_SEC);
+	yyjson_mut_obj_add_uint(
+		doc, own, "uptime", (time_monotonic_us() - c->started_us) / USEC_PER_SEC);
 	yyjson_mut_obj_add_uint(doc, own, "generation", c->generation);
 	yyjson_mut_obj_add_str(doc, own, "hostname", c->config->node.hostname);
 }
 
 /* What the relay said of itself; without an answer, why. */
-static void add_relay(const struct control *c, yyjson_mut_doc *doc, yyjson_mut_val *relays, const struct relay_reply *reply)
+static void add_relay(const struct control *c, yyjson_mut_doc *doc, yyjson_mut_val *relays,
+	const struct relay_reply *reply)
 {
-	static const char *const parts[] = {"uptime", "cores", "connections", "draining", "queue", "spool"};
+	static const char *const parts[] = {
+		"uptime", "cores", "connections", "draining", "queue", "spool"};
 	yyjson_val *root = yyjson_doc_get_root(reply->doc);
 	yyjson_mut_val *one = yyjson_mut_arr_add_obj(doc, relays);
 	yyjson_mut_obj_add_strcpy(doc, one, "instance", reply->instance);
@@ -53,8 +57,9 @@ static void warn_of_relay(const struct control *c, const struct relay_peer *p, y
 			(unsigned long long)p->refused, p->refused_error);
 	else if (time_monotonic_us() - c->published_us > PENDING_WARNING_US &&
 		time_monotonic_us() - p->attached_us > PENDING_WARNING_US)
-		snprintf(text, sizeof text, "relay %s has generation %llu in force, not %llu", p->instance,
-			(unsigned long long)p->applied, (unsigned long long)c->generation);
+		snprintf(text, sizeof text, "relay %s has generation %llu in force, not %llu",
+			p->instance, (unsigned long long)p->applied,
+			(unsigned long long)c->generation);
 	else
 		return;
 	yyjson_mut_arr_add_strcpy(doc, warnings, text);
@@ -93,7 +98,8 @@ void status_get(const struct request *request, struct answer *answer)
 	for (unsigned i = 0; i < count; i++) {
 		if (replies[i].doc != NULL)
 			continue;
-		snprintf(text, sizeof text, "relay %.63s: %.255s", replies[i].instance, replies[i].error);
+		snprintf(text, sizeof text, "relay %.63s: %.255s", replies[i].instance,
+			replies[i].error);
 		yyjson_mut_arr_add_strcpy(doc, warnings, text);
 	}
 	yyjson_mut_obj_add_val(doc, root, "relays", relays);

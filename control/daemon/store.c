@@ -29,13 +29,16 @@ static const char schema[] =
 
 static int fail(struct store *s, const char *what, char error[512])
 {
-	snprintf(error, 512, "the store: %s: %s", what, s->db == NULL ? "out of memory" : sqlite3_errmsg(s->db));
+	snprintf(error, 512, "the store: %s: %s", what,
+		s->db == NULL ? "out of memory" : sqlite3_errmsg(s->db));
 	return -EIO;
 }
 
 static int run(struct store *s, const char *sql, char error[512])
 {
-	return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : fail(s, "cannot write", error);
+	return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK
+		? 0
+		: fail(s, "cannot write", error);
 }
 
 /* A prepared statement with text parameters bound in order; NULL: failed. */
@@ -49,7 +52,8 @@ static sqlite3_stmt *prepare(struct store *s, const char *sql, const char *const
 	return st;
 }
 
-static int step_once(struct store *s, const char *sql, const char *const *texts, int count, char error[512])
+static int step_once(
+	struct store *s, const char *sql, const char *const *texts, int count, char error[512])
 {
 	sqlite3_stmt *st = prepare(s, sql, texts, count);
 	int rc = st == NULL ? SQLITE_ERROR : sqlite3_step(st);
@@ -85,7 +89,8 @@ int store_open(const char *path, struct store **store, char error[512])
 	if (rc != SQLITE_OK || run(s, schema, error) != 0) {
 		rc = s->db == NULL ? SQLITE_NOMEM : sqlite3_errcode(s->db);
 		snprintf(error, 512, "cannot open the store %s: %s (paths.store)", path,
-			rc == SQLITE_BUSY ? "another hikyaku-control has it open" : sqlite3_errstr(rc));
+			rc == SQLITE_BUSY ? "another hikyaku-control has it open"
+					  : sqlite3_errstr(rc));
 		store_close(s);
 		return -EIO;
 	}
@@ -114,13 +119,15 @@ uint64_t store_generation(const struct store *s)
 static bool add_kind(struct store *s, yyjson_mut_doc *doc, const char *kind)
 {
 	yyjson_mut_val *list = yyjson_mut_obj_add_arr(doc, yyjson_mut_doc_get_root(doc), kind);
-	sqlite3_stmt *st = prepare(s, "SELECT json FROM documents WHERE kind = ? ORDER BY position", &kind, 1);
+	sqlite3_stmt *st =
+		prepare(s, "SELECT json FROM documents WHERE kind = ? ORDER BY position", &kind, 1);
 	int rc = SQLITE_ERROR;
 	while (st != NULL && (rc = sqlite3_step(st)) == SQLITE_ROW) {
 		const char *json = (const char *)sqlite3_column_text(st, 0);
 		yyjson_doc *one = yyjson_read(json, strlen(json), 0);
 		if (one != NULL)
-			yyjson_mut_arr_append(list, yyjson_val_mut_copy(doc, yyjson_doc_get_root(one)));
+			yyjson_mut_arr_append(
+				list, yyjson_val_mut_copy(doc, yyjson_doc_get_root(one)));
 		yyjson_doc_free(one);
 	}
 	sqlite3_finalize(st);
@@ -135,7 +142,8 @@ char *store_documents(struct store *s, char error[512])
 	for (size_t i = 0; i < KINDS; i++)
 		ok &= add_kind(s, doc, kinds[i]);
 	char *ca = get_meta(s, "ca_pem");
-	yyjson_mut_obj_add_strcpy(doc, yyjson_mut_doc_get_root(doc), "ca_pem", ca == NULL ? "" : ca);
+	yyjson_mut_obj_add_strcpy(
+		doc, yyjson_mut_doc_get_root(doc), "ca_pem", ca == NULL ? "" : ca);
 	free(ca);
 	char *json = ok ? yyjson_mut_write(doc, YYJSON_WRITE_PRETTY, NULL) : NULL;
 	yyjson_mut_doc_free(doc);
@@ -155,8 +163,10 @@ static int save_kind(struct store *s, const char *kind, yyjson_val *list, char e
 		const char *id = yyjson_get_str(yyjson_obj_get(item, "id"));
 		char *json = yyjson_val_write(item, 0, NULL);
 		snprintf(position, sizeof position, "%zu", i);
-		const char *const texts[] = {kind, id == NULL ? "" : id, position, json == NULL ? "{}" : json};
-		rc = step_once(s, "INSERT INTO documents VALUES (?, ?, CAST(? AS INTEGER), ?)", texts, 4, error);
+		const char *const texts[] = {
+			kind, id == NULL ? "" : id, position, json == NULL ? "{}" : json};
+		rc = step_once(s, "INSERT INTO documents VALUES (?, ?, CAST(? AS INTEGER), ?)",
+			texts, 4, error);
 		free(json);
 		if (rc != 0)
 			return rc;
@@ -218,8 +228,9 @@ void store_free_certs(struct store_cert *certs, size_t count)
 
 int store_certs(struct store *s, struct store_cert **certs, size_t *count, char error[512])
 {
-	sqlite3_stmt *st =
-		prepare(s, "SELECT id, chain, key, active, is_default FROM certs ORDER BY is_default DESC, id", NULL, 0);
+	sqlite3_stmt *st = prepare(s,
+		"SELECT id, chain, key, active, is_default FROM certs ORDER BY is_default DESC, id",
+		NULL, 0);
 	struct store_cert *list = NULL;
 	size_t n = 0;
 	int rc = SQLITE_ERROR;
@@ -245,10 +256,11 @@ int store_certs(struct store *s, struct store_cert **certs, size_t *count, char 
 	return 0;
 }
 
-int store_put_cert(struct store *s, const struct store_cert *cert, uint64_t generation, char error[512])
+int store_put_cert(
+	struct store *s, const struct store_cert *cert, uint64_t generation, char error[512])
 {
-	const char *const texts[] = {cert->id, cert->chain_pem, cert->key_pem, cert->is_active ? "1" : "0",
-		cert->is_default ? "1" : "0"};
+	const char *const texts[] = {cert->id, cert->chain_pem, cert->key_pem,
+		cert->is_active ? "1" : "0", cert->is_default ? "1" : "0"};
 	int rc = run(s, "BEGIN IMMEDIATE", error);
 	if (rc != 0)
 		return rc;
@@ -256,8 +268,9 @@ int store_put_cert(struct store *s, const struct store_cert *cert, uint64_t gene
 		rc = run(s, "UPDATE certs SET is_default = 0", error);
 	if (rc == 0)
 		rc = step_once(s,
-			"INSERT OR REPLACE INTO certs VALUES (?, ?, ?, CAST(? AS INTEGER), CAST(? AS INTEGER))", texts, 5,
-			error);
+			"INSERT OR REPLACE INTO certs VALUES (?, ?, ?, CAST(? AS INTEGER), CAST(? "
+			"AS INTEGER))",
+			texts, 5, error);
 	return end(s, rc, generation, error);
 }
 
