@@ -7,7 +7,6 @@ folder and ends with close(): processes by their pid, namespaces with the mount 
 """
 
 import contextlib
-import http.client
 import json
 import os
 import pathlib
@@ -270,22 +269,6 @@ class Lab:
 
     def ctl_json(self, *args):
         return json.loads(self.ctl("--json", *args))
-
-    def call_api(self, method, path, body=None):
-        """A request to control's API (control/daemon/api.h); the answer, which must be a success."""
-        class OverSocket(http.client.HTTPConnection):
-            def connect(connection):
-                connection.sock = socket.socket(socket.AF_UNIX)
-                connection.sock.settimeout(10)
-                connection.sock.connect(str(self.api))
-        connection = OverSocket("localhost")
-        connection.request(method, path, body=None if body is None else json.dumps(body))
-        response = connection.getresponse()
-        text = response.read().decode()
-        connection.close()
-        if response.status >= 300:
-            raise LabError(f"{method} {path}: {response.status} {text}")
-        return json.loads(text)
 
     def read_records(self, **match):
         """Records so far whose fields are as given."""

@@ -16,6 +16,7 @@ A session that a kill has cut never says QUIT. So of each mail that came twice e
 So a kill can duplicate IN_FLIGHT mails for each connection in use, which is checked as well.
 """
 
+import json
 import os
 import random
 import re
@@ -178,7 +179,7 @@ def run():
         l.start_postfix(pem=l.certs.make("mx", [lab.MX]), extra={"smtpd_timeout": "15s"})
         l.write_config()
         l.start_control()
-        l.call_api("POST", "/v1/apply", POLICY)
+        l.ctl("apply", "-", stdin=json.dumps(POLICY))
         l.start_relay()
         return main(l)
 

@@ -7,13 +7,15 @@ The network is tests/tools/tap_bridge, before the relay, so that what it does hi
 and the relay's own to Postfix, each way.
 """
 
+import json
 import sys
 
 from cases import case, expect, expect_in, main
 from clients import arrived
 from crowd import Crowd, Mailbox
 import lab
-from lab import DOMAIN, RELAY_V4, RELAY_V6, Lab
+from lab import DOMAIN, RELAY_V4, RELAY_V6, Lab, wait_for
+from peers import metrics
 
 HOST = {4: {"host": lab.RECEIVER_V4, "port": 25}, 6: {"host": lab.RECEIVER_V6, "port": 25}}
 POLICY = {
@@ -40,7 +42,8 @@ def streams(name, sizes, ways=("none", "starttls", "implicit")):
 
 
 def cross(l, plan, happened, **options):
-    """All the plan's mails arrive once and unchanged, and each thing of `happened` did happen, each way."""
+    """All the plan's mails arrive once and unchanged, and each thing of `happened` did happen, each way; the bridge's
+    counts."""
     mailbox = Mailbox(l)
     l.start_bridge(**options)
     try:
@@ -64,6 +67,7 @@ def cross(l, plan, happened, **options):
         expect(c["missed"] == 0 and c["no_room"] == 0 and c["too_long"] == 0, "the bridge itself lost frames:", c)
         for what in happened:
             expect(c[what] > 0, "nothing was", what, "so nothing was shown:", c)
+    return counts
 
 
 def lossy_case(seed):
@@ -96,7 +100,13 @@ def duplicated_packets_duplicate_nothing(l):
 
 @case
 def corrupted_packets_are_caught_by_their_checksums(l):
-    cross(l, streams("corrupted", [SMALL, LARGE, LARGE]), ("corrupted",), corrupt="1%", seed=7)
+    def caught():
+        m = metrics(l)
+        return m["hikyaku_tcp_drop_bad_checksum"] + m["hikyaku_net_drop_ip4_checksum"]
+    before = caught()
+    counts = cross(l, streams("corrupted", [SMALL, LARGE, LARGE]), ("corrupted",), corrupt="1%", seed=7)
+    # Not all: a bit of ARP, of a length or of IPv6's hop limit is caught elsewhere, or does no harm.
+    wait_for("the relay's counters to tell of it", 5, lambda: caught() - before > counts["to_relay"]["corrupted"] / 2)
 
 
 @case
@@ -173,7 +183,7 @@ def run():
         l.start_postfix(pem=l.certs.make("mx", [lab.MX]), domains=DOMAINS)
         l.write_config()
         l.start_control()
-        l.call_api("POST", "/v1/apply", POLICY)
+        l.ctl("apply", "-", stdin=json.dumps(POLICY))
         l.start_relay()
         return main(l)
 
