@@ -145,26 +145,41 @@ static int batch_write(struct spool *s)
 	return 0;
 }
 
-/* Sees to it that there is a segment for a record of this kind. A full segment is followed by the
- * next only between two batches, so that a batch is never spread over two. */
-static int batch_find_room(struct spool *s, enum record_kind kind)
+/* Can the current segment take the record? A batch is never spread over two, so one that has begun may go past a
+ * segment's end. */
+static bool has_room(const struct spool *s, enum record_kind kind, size_t n)
+{
+	if (s->current == NULL)
+		return false;
+	if (s->current->is_small)
+		return kind != RECORD_DATA && s->written + s->buffered + n <= SMALL_SEGMENT_BYTES;
+	return s->current->end < s->segment_bytes || spool_batch_unsynced_bytes(s) != 0;
+}
+
+/* Sees to it that there is a segment for a record of this kind and length. A full segment is followed by the
+ * next only between two batches. Where the disk is full, what ends mails goes into the room that is left in the
+ * full one, or into a small one: else nothing could ever be removed. */
+static int batch_find_room(struct spool *s, enum record_kind kind, size_t n)
 {
 	if (s->batch_error != 0)
 		return s->batch_error;
-	if (s->current != NULL &&
-		(s->current->end < s->segment_bytes || spool_batch_unsynced_bytes(s) != 0))
+	if (has_room(s, kind, n))
 		return 0;
+	if (s->current != NULL && spool_batch_unsynced_bytes(s) != 0)
+		return -ENOSPC; /* of a small one: the next batch finds another */
 	int err = spool_segment_begin(s);
-	if (err == -ENOSPC && s->current != NULL && kind != RECORD_DATA)
-		return 0; /* that much room is left in the full one */
-	return err;
+	if (err != -ENOSPC || kind == RECORD_DATA)
+		return err;
+	if (s->current != NULL && !s->current->is_small)
+		return 0;
+	return spool_segment_begin_small(s);
 }
 
 int spool_batch_put(
 	struct spool *s, const struct record_header *h, struct bytes payload, struct place *place)
 {
 	size_t n = spool_record_bytes((uint32_t)payload.n);
-	int err = batch_find_room(s, h->kind);
+	int err = batch_find_room(s, h->kind, n);
 	if (err == 0 && n > SPOOL_BUFFER_BYTES - s->buffered)
 		err = batch_write(s);
 	if (err != 0)
@@ -323,7 +338,7 @@ static int batch_settle(struct spool *s)
 {
 	int error = s->batch_error;
 	s->batch_error = 0;
-	if (spool_segment_begin(s) == 0) {
+	if (spool_segment_begin(s) == 0 || spool_segment_begin_small(s) == 0) {
 		put_again(s);
 		if (batch_sync(s) != 0)
 			s->batch_error = 0; /* one report is enough; there was no commit in it */

@@ -55,14 +55,11 @@ struct segment *spool_segment_add(struct spool *s, uint64_t sequence)
 }
 
 /* Writes the header and makes file and name durable. */
-static int segment_found(struct spool *s, int handle, const struct segment_header *header)
+static int segment_found(struct spool *s, int handle, const struct segment_header *header, uint64_t room)
 {
 	struct disk *d = s->disk;
 	uint8_t b[SEGMENT_HEADER_BYTES];
 	struct bytes part = bytes_of(b, sizeof b);
-	/* An eighth more than a segment is meant to hold: for the batch that goes past its end, and
-	 * for states and dones when the disk is full. */
-	uint64_t room = s->segment_bytes + s->segment_bytes / 8;
 	int err = d->allocate == NULL ? 0 : d->allocate(d, handle, room);
 	if (err < 0 && err != -EOPNOTSUPP)
 		return err;
@@ -93,7 +90,7 @@ static struct segment_header segment_next_header(struct spool *s)
 	return header;
 }
 
-int spool_segment_begin(struct spool *s)
+static int segment_begin(struct spool *s, uint64_t room)
 {
 	char name[SEGMENT_NAME_MAX];
 	struct segment_header header = segment_next_header(s);
@@ -101,7 +98,7 @@ int spool_segment_begin(struct spool *s)
 	int handle = s->disk->create(s->disk, spool_segment_name(header.sequence, name));
 	if (handle < 0)
 		return handle;
-	int err = segment_found(s, handle, &header);
+	int err = segment_found(s, handle, &header, room);
 	struct segment *segment = err < 0 ? NULL : spool_segment_add(s, header.sequence);
 	if (segment == NULL) {
 		/* It holds no record and never will, so nothing depends on its going. */
@@ -118,6 +115,21 @@ int spool_segment_begin(struct spool *s)
 	s->written = SEGMENT_HEADER_BYTES;
 	s->is_removal_doubtful = false; /* the header says what is gone */
 	return 0;
+}
+
+int spool_segment_begin(struct spool *s)
+{
+	/* An eighth more than a segment is meant to hold: for the batch that goes past its end, and
+	 * for states and dones when the disk is full. */
+	return segment_begin(s, s->segment_bytes + s->segment_bytes / 8);
+}
+
+int spool_segment_begin_small(struct spool *s)
+{
+	int err = segment_begin(s, SMALL_SEGMENT_BYTES);
+	if (err == 0)
+		s->current->is_small = true;
+	return err;
 }
 
 void spool_segment_free(struct spool *s, struct segment *segment)

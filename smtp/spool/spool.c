@@ -78,7 +78,8 @@ int spool_open(struct spool **spool, const struct spool_config *config, spool_fo
 	/* A full disk must not keep what was recovered from being delivered: then this is tried
 	 * again with the first record. Until then nothing is removed. */
 	s->is_removal_doubtful = true;
-	spool_segment_begin(s);
+	if (spool_segment_begin(s) == -ENOSPC)
+		spool_segment_begin_small(s);
 	spool_segments_reclaim(s);
 	*spool = s;
 	return 0;

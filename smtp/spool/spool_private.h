@@ -32,7 +32,10 @@ struct segment {
 	uint64_t file_bytes; /* on the disk, as far as known */
 	uint64_t pins;	     /* mails that begin here */
 	bool has_header;     /* recovery only: a good one */
+	bool is_small;	     /* of SMALL_SEGMENT_BYTES, for all but the data of mails */
 };
+
+#define SMALL_SEGMENT_BYTES 4096 /* a block of nearly every file system */
 
 /* A record in the log. */
 struct place {
@@ -158,6 +161,9 @@ struct segment *spool_segment_add(struct spool *s, uint64_t sequence);
 /* Begins a new segment, durably, and makes it the current one. 0, or -errno: then there is no
  * current one, or still the one before if that can take more. */
 int spool_segment_begin(struct spool *s);
+/* The same where the disk has no room for a whole one: so that what was delivered can be done with, which is what
+ * makes room again. No data of mails goes into it, and no more than SMALL_SEGMENT_BYTES of anything. */
+int spool_segment_begin_small(struct spool *s);
 /* Removes oldest segments that nothing needs, a few at most. */
 void spool_segments_reclaim(struct spool *s);
 /* Closes and frees it; the caller has taken it out of the list. */

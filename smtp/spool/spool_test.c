@@ -396,6 +396,38 @@ static void full_disk_refuses_mails_and_recovers_when_there_is_room(void **state
 	world_end(w);
 }
 
+/* The disk is as full after a crash as before: what is delivered then must make room all the same. */
+static void full_disk_is_emptied_by_deliveries_after_a_crash(void **state)
+{
+	struct world *w = world_make(16384);
+	uint64_t id = 1;
+	while (id < 30) {
+		assert_int_equal(submit(w, id, 3000), 0);
+		assert_int_equal(spool_sync(w->spool), 0);
+		id++;
+	}
+	struct disk *image = disk_sim_crash(w->disk, 3);
+	uint64_t bytes = stats_of(w).bytes;
+	spool_close(w->spool);
+	disk_sim_destroy(w->disk);
+	w->disk = image;
+	disk_sim_limit(w->disk, bytes + SIM_SECTOR_BYTES * 20);
+	world_open(w);
+	assert_int_equal(w->found_count, id - 1);
+	assert_int_equal(submit(w, 100, 3000), -ENOSPC);
+	for (uint64_t done = 1; done < id; done++)
+		assert_int_equal(spool_done(w->spool, done), 0);
+	for (int i = 0; i < 20 && spool_has_batch(w->spool); i++)
+		spool_sync(w->spool);
+	assert_false(spool_has_batch(w->spool));
+	assert_int_equal(submit(w, 101, 3000), 0);
+	assert_int_equal(spool_sync(w->spool), 0);
+	world_crash(w, 9);
+	assert_int_equal(w->found_count, 1);
+	assert_non_null(world_find(w, 101));
+	world_end(w);
+}
+
 /* What a failed batch held: the commit is reported failed and gone for good; state and done are
  * kept. */
 static void failed_batch_drops_commits_and_keeps_states_and_dones(int call)
@@ -568,6 +600,7 @@ int main(void)
 		cmocka_unit_test(many_restarts_leave_few_segments),
 		cmocka_unit_test(limit_refuses_mails_but_not_their_ends),
 		cmocka_unit_test(full_disk_refuses_mails_and_recovers_when_there_is_room),
+		cmocka_unit_test(full_disk_is_emptied_by_deliveries_after_a_crash),
 		cmocka_unit_test(failed_write_is_handled),
 		cmocka_unit_test(failed_sync_is_handled),
 		cmocka_unit_test(states_and_dones_wait_while_the_disk_is_broken),
