@@ -202,6 +202,7 @@ static bool round_of(struct queue_thread *q, uint64_t now_us)
 	any |= take_notes(q, now_us);
 	if (view_refresh(&q->views)) {
 		queue_policy_changed(q->queue, now_us);
+		dns_policy_changed(q->dns, now_us);
 		any = true;
 	}
 	view_collect(&q->views);

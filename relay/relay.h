@@ -196,6 +196,8 @@ void dns_cache_destroy(struct dns_cache *dns);
 void dns_route(struct dns_cache *dns, uint64_t token, struct bytes domain, struct bytes sender, uint64_t now_us);
 void dns_resolved(struct dns_cache *dns, const char *json, size_t n, uint64_t now_us);
 void dns_unlinked(struct dns_cache *dns, uint64_t now_us);
+/* A policy has come, maybe the first. */
+void dns_policy_changed(struct dns_cache *dns, uint64_t now_us);
 void dns_tick(struct dns_cache *dns, uint64_t now_us);
 
 /* Copies 64-bit counters that another thread reads, or writes, meanwhile: each is whole, not all of one moment. */

@@ -19,11 +19,12 @@
 #define TTL_LEAST	30
 #define TTL_MOST	3600
 #define STALE_SECONDS	86400
+#define POLICY_SECONDS	20   /* how long a route waits for the first policy after a start */
 #define SECOND		1000000ull
 
 struct waiting {
 	struct waiting *next;
-	uint64_t token;
+	uint64_t token, since_us;
 	size_t domain_n, sender_n;
 	uint8_t bytes[]; /* domain, then sender */
 };
@@ -51,6 +52,7 @@ struct dns_cache {
 	uint64_t asked_token[ASKED_MAX], asked_until_us[ASKED_MAX];
 	uint32_t asked_count, sweep, count;
 	struct answer *queue_first, *queue_last;
+	struct waiting *unrouted, **unrouted_end; /* until the first policy comes, the oldest first */
 	uint64_t next_token;
 	uint64_t now_us;
 	struct queue_route route; /* what is being worked out; too large for a stack frame a level */
@@ -59,8 +61,10 @@ struct dns_cache {
 struct dns_cache *dns_cache_create(struct queue_thread *q)
 {
 	struct dns_cache *d = calloc(1, sizeof *d);
-	if (d != NULL)
-		d->q = q;
+	if (d == NULL)
+		return NULL;
+	d->q = q;
+	d->unrouted_end = &d->unrouted;
 	return d;
 }
 
@@ -81,6 +85,10 @@ void dns_cache_destroy(struct dns_cache *d)
 			next = a->next;
 			answer_free(a);
 		}
+	for (struct waiting *next, *w = d->unrouted; w != NULL; w = next) {
+		next = w->next;
+		free(w);
+	}
 	free(d);
 }
 
@@ -246,6 +254,7 @@ static enum progress work_out(struct dns_cache *d, const char *domain, struct by
 	memset(r, 0, offsetof(struct queue_route, targets));
 	if (view == NULL) {
 		set_outcome(r, QUEUE_ROUTE_DEFER, 451, 3, 5, "no policy has come from the control plane yet");
+		r->target_count = 0;
 		return ROUTE_READY;
 	}
 	r->generation = view->number;
@@ -300,11 +309,38 @@ void dns_route(struct dns_cache *d, uint64_t token, struct bytes domain, struct 
 		queue_route_answer(d->q->queue, token, &d->route, now_us);
 		return;
 	}
-	*w = (struct waiting){.token = token, .domain_n = domain.n, .sender_n = sender.n};
+	*w = (struct waiting){.token = token, .since_us = now_us, .domain_n = domain.n, .sender_n = sender.n};
 	memcpy(w->bytes, domain.at, domain.n);
 	if (sender.n != 0)
 		memcpy(w->bytes + domain.n, sender.at, sender.n);
-	route_or_wait(d, w);
+	if (d->q->views.current != NULL) {
+		route_or_wait(d, w);
+		return;
+	}
+	/* What was recovered at the start comes before the policy does: to try it in vain would cost it its place in
+	 * the schedule, and the reason it had. */
+	*d->unrouted_end = w;
+	d->unrouted_end = &w->next;
+}
+
+/* Routes those that wait for a policy: all of them, once it is there, else those that have waited too long. */
+static void route_unrouted(struct dns_cache *d)
+{
+	uint64_t until_us = d->q->views.current != NULL ? UINT64_MAX : d->now_us - POLICY_SECONDS * SECOND;
+	while (d->unrouted != NULL && d->unrouted->since_us < until_us) {
+		struct waiting *w = d->unrouted;
+		d->unrouted = w->next;
+		if (d->unrouted == NULL)
+			d->unrouted_end = &d->unrouted;
+		w->next = NULL;
+		route_or_wait(d, w);
+	}
+}
+
+void dns_policy_changed(struct dns_cache *d, uint64_t now_us)
+{
+	d->now_us = now_us;
+	route_unrouted(d);
 }
 
 /* ---- answers ---- */
@@ -475,5 +511,6 @@ void dns_tick(struct dns_cache *d, uint64_t now_us)
 		if (d->asked[slot] != NULL && d->asked_until_us[slot] <= now_us)
 			answer_failed(d, take_asked(d, slot), "the control plane did not answer in time");
 	ask_queued(d);
+	route_unrouted(d);
 	sweep(d);
 }

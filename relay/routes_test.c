@@ -53,17 +53,10 @@ static const char documents[] =
 	"{\"host\":\"two.example.test\",\"port\":26}],\"via\":\"hosts\"},"
 	"{\"id\":\"world\",\"domain\":\"*\"}]}";
 
-static struct rig *rig_new(bool has_policy)
+static void rig_give_policy(struct rig *r)
 {
-	struct rig *r = calloc(1, sizeof *r);
 	char error[512];
 	int policy_fd, keys_fd;
-	assert_true(ring_init(&r->q.to_main, 4096));
-	r->now_us = 1700000000 * SECOND;
-	assert_non_null(r->q.dns = dns_cache_create(&r->q));
-	memset(&answered, 0, sizeof answered);
-	if (!has_policy)
-		return r;
 	if (policy_compile(bytes_of_string(documents), NULL, 0, 4, &policy_fd, &keys_fd, error) != 0)
 		fail_msg("%s", error);
 	assert_int_equal(policy_map(policy_fd, keys_fd, &r->policy), 0);
@@ -71,6 +64,17 @@ static struct rig *rig_new(bool has_policy)
 	close(keys_fd);
 	r->view = (struct view){.policy = r->policy, .number = 4};
 	r->q.views.current = &r->view;
+}
+
+static struct rig *rig_new(bool has_policy)
+{
+	struct rig *r = calloc(1, sizeof *r);
+	assert_true(ring_init(&r->q.to_main, 4096));
+	r->now_us = 1700000000 * SECOND;
+	assert_non_null(r->q.dns = dns_cache_create(&r->q));
+	memset(&answered, 0, sizeof answered);
+	if (has_policy)
+		rig_give_policy(r);
 	return r;
 }
 
@@ -138,11 +142,34 @@ static void expect(unsigned count, enum queue_route_outcome outcome, unsigned ta
 
 /* ---- the tests ---- */
 
-static void without_a_policy_mail_waits(void **state)
+static void without_a_policy_mail_waits_for_it_a_while(void **state)
 {
 	struct rig *r = rig_new(false);
 	route(r, 1, "a.example.test");
+	r->now_us += 15 * SECOND;
+	route(r, 2, "b.example.test");
+	dns_tick(r->q.dns, r->now_us);
+	assert_int_equal(answered.count, 0);
+	r->now_us += 6 * SECOND;
+	dns_tick(r->q.dns, r->now_us);
 	expect(1, QUEUE_ROUTE_DEFER, 0);
+	assert_int_equal(answered.tokens[0], 1);
+	route(r, 3, "c.example.test"); /* still waiting at the end: freed with the cache */
+	rig_free(r);
+}
+
+static void the_first_policy_routes_what_waited_for_it(void **state)
+{
+	struct rig *r = rig_new(false);
+	route(r, 1, "fixed.example.test");
+	route(r, 2, "fixed.example.test");
+	assert_int_equal(answered.count, 0);
+	rig_give_policy(r);
+	dns_policy_changed(r->q.dns, r->now_us);
+	expect(2, QUEUE_ROUTE_OK, 2);
+	assert_int_equal(answered.tokens[0], 1);
+	route(r, 3, "fixed.example.test");
+	expect(3, QUEUE_ROUTE_OK, 2);
 	rig_free(r);
 }
 
@@ -348,7 +375,8 @@ static void more_questions_than_may_be_open_wait_their_turn(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(without_a_policy_mail_waits),
+		cmocka_unit_test(without_a_policy_mail_waits_for_it_a_while),
+		cmocka_unit_test(the_first_policy_routes_what_waited_for_it),
 		cmocka_unit_test(an_address_literal_is_its_own_target),
 		cmocka_unit_test(hosts_that_are_addresses_need_nobody),
 		cmocka_unit_test(a_domain_is_asked_once_for_all_who_wait),
