@@ -185,6 +185,10 @@ void inbound_accept(struct worker *w, struct tcp_conn *tcp)
 
 void inbound_ended(struct worker *w, struct conn *c)
 {
+	if (c->tls_state == CONN_HANDSHAKE) {
+		COUNT(w, server_handshake_failures);
+		record_refusal(w, c, "tls", "", "the peer closed the connection");
+	}
 	clients_remove(&w->clients, &c->inbound.client);
 	submit_abort(w, c);
 	conn_free(w, c);
@@ -492,9 +496,9 @@ void inbound_deadline(struct worker *w, struct conn *c)
 {
 	bool was_lingering = c->deadline == DEADLINE_LINGER;
 	COUNT(w, timeouts);
-	if (c->tls_state == CONN_HANDSHAKE || c->is_closing) {
-		if (c->tls_state == CONN_HANDSHAKE)
-			record_refusal(w, c, "tls", "", "handshake timed out");
+	if (c->tls_state == CONN_HANDSHAKE)
+		inbound_handshake_failed(w, c, "handshake timed out");
+	if (c->is_closing) {
 		conn_abort(w, c);
 		return;
 	}
