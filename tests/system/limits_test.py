@@ -274,6 +274,8 @@ def half_open_handshakes_are_bounded_and_time_out(l):
         c.ends()
         c.close()
     expect(time.monotonic() - began < 15)
+    timed_out = wait_for("the records", 5, lambda: l.read_records(stage="tls", reason="handshake timed out")[HANDSHAKES - 1:])
+    expect(len(timed_out) == 1, "each once")
     with Client(l) as c:
         c.ehlo()
         c.starttls()

@@ -217,6 +217,7 @@ class Sink:
         self.replies, self.extensions = list(replies), extensions
         self.lines, self.mails, self.versions, self.snis = [], [], [], []
         self.connections = 0
+        self.open = set()
         self.counts = {}
         self.context = self.make_context(pem, highest, ciphers) if pem else None
         self.sock = socket_in(l, ns, family_of(address))
@@ -238,8 +239,10 @@ class Sink:
         return context
 
     def stop(self):
-        with contextlib.suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RDWR)
+        """Listens no more, and ends the connections there are."""
+        for sock in [self.sock, *self.open]:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
 
     def clear_lines(self):
@@ -262,6 +265,8 @@ class Sink:
 
     def _serve(self, sock):
         sock.settimeout(60)
+        plain = socket.fromfd(sock.fileno(), sock.family, sock.type)  # TLS takes the other one
+        self.open.add(plain)
         try:
             if self.implicit:
                 sock = self._shake_hands(sock)
@@ -269,6 +274,8 @@ class Sink:
         except (OSError, EOFError, ssl.SSLError, ValueError):
             pass
         finally:
+            self.open.discard(plain)
+            plain.close()
             sock.close()
 
     def _shake_hands(self, sock):
