@@ -47,7 +47,7 @@ static struct generator {
 	unsigned in[CLOSING + 1]; /* how many are in each place */
 	enum stage stage;
 	uint64_t now_us, stage_us, stage_end_us, scan_us, told_us;
-	uint64_t began_busy_us, began_cpu_us;
+	uint64_t began_busy_us, began_cpu_us, began_pushed_us;
 	uint64_t done; /* of options->count */
 	uint64_t told_done;
 	const char *why_failed;
@@ -362,12 +362,26 @@ static uint64_t busy_us(void)
 	return cpu;
 }
 
+/* Linux: how long this thread was ready to run without a processor; 0 where that is not told. */
+static uint64_t pushed_us(void)
+{
+	unsigned long long ran, waited = 0;
+	FILE *f = fopen("/proc/thread-self/schedstat", "r");
+	if (f == NULL)
+		return 0;
+	if (fscanf(f, "%llu %llu", &ran, &waited) != 2)
+		waited = 0;
+	fclose(f);
+	return waited / NSEC_PER_USEC;
+}
+
 static void start_measuring(void)
 {
 	struct tls_verdict verdict = g.results->verdict;
 	memset(g.results, 0, sizeof *g.results);
 	g.results->verdict = verdict;
 	g.began_cpu_us = time_read_us(CLOCK_THREAD_CPUTIME_ID);
+	g.began_pushed_us = pushed_us();
 	g.began_busy_us = g.transport->ops->busy_us(g.transport);
 	g.stage_us = g.now_us;
 	g.stage_end_us = g.now_us + (uint64_t)(g.options->duration_s * 1e6);
@@ -381,6 +395,7 @@ static void start_draining(void)
 		start_measuring(); /* interrupted: nothing was measured */
 	r->wall_us = g.now_us - g.stage_us;
 	r->busy_us = busy_us();
+	r->pushed_us = pushed_us() - g.began_pushed_us;
 	r->open = g.in[READY] + g.in[BUSY];
 	r->is_interrupted = stop_asked;
 	g.stage = DRAINING;

@@ -48,6 +48,11 @@ static double busy_share(const struct results *r)
 	return share > 1 ? 1 : share;
 }
 
+static double pushed_share(const struct results *r)
+{
+	return r->wall_us == 0 ? 0 : (double)r->pushed_us / (double)r->wall_us;
+}
+
 static bool is_limited(const struct results *r)
 {
 	return busy_share(r) > BUSY_SHARE_MAX;
@@ -114,7 +119,8 @@ static void print_text(const struct results *r, const struct options *o, const c
 	print_times("whole transaction", &r->transaction);
 	print_times("handshake", &r->handshake);
 	print_times("connect to 221", &r->session);
-	printf("  generator               %.1f %% busy%s\n", 100 * busy_share(r),
+	printf("  generator               %.1f %% busy, waited %.1f %% for a processor%s\n",
+		100 * busy_share(r), 100 * pushed_share(r),
 		is_limited(r) ? ": limited by the generator, the figure is not the server's" : "");
 	print_failures(r);
 }
@@ -159,6 +165,7 @@ static void print_json(const struct results *r, const struct options *o, const c
 	yyjson_mut_obj_add_bool(doc, top, "interrupted", r->is_interrupted);
 	yyjson_mut_obj_add_real(doc, top, "seconds", (double)r->wall_us / (double)USEC_PER_SEC);
 	yyjson_mut_obj_add_real(doc, top, "generator_busy_share", busy_share(r));
+	yyjson_mut_obj_add_real(doc, top, "generator_waited_for_processor_share", pushed_share(r));
 	yyjson_mut_obj_add_bool(doc, top, "limited_by_generator", is_limited(r));
 	yyjson_mut_obj_add_uint(doc, top, "messages", r->mails);
 	yyjson_mut_obj_add_real(doc, top, "messages_per_second", per_second(r, r->mails));

@@ -38,6 +38,7 @@ struct results {
 	struct histogram handshake;   /* of TLS */
 	struct histogram session;     /* connect .. 221 */
 	uint64_t wall_us, busy_us;    /* busy: of the generator's one thread */
+	uint64_t pushed_us;	      /* it could have run, but others had the processor */
 	unsigned open;		      /* sessions at the end */
 	bool is_interrupted;
 	struct tls_verdict verdict; /* of the first handshake */
