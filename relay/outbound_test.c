@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Deliveries of a worker, and hosts of every kind: whatever these do, each job comes home, once. */
+#include "relay/worker_lab.h"
+
+#include <stdio.h>
+
+static const char policy[] =
+	"{\"profiles\":[{\"id\":\"may\",\"level\":\"may\"},{\"id\":\"must\",\"level\":\"encrypt\"},"
+	"{\"id\":\"never\",\"level\":\"none\"},{\"id\":\"next\",\"level\":\"may\",\"fallback\":\"next-host\"}],"
+	"\"out_rules\":[{\"id\":\"m\",\"domain\":\"must.example.test\",\"profile\":\"must\"},"
+	"{\"id\":\"n\",\"domain\":\"never.example.test\",\"profile\":\"never\"},"
+	"{\"id\":\"x\",\"domain\":\"next.example.test\",\"profile\":\"next\"},"
+	"{\"id\":\"r\",\"profile\":\"may\"}],"
+	"\"routes\":[{\"id\":\"world\",\"domain\":\"*\"}]}";
+
+#define A_MINUTE (60 * LAB_SECOND)
+
+static struct peer *greet(struct lab *lab, const char *capabilities)
+{
+	struct peer *p = lab_accepted(lab);
+	lab_say(p, "220 mx.example.test\r\n");
+	lab_expect(p, "EHLO relay.example.test\r\n");
+	lab_say(p, capabilities);
+	return p;
+}
+
+#define PIPELINING "250-mx.example.test\r\n250 PIPELINING\r\n"
+#define STARTTLS   "250-mx.example.test\r\n250-PIPELINING\r\n250 STARTTLS\r\n"
+
+static void expect_outcome(const struct lab_job *j, unsigned class)
+{
+	if (j->outcomes[0].code / 100 != class)
+		fail_msg("expected %uyz, is %u %s", class, j->outcomes[0].code, j->outcomes[0].text);
+}
+
+static void a_mail_is_delivered_and_the_connection_serves_the_next(void **state)
+{
+	struct lab *lab = lab_new(policy, NULL);
+	struct lab_job *one = lab_job_new(lab, "a.example.test", 1, 100), *two = lab_job_new(lab, "a.example.test", 1, 100);
+	lab_job_start(lab, one, NULL, 5);
+	struct peer *p = greet(lab, PIPELINING);
+	lab_serve(p);
+	lab_job_expect(lab, one, A_MINUTE);
+	expect_outcome(one, 2);
+	assert_int_not_equal(one->job.kept_generation, 0);
+	lab_job_start(lab, two, one, 0);
+	lab_serve(p);
+	lab_job_expect(lab, two, A_MINUTE);
+	expect_outcome(two, 2);
+	assert_int_equal(two->job.kept_generation, 0); /* it was the last */
+	lab_expect(p, "QUIT\r\n");
+	assert_false(lab_has_accepted(lab));
+	lab_job_free(one), lab_job_free(two);
+	lab_free(lab);
+}
+
+/* What a host does, command by command. */
+static const struct {
+	const char *waits_for, *says;
+} steps[] = {
+	{NULL, "220 mx.example.test\r\n"},
+	{"EHLO relay.example.test\r\n", PIPELINING},
+	{"DATA\r\n", "250 sender\r\n"},
+	{NULL, "250 recipient\r\n"},
+	{NULL, "354 go on\r\n"},
+	{"\r\n.\r\n", "250 ta"}, /* half a reply is none */
+};
+#define STEPS (sizeof steps / sizeof steps[0])
+
+static void step(struct peer *p, unsigned i)
+{
+	if (steps[i].waits_for != NULL)
+		lab_expect(p, steps[i].waits_for);
+	lab_say(p, steps[i].says);
+}
+
+static void a_reset_or_a_fin_at_each_stage_brings_the_job_home(void **state)
+{
+	for (unsigned stop = 0; stop <= STEPS; stop++)
+		for (int is_fin = 0; is_fin < 2; is_fin++) {
+			struct lab *lab = lab_new(policy, NULL);
+			struct lab_job *j = lab_job_new(lab, "a.example.test", 1, 30000);
+			lab_job_start(lab, j, NULL, 5);
+			struct peer *p = lab_accepted(lab);
+			for (unsigned i = 0; i < stop; i++)
+				step(p, i);
+			if (is_fin)
+				tcp_close(p->conn);
+			else
+				tcp_abort(p->conn);
+			lab_job_expect(lab, j, LAB_SECOND);
+			expect_outcome(j, 4);
+			assert_int_equal(j->job.kept_generation, 0);
+			lab_run(lab, LAB_SECOND);
+			assert_int_equal(lab->w->conn_count, 0);
+			lab_job_free(j);
+			lab_free(lab);
+		}
+}
+
+static void silence_at_each_stage_ends_at_its_deadline(void **state)
+{
+	/* The session goes over to DATA with the reply, so that it is waited for as for a recipient's. */
+	static const unsigned seconds[] = {300, 300, 300, 300, 300, 600, 600};
+	for (unsigned stop = 0; stop <= STEPS; stop++) {
+		struct lab *lab = lab_new(policy, NULL);
+		struct lab_job *j = lab_job_new(lab, "a.example.test", 1, 100);
+		lab_job_start(lab, j, NULL, 5);
+		struct peer *p = lab_accepted(lab);
+		for (unsigned i = 0; i < stop; i++)
+			step(p, i);
+		lab_run(lab, (seconds[stop] - 2) * LAB_SECOND);
+		assert_false(lab_job_is_home(lab));
+		lab_job_expect(lab, j, 5 * LAB_SECOND);
+		expect_outcome(j, 4);
+		lab_job_free(j);
+		lab_free(lab);
+	}
+}
+
+static void a_greeting_byte_by_byte_does_not_hold_us(void **state)
+{
+	struct lab *lab = lab_new(policy, NULL);
+	struct lab_job *j = lab_job_new(lab, "a.example.test", 1, 100);
+	lab_job_start(lab, j, NULL, 5);
+	struct peer *p = lab_accepted(lab);
+	for (int i = 0; i < 3; i++) {
+		lab_say(p, &"220"[i]);
+		if (i < 2)
+			lab_run(lab, 100 * LAB_SECOND);
+	}
+	lab_job_expect(lab, j, 101 * LAB_SECOND);
+	lab_job_free(j);
+	lab_free(lab);
+}
+
+static void a_host_that_does_not_read_is_given_up(void **state)
+{
+	struct lab *lab = lab_new(policy, NULL);
+	struct lab_job *j = lab_job_new(lab, "a.example.test", 1, 1000000);
+	lab_job_start(lab, j, NULL, 5);
+	struct peer *p = greet(lab, PIPELINING);
+	lab_expect(p, "DATA\r\n");
+	p->is_reading = false;
+	lab_say(p, "250 a\r\n250 b\r\n354 c\r\n");
+	lab_job_expect(lab, j, 190 * LAB_SECOND);
+	expect_outcome(j, 4);
+	lab_run(lab, A_MINUTE);
+	assert_int_equal(lab->w->conn_count, 0);
+	lab_job_free(j);
+	lab_free(lab);
+}
+
+static void each_target_is_tried_and_the_last_reason_told(void **state)
+{
+	struct lab *lab = lab_new(policy, NULL);
+	struct lab_job *j = lab_job_new(lab, "a.example.test", 3, 100);
+	j->route.targets[0].port = 9; /* nobody listens */
+	lab_job_start(lab, j, NULL, 5);
+	lab_say(lab_accepted(lab), "554 no\r\n");
+	struct peer *p = greet(lab, PIPELINING);
+	lab_serve(p);
+	lab_job_expect(lab, j, A_MINUTE);
+	expect_outcome(j, 2);
+	lab_job_free(j);
+	lab_free(lab);
+}
+
+static void a_job_given_to_a_connection_that_just_ends_is_sent_over_another(void **state)
+{
+	/* At each moment around the end of the idle time, until QUIT has been answered. */
+	for (uint64_t at = 4990000; at < 5030000; at += 1000) {
+		struct lab *lab = lab_new(policy, NULL);
+		struct lab_job *one = lab_job_new(lab, "a.example.test", 1, 100), *two = lab_job_new(lab, "a.example.test", 2, 100);
+		lab_job_start(lab, one, NULL, 5);
+		struct peer *p = greet(lab, PIPELINING);
+		lab_serve(p);
+		lab_job_expect(lab, one, A_MINUTE);
+		lab_run(lab, at);
+		lab_job_start(lab, two, one, 4);
+		lab_run(lab, 10000);
+		if (strstr(p->in, "QUIT") != NULL) {
+			lab_expect(p, "QUIT\r\n");
+			lab_say(p, "221 bye\r\n");
+			p = greet(lab, PIPELINING);
+		}
+		lab_serve(p);
+		lab_job_expect(lab, two, A_MINUTE);
+		expect_outcome(two, 2);
+		lab_job_free(one), lab_job_free(two);
+		lab_free(lab);
+	}
+}
+
+static void a_kept_connection_that_fails_before_the_mail_is_answered_costs_nothing(void **state)
+{
+	for (int how = 0; how < 3; how++) {
+		struct lab *lab = lab_new(policy, NULL);
+		struct lab_job *one = lab_job_new(lab, "a.example.test", 1, 100), *two = lab_job_new(lab, "a.example.test", 1, 100);
+		lab_job_start(lab, one, NULL, 5);
+		struct peer *p = greet(lab, PIPELINING);
+		lab_serve(p);
+		lab_job_expect(lab, one, A_MINUTE);
+		lab_job_start(lab, two, one, 4);
+		lab_expect(p, "DATA\r\n");
+		if (how == 0)
+			tcp_abort(p->conn);
+		else if (how == 1)
+			tcp_close(p->conn);
+		else
+			lab_say(p, "421 4.4.2 you were idle\r\n");
+		p = greet(lab, PIPELINING);
+		lab_serve(p);
+		lab_job_expect(lab, two, A_MINUTE);
+		expect_outcome(two, 2);
+		lab_job_free(one), lab_job_free(two);
+		lab_free(lab);
+	}
+}
+
+static void a_kept_connection_in_clear_is_not_for_mail_that_needs_tls(void **state)
+{
+	struct lab *lab = lab_new(policy, NULL);
+	struct lab_job *one = lab_job_new(lab, "a.example.test", 1, 100), *two = lab_job_new(lab, "must.example.test", 1, 100);
+	lab_job_start(lab, one, NULL, 5);
+	struct peer *p = greet(lab, PIPELINING);
+	lab_serve(p);
+	lab_job_expect(lab, one, A_MINUTE);
+	two->route.profile = one->route.profile; /* as if the route had not known */
+	lab_job_start(lab, two, one, 4);
+	struct peer *other = greet(lab, PIPELINING);
+	lab_job_expect(lab, two, A_MINUTE);
+	expect_outcome(two, 4);
+	assert_int_equal(two->outcomes[0].enhanced[1], 7);
+	assert_null(strstr(p->in, "MAIL"));
+	assert_null(strstr(other->in, "MAIL"));
+	assert_true(two->job.is_tls_failure);
+	lab_job_free(one), lab_job_free(two);
+	lab_free(lab);
+}
+
+static struct peer *secured(struct lab *lab)
+{
+	struct peer *p = greet(lab, STARTTLS);
+	lab_expect(p, "STARTTLS\r\n");
+	lab_say(p, "220 go on\r\n");
+	lab_secure(p, true);
+	lab_expect(p, "EHLO relay.example.test\r\n");
+	lab_say(p, PIPELINING);
+	return p;
+}
+
+static void over_tls_a_mail_is_delivered(void **state)
+{
+	struct lab *lab = lab_new(policy, NULL);
+	struct lab_job *j = lab_job_new(lab, "must.example.test", 1, 300000);
+	lab_job_start(lab, j, NULL, 0);
+	lab_serve(secured(lab));
+	lab_job_expect(lab, j, A_MINUTE);
+	expect_outcome(j, 2);
+	assert_string_equal(j->job.evidence.tls_version, "TLSv1.3");
+	assert_false(j->job.evidence.is_downgraded);
+	lab_job_free(j);
+	lab_free(lab);
+}
+
+static void tls_that_breaks_within_a_delivery_brings_the_job_home(void **state)
+{
+	for (int is_late = 0; is_late < 2; is_late++) {
+		struct lab *lab = lab_new(policy, NULL);
+		struct lab_job *j = lab_job_new(lab, "must.example.test", 1, 300000);
+		lab_job_start(lab, j, NULL, 5);
+		struct peer *p = secured(lab);
+		lab_expect(p, "DATA\r\n");
+		if (is_late)
+			lab_say(p, "250 a\r\n250 b\r\n354 c\r\n");
+		tcp_write(p->conn, BYTES_LITERAL("this is no TLS record at all, is it\r\n"));
+		lab_job_expect(lab, j, LAB_SECOND);
+		expect_outcome(j, 4);
+		lab_run(lab, LAB_SECOND);
+		assert_int_equal(lab->w->conn_count, 0);
+		lab_job_free(j);
+		lab_free(lab);
+	}
+}
+
+static void bytes_in_clear_behind_the_220_of_starttls_are_not_believed(void **state)
+{
+	struct lab *lab = lab_new(policy, NULL);
+	struct lab_job *j = lab_job_new(lab, "must.example.test", 1, 100);
+	lab_job_start(lab, j, NULL, 5);
+	struct peer *p = greet(lab, STARTTLS);
+	lab_expect(p, "STARTTLS\r\n");
+	lab_say(p, "220 go on\r\n250 forged\r\n");
+	lab_job_expect(lab, j, LAB_SECOND);
+	expect_outcome(j, 4);
+	assert_true(j->job.is_tls_failure);
+	lab_job_free(j);
+	lab_free(lab);
+}
+
+static void a_failed_handshake_goes_on_as_the_profile_says(void **state)
+{
+	static const struct {
+		const char *domain;
+		bool in_clear;
+	} cases[] = {{"a.example.test", true}, {"must.example.test", false}, {"next.example.test", false}};
+	for (int i = 0; i < 3; i++)
+		for (int is_fin = 0; is_fin < 2; is_fin++) {
+			struct lab *lab = lab_new(policy, NULL);
+			struct lab_job *j = lab_job_new(lab, cases[i].domain, 1, 100);
+			lab_job_start(lab, j, NULL, 0);
+			struct peer *p = greet(lab, STARTTLS);
+			lab_expect(p, "STARTTLS\r\n");
+			lab_say(p, "220 go on\r\n");
+			if (is_fin)
+				tcp_close(p->conn);
+			else
+				lab_say(p, "500 What?\r\n");
+			if (cases[i].in_clear)
+				lab_serve(greet(lab, STARTTLS));
+			lab_job_expect(lab, j, 2 * LAB_SECOND);
+			expect_outcome(j, cases[i].in_clear ? 2 : 4);
+			assert_int_equal(j->job.evidence.is_downgraded, cases[i].in_clear);
+			assert_int_equal(j->job.is_tls_failure, !cases[i].in_clear);
+			assert_false(lab_has_accepted(lab));
+			lab_job_free(j);
+			lab_free(lab);
+		}
+}
+
+static void a_new_policy_ends_the_use_of_connections_made_under_the_old(void **state)
+{
+	struct lab *lab = lab_new(policy, NULL);
+	struct lab_job *one = lab_job_new(lab, "a.example.test", 1, 100), *two = lab_job_new(lab, "a.example.test", 1, 100);
+	lab_job_start(lab, one, NULL, 5);
+	struct peer *p = greet(lab, PIPELINING);
+	lab_serve(p);
+	lab_job_expect(lab, one, A_MINUTE);
+	lab_policy(lab, policy, 2, true);
+	lab_job_start(lab, two, one, 0);
+	lab_serve(greet(lab, PIPELINING));
+	lab_job_expect(lab, two, A_MINUTE);
+	expect_outcome(two, 2);
+	lab_job_free(one), lab_job_free(two);
+	lab_free(lab);
+}
+
+static void without_a_slot_the_job_comes_home_at_once(void **state)
+{
+	struct lab *lab = lab_new(policy, NULL);
+	struct lab_job *jobs[20];
+	for (int i = 0; i < 20; i++) {
+		jobs[i] = lab_job_new(lab, "a.example.test", 1, 100);
+		lab_job_start(lab, jobs[i], NULL, 0);
+	}
+	lab_run(lab, LAB_SECOND);
+	for (int i = 16; i < 20; i++)
+		lab_job_expect(lab, jobs[i], 0);
+	assert_false(lab_job_is_home(lab));
+	for (int i = 0; i < 16; i++)
+		tcp_abort(lab_accepted(lab)->conn);
+	lab_run(lab, LAB_SECOND);
+	assert_int_equal(ring_count(&lab->w->finished_jobs), 16);
+	while (ring_pop_spsc(&lab->w->finished_jobs) != NULL)
+		;
+	for (int i = 0; i < 20; i++)
+		lab_job_free(jobs[i]);
+	lab_free(lab);
+}
+
+static void a_drain_ends_idle_connections_and_lets_others_finish(void **state)
+{
+	struct lab *lab = lab_new(policy, NULL);
+	struct lab_job *one = lab_job_new(lab, "a.example.test", 1, 100), *two = lab_job_new(lab, "a.example.test", 1, 100);
+	lab_job_start(lab, one, NULL, 5);
+	struct peer *idle = greet(lab, PIPELINING);
+	lab_serve(idle);
+	lab_job_expect(lab, one, A_MINUTE);
+	lab_job_start(lab, two, NULL, 5);
+	struct peer *busy = greet(lab, PIPELINING);
+	atomic_store(&lab->relay.is_draining, true);
+	lab_expect(idle, "QUIT\r\n");
+	lab_serve(busy);
+	lab_job_expect(lab, two, A_MINUTE);
+	expect_outcome(two, 2);
+	assert_int_equal(two->job.kept_generation, 0);
+	lab_expect(busy, "QUIT\r\n");
+	lab_job_free(one), lab_job_free(two);
+	lab_free(lab);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_mail_is_delivered_and_the_connection_serves_the_next),
+		cmocka_unit_test(a_reset_or_a_fin_at_each_stage_brings_the_job_home),
+		cmocka_unit_test(silence_at_each_stage_ends_at_its_deadline),
+		cmocka_unit_test(a_greeting_byte_by_byte_does_not_hold_us),
+		cmocka_unit_test(a_host_that_does_not_read_is_given_up),
+		cmocka_unit_test(each_target_is_tried_and_the_last_reason_told),
+		cmocka_unit_test(a_job_given_to_a_connection_that_just_ends_is_sent_over_another),
+		cmocka_unit_test(a_kept_connection_that_fails_before_the_mail_is_answered_costs_nothing),
+		cmocka_unit_test(a_kept_connection_in_clear_is_not_for_mail_that_needs_tls),
+		cmocka_unit_test(over_tls_a_mail_is_delivered),
+		cmocka_unit_test(tls_that_breaks_within_a_delivery_brings_the_job_home),
+		cmocka_unit_test(bytes_in_clear_behind_the_220_of_starttls_are_not_believed),
+		cmocka_unit_test(a_failed_handshake_goes_on_as_the_profile_says),
+		cmocka_unit_test(a_new_policy_ends_the_use_of_connections_made_under_the_old),
+		cmocka_unit_test(without_a_slot_the_job_comes_home_at_once),
+		cmocka_unit_test(a_drain_ends_idle_connections_and_lets_others_finish),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
