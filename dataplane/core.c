@@ -19,6 +19,8 @@
 #define TAKE_ROUNDS	 16 /* of BURST segments sent in a turn, so that receiving is not forgotten */
 #define IDLE_SPINS	 32 /* empty turns at full speed */
 #define IDLE_PAUSES	 64 /* and with a pause */
+#define IDLE_TURNS	 2000 /* about a second of sleeps in vain: idle for good, sleeps are … */
+#define IDLE_STRETCH	 4 /* … so much longer, so that an idle core costs about a hundredth of itself */
 #define IDLE_FIRST_SLEEP 20 /* µs; shorter than that costs more than it saves */
 
 static void housekeeping(struct dp_core *core, uint64_t now_us)
@@ -110,6 +112,8 @@ static void idle(struct idler *idler)
 		rte_pause();
 		return;
 	}
+	if (idler->empty_turns > IDLE_TURNS)
+		longest *= IDLE_STRETCH;
 	uint64_t now = time_monotonic_us(), due = next_due_us(idler), us = idler->sleep_us;
 	idler->sleep_us = us * 2 < longest ? us * 2 : longest;
 	if (due <= now)

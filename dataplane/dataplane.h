@@ -46,7 +46,8 @@ struct dp_config {
 	bool no_huge;	       /* run without hugepages */
 	unsigned memory_mb;    /* of EAL memory */
 	/* The idle ladder's longest sleep; 0: never sleep. A sleep costs a core up to 26 µs on a
-	 * virtual machine: 500 is 5 % of it, 1000 half that. A packet on net_tap ends it early. */
+	 * virtual machine (500 is 5 % of it), so after about a second of nothing sleeps are four
+	 * times as long. A packet on net_tap ends one early. */
 	unsigned sleep_us_max;
 	/* One half for what is received (queues, and bytes the user has not consumed), the other
 	 * for what TCP sends until it is acknowledged; 1024 at least. About 2.4 KB each. */
