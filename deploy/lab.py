@@ -158,6 +158,9 @@ class Lab:
         self.bridge = self.start("node", "bridge", tool, "--relay", "hktap0", "--router", "hkrouter", *args)
         wait_for("the bridge's interface", 10, lambda: self._alive(self.bridge, "bridge") and
                  "UP" in run("ip", "-n", node, "link", "show", "hkrouter", check=False).stdout)
+        for key in ("net.ipv4", "net.ipv6"):  # what is tried is the relay, not the kernel's patience with ARP and NDP
+            run(*self.in_ns("node", "sysctl", "-q", "-w", f"{key}.neigh.hkrouter.mcast_solicit=20",
+                            f"{key}.neigh.hkrouter.retrans_time_ms=300"))
         self._address("hkrouter")
 
     def stop_bridge(self):
