@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/* relay/clients.c: how many connections each client address has to this core: an open-addressed table that is
- * never more than half full, since it has a place for each connection twice. */
+/* relay/clients.c: how many connections each client has to this core: an open-addressed table that is never more
+ * than half full, since it has a place for each connection twice. A client is an IPv4 address or an IPv6 /64:
+ * who has one address of a /64 has them all. */
 #include "relay/worker.h"
 
 #include <stdlib.h>
@@ -38,10 +39,19 @@ static struct client_count *find(struct client_table *t, const struct addr *addr
 			return &t->places[i];
 }
 
+static struct addr client_of(const struct addr *addr)
+{
+	struct addr client = *addr;
+	if (!addr_is_ipv4(addr))
+		memset(client.b + 8, 0, 8);
+	return client;
+}
+
 uint32_t clients_add(struct client_table *t, const struct addr *addr)
 {
-	struct client_count *place = find(t, addr);
-	place->addr = *addr;
+	struct addr client = client_of(addr);
+	struct client_count *place = find(t, &client);
+	place->addr = client;
 	return ++place->count;
 }
 
@@ -57,12 +67,14 @@ static void close_gap(struct client_table *t, uint32_t hole)
 
 void clients_remove(struct client_table *t, const struct addr *addr)
 {
-	struct client_count *place = find(t, addr);
+	struct addr client = client_of(addr);
+	struct client_count *place = find(t, &client);
 	if (place->count != 0 && --place->count == 0)
 		close_gap(t, (uint32_t)(place - t->places));
 }
 
 uint32_t clients_count(struct client_table *t, const struct addr *addr)
 {
-	return find(t, addr)->count;
+	struct addr client = client_of(addr);
+	return find(t, &client)->count;
 }

@@ -160,7 +160,7 @@ static struct addr client(uint32_t i)
 {
 	struct addr a;
 	char text[ADDR_TEXT_MAX];
-	snprintf(text, sizeof text, i % 2 ? "192.0.2.%u" : "2001:db8::%x", i);
+	snprintf(text, sizeof text, i % 2 ? "192.0.2.%u" : "2001:db8:0:%x::1", i);
 	assert_true(addr_parse(text, &a));
 	return a;
 }
@@ -211,6 +211,22 @@ static void a_full_table_still_ends_its_searches(void **state)
 	free(t.places);
 }
 
+static void an_ipv6_network_of_64_bits_is_one_client(void **state)
+{
+	struct client_table t;
+	struct addr a, b, c;
+	assert_true(clients_init(&t, CLIENTS));
+	addr_parse("2001:db8:0:1::1", &a);
+	addr_parse("2001:db8:0:1:ffff::2", &b);
+	addr_parse("2001:db8:0:2::1", &c);
+	assert_int_equal(clients_add(&t, &a), 1);
+	assert_int_equal(clients_add(&t, &b), 2);
+	assert_int_equal(clients_add(&t, &c), 1);
+	clients_remove(&t, &a);
+	assert_int_equal(clients_count(&t, &b), 1);
+	free(t.places);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -221,6 +237,7 @@ int main(void)
 		cmocka_unit_test(verdict_words_keep_slot_generation_and_verdict),
 		cmocka_unit_test(counts_by_client_hold_through_any_order),
 		cmocka_unit_test(a_full_table_still_ends_its_searches),
+		cmocka_unit_test(an_ipv6_network_of_64_bits_is_one_client),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
