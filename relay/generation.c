@@ -85,21 +85,30 @@ static bool make_contexts(struct worker *w, struct view *view, char error[512])
 	size_t profile_count, cert_count = policy_cert_count(view->policy);
 	const struct tls_profile *profiles = policy_profiles(view->policy, &profile_count);
 	struct tls_key_pair *pairs = calloc(cert_count + 1, sizeof *pairs);
-	if (pairs == NULL)
+	struct bytes *cas = calloc(profile_count + 1, sizeof *cas);
+	if (pairs == NULL || cas == NULL) {
+		free(pairs);
+		free(cas);
 		return false;
+	}
+	for (size_t i = 0; i < profile_count; i++)
+		cas[i] = policy_profile_ca_pem(view->policy, i);
 	for (size_t i = 0; i < cert_count; i++) {
 		struct bytes id;
 		policy_cert(view->policy, i, &id, &pairs[i].chain_pem, &pairs[i].key_pem);
 	}
 	const struct tls_server_set_config server = {.pairs = pairs, .pair_count = cert_count,
-		.profiles = profiles, .profile_count = profile_count, .client_ca_pem = policy_ca_pem(view->policy)};
+		.profiles = profiles, .profile_count = profile_count, .client_ca_pem = policy_ca_pem(view->policy),
+		.profile_ca_pem = cas};
 	const struct tls_client_set_config client = {
-		.profiles = profiles, .profile_count = profile_count, .ca_pem = policy_ca_pem(view->policy)};
+		.profiles = profiles, .profile_count = profile_count, .ca_pem = policy_ca_pem(view->policy),
+		.profile_ca_pem = cas};
 	if (cert_count != 0)
 		view->server = tls_server_set_create(w->tls_lib, &server, &tls_error);
 	if (cert_count == 0 || view->server != NULL)
 		view->client = tls_client_set_create(w->tls_lib, &client, &tls_error);
 	free(pairs);
+	free(cas);
 	if (view->client == NULL)
 		snprintf(error, 512, "TLS contexts for generation %llu: %s", (unsigned long long)view->number,
 			tls_error.text);

@@ -200,7 +200,8 @@ static void set_options(SSL_CTX *ctx)
 	SSL_CTX_set_max_cert_list(ctx, TLS_CERT_LIST_BYTES_MAX);
 }
 
-static void set_verification(SSL_CTX *ctx, const struct tls_set *set, const struct tls_profile *p)
+static void set_verification(
+	SSL_CTX *ctx, const struct tls_set *set, const struct tls_profile *p, X509_STORE *roots)
 {
 	int mode = SSL_VERIFY_NONE;
 	if (tls_profile_asks_for_certificate(p, set->is_server))
@@ -210,12 +211,12 @@ static void set_verification(SSL_CTX *ctx, const struct tls_set *set, const stru
 	SSL_CTX_set_verify(ctx, mode, NULL);
 	SSL_CTX_set_verify_depth(ctx, TLS_VERIFY_DEPTH_MAX);
 	SSL_CTX_set_cert_verify_callback(ctx, tls_verify_peer, NULL);
-	if (set->store != NULL)
-		SSL_CTX_set1_cert_store(ctx, set->store);
+	if (roots != NULL)
+		SSL_CTX_set1_cert_store(ctx, roots);
 }
 
-SSL_CTX *tls_context_create(
-	struct tls_set *set, const struct tls_profile *profile, struct tls_error *error)
+SSL_CTX *tls_context_create(struct tls_set *set, const struct tls_profile *profile,
+	X509_STORE *roots, struct tls_error *error)
 {
 	SSL_CTX *ctx = SSL_CTX_new_ex(set->lib->openssl, NULL,
 		set->is_server ? TLS_server_method() : TLS_client_method());
@@ -241,7 +242,7 @@ SSL_CTX *tls_context_create(
 				tls_openssl_reason("its settings are refused by OpenSSL"));
 		goto undo_ctx;
 	}
-	set_verification(ctx, set, profile);
+	set_verification(ctx, set, profile, roots);
 	SSL_CTX_set_msg_callback(ctx, tls_message_seen);
 	if (set->is_server)
 		SSL_CTX_set_tlsext_ticket_keys(ctx, ticket_keys, sizeof ticket_keys);

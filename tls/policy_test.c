@@ -637,11 +637,152 @@ static void a_session_is_checked_against_another_profile(void **state)
 		assert_string_equal(why, cases[i].why);
 	}
 	/* The client's side: the certificate it saw is judged anew. */
-	struct tls_profile named = {"g", .level = TLS_LEVEL_VERIFY, .names = "other.example.test"};
+	struct tls_profile named = {"may", .level = TLS_LEVEL_VERIFY, .names = "other.example.test"};
 	assert_int_equal(tls_check(m.client, &named, why), TLS_FAILURE_NAME);
 	snprintf(named.names, sizeof named.names, "mx.example.test");
 	assert_int_equal(tls_check(m.client, &named, why), TLS_FAILURE_NONE);
 	meeting_end(&m);
+}
+
+/* ---- a CA set a profile ---- */
+
+/* Two profiles of the same words; what differs is whom they trust. The third takes the shared set. */
+static const struct tls_profile by_roots[] = {
+	{"ours", .level = TLS_LEVEL_VERIFY},
+	{"foreign", .level = TLS_LEVEL_VERIFY},
+	{"shared", .level = TLS_LEVEL_VERIFY},
+	{"ask", .level = TLS_LEVEL_ENCRYPT, .client_cert = TLS_CLIENT_CERT_ASK},
+};
+enum { BY_ROOTS_COUNT = sizeof by_roots / sizeof by_roots[0] };
+
+static enum tls_failure_kind client_finds(
+	struct tls_client_set *clients, size_t profile, enum which which)
+{
+	struct tls_server_set *servers = servers_of(&which, 1, &may);
+	struct lab_link link;
+	enum tls_result at_client, at_server;
+	lab_link_init(&link);
+	struct tls *server = tls_open_server(servers, 0, lab_server_io(&link));
+	struct tls *client = tls_open_client(
+		clients, (uint32_t)profile, lab_client_io(&link), "mx.example.test", "");
+	lab_shake(client, server, &at_client, &at_server);
+	enum tls_failure_kind kind = tls_failure(client, NULL);
+	assert_int_equal(at_client == TLS_OK, kind == TLS_FAILURE_NONE);
+	tls_close(client);
+	tls_close(server);
+	lab_link_fini(&link);
+	tls_server_set_put(servers);
+	return kind;
+}
+
+static void each_profile_of_a_client_set_trusts_its_own_roots_only(void **state)
+{
+	struct bytes foreign = lab_certs_pem((const struct lab_cert *const[]){&foreign_ca}, 1);
+	const struct bytes own[BY_ROOTS_COUNT] = {[0] = roots, [1] = foreign};
+	struct tls_error error;
+	for (int shared_is_ours = 0; shared_is_ours < 2; shared_is_ours++) {
+		struct tls_client_set *clients = tls_client_set_create(lib,
+			&(struct tls_client_set_config){by_roots, BY_ROOTS_COUNT,
+				shared_is_ours ? roots : foreign, own},
+			&error);
+		assert_string_equal(error.text, "");
+		for (size_t i = 0; i < 3; i++) {
+			bool is_ours = i == 0 || (i == 2 && shared_is_ours);
+			assert_int_equal(client_finds(clients, i, RIGHT),
+				is_ours ? TLS_FAILURE_NONE : TLS_FAILURE_UNTRUSTED);
+			assert_int_equal(client_finds(clients, i, UNKNOWN_ROOT),
+				is_ours ? TLS_FAILURE_UNTRUSTED : TLS_FAILURE_NONE);
+		}
+		tls_client_set_put(clients);
+	}
+	free((void *)foreign.at);
+}
+
+static struct tls_server_set *servers_by_roots(struct bytes foreign)
+{
+	const struct bytes own[BY_ROOTS_COUNT] = {[0] = roots, [1] = foreign};
+	struct tls_error error;
+	struct tls_server_set *servers = tls_server_set_create(lib,
+		&(struct tls_server_set_config){
+			&pair[RIGHT], 1, by_roots, BY_ROOTS_COUNT, roots, own},
+		&error);
+	assert_string_equal(error.text, "");
+	return servers;
+}
+
+/* A client that shows `which` to a server session under `profile`; ends in `*server`. */
+static void show(struct tls_server_set *servers, size_t profile, enum which which,
+	struct lab_link *link, struct tls **server)
+{
+	SSL_CTX *ctx = NULL;
+	enum tls_result at_server;
+	lab_link_init(link);
+	*server = tls_open_server(servers, (uint32_t)profile, lab_server_io(link));
+	struct lab_raw raw = raw_client(&ctx, link, "mx.example.test");
+	STACK_OF(X509) *rest = sk_X509_new_null();
+	if (which == CLIENT)
+		sk_X509_push(rest, middle.cert);
+	SSL_use_cert_and_key(raw.ssl, leaf[which].cert, leaf[which].key, rest, 1);
+	sk_X509_free(rest);
+	lab_raw_shake(&raw, *server, &at_server);
+	lab_raw_free(&raw);
+	SSL_CTX_free(ctx);
+}
+
+static void each_profile_of_a_server_set_trusts_its_own_roots_only(void **state)
+{
+	struct bytes foreign = lab_certs_pem((const struct lab_cert *const[]){&foreign_ca}, 1);
+	struct tls_server_set *servers = servers_by_roots(foreign);
+	struct lab_link link;
+	struct tls *server;
+	for (size_t i = 0; i < 3; i++)
+		for (int is_foreign = 0; is_foreign < 2; is_foreign++) {
+			show(servers, i, is_foreign ? UNKNOWN_ROOT : CLIENT, &link, &server);
+			assert_int_equal(tls_failure(server, NULL),
+				(i == 1) == is_foreign ? TLS_FAILURE_NONE : TLS_FAILURE_UNTRUSTED);
+			tls_close(server);
+			lab_link_fini(&link);
+		}
+	tls_server_set_put(servers);
+	free((void *)foreign.at);
+}
+
+/* The mail stage's profile may trust others than the one the handshake was done with. */
+static void another_profile_looks_with_its_own_roots(void **state)
+{
+	struct bytes foreign = lab_certs_pem((const struct lab_cert *const[]){&foreign_ca}, 1);
+	struct tls_server_set *servers = servers_by_roots(foreign);
+	const struct tls_profile unknown = {"later", .level = TLS_LEVEL_VERIFY};
+	struct lab_link link;
+	struct tls *server;
+	char why[TLS_WHY_BYTES];
+	/* Under the profile that trusts the client, and under the one that only asks. */
+	for (int is_foreign = 0; is_foreign < 2; is_foreign++)
+		for (int is_asked = 0; is_asked < 2; is_asked++) {
+			size_t own = is_asked ? 3 : is_foreign ? 1 : 0;
+			show(servers, own, is_foreign ? UNKNOWN_ROOT : CLIENT, &link, &server);
+			assert_int_equal(tls_failure(server, NULL), TLS_FAILURE_NONE);
+			for (size_t i = 0; i < 3; i++)
+				assert_int_equal(tls_check(server, &by_roots[i], why),
+					(i == 1) == is_foreign ? TLS_FAILURE_NONE
+							       : TLS_FAILURE_UNTRUSTED);
+			/* A profile that came later: its roots are not known here. */
+			assert_int_equal(tls_check(server, &unknown, why), TLS_FAILURE_UNTRUSTED);
+			tls_close(server);
+			lab_link_fini(&link);
+		}
+	tls_server_set_put(servers);
+	free((void *)foreign.at);
+}
+
+static void a_profiles_unusable_roots_are_refused_by_its_name(void **state)
+{
+	const struct bytes own[BY_ROOTS_COUNT] = {[1] = BYTES_LITERAL("x")};
+	struct tls_error error;
+	assert_null(tls_client_set_create(lib,
+		&(struct tls_client_set_config){by_roots, BY_ROOTS_COUNT, roots, own}, &error));
+	assert_string_equal(
+		error.text, "profile foreign: the CA set has no PEM certificate in it");
 }
 
 /* ---- tickets ---- */
@@ -925,6 +1066,10 @@ int main(void)
 		cmocka_unit_test(groups_are_the_profiles_or_the_usual_ones),
 		cmocka_unit_test(client_certificates_are_asked_for_and_judged),
 		cmocka_unit_test(a_session_is_checked_against_another_profile),
+		cmocka_unit_test(each_profile_of_a_client_set_trusts_its_own_roots_only),
+		cmocka_unit_test(each_profile_of_a_server_set_trusts_its_own_roots_only),
+		cmocka_unit_test(another_profile_looks_with_its_own_roots),
+		cmocka_unit_test(a_profiles_unusable_roots_are_refused_by_its_name),
 		cmocka_unit_test(a_ticket_resumes_also_after_the_set_was_replaced),
 		cmocka_unit_test(a_ticket_does_not_resume_under_another_profile),
 		cmocka_unit_test(a_resumed_client_is_still_known_by_its_certificate),

@@ -13,7 +13,9 @@ static void set_free(struct tls_set *set)
 		SSL_CTX_free(set->contexts[i]);
 	free(set->contexts);
 	free(set->profiles);
-	X509_STORE_free(set->store);
+	for (size_t i = 0; i < set->profile_count && set->stores != NULL; i++)
+		X509_STORE_free(set->stores[i]);
+	free(set->stores);
 	for (size_t i = 0; i < set->chain_count && set->chains != NULL; i++)
 		tls_chain_fini(&set->chains[i]);
 	free(set->chains);
@@ -43,7 +45,8 @@ static struct tls_set *set_create(struct tls_lib *lib, bool is_server,
 	set->profile_count = profile_count;
 	set->profiles = calloc(profile_count + 1, sizeof *profiles);
 	set->contexts = calloc(profile_count + 1, sizeof(SSL_CTX *));
-	if (set->profiles == NULL || set->contexts == NULL) {
+	set->stores = calloc(profile_count + 1, sizeof(X509_STORE *));
+	if (set->profiles == NULL || set->contexts == NULL || set->stores == NULL) {
 		set_free(set);
 		return NULL;
 	}
@@ -52,29 +55,80 @@ static struct tls_set *set_create(struct tls_lib *lib, bool is_server,
 	return set;
 }
 
-/* Does any profile look at certificates (so that roots are needed), or even depend on them? */
-static bool any_profile(
-	const struct tls_set *set, bool (*is_so)(const struct tls_profile *profile, bool is_server))
+/* ---- roots ---- */
+
+/* What the profiles trust: each its own, or else what all share. */
+struct roots {
+	struct bytes shared;
+	const struct bytes *own; /* by profile; NULL: none has its own */
+};
+
+static struct bytes roots_pem(const struct roots *roots, size_t profile)
+{
+	bool is_own = roots->own != NULL && roots->own[profile].n != 0;
+	return is_own ? roots->own[profile] : roots->shared;
+}
+
+static bool is_same_text(struct bytes a, struct bytes b)
+{
+	return a.n == b.n && (a.at == b.at || bytes_equal(a, b));
+}
+
+/* The store of the same text that an earlier profile has; NULL: none. */
+static X509_STORE *find_store(
+	const struct tls_set *set, const struct roots *roots, size_t profile)
+{
+	struct bytes pem = roots_pem(roots, profile);
+	for (size_t i = 0; i < profile; i++)
+		if (set->stores[i] != NULL && is_same_text(roots_pem(roots, i), pem))
+			return set->stores[i];
+	return NULL;
+}
+
+/* Does any profile depend on the system's roots? */
+static bool is_system_needed(const struct tls_set *set, const struct roots *roots)
 {
 	for (size_t i = 0; i < set->profile_count; i++)
-		if (is_so(&set->profiles[i], set->is_server))
+		if (roots_pem(roots, i).n == 0 &&
+			tls_profile_enforces_trust(&set->profiles[i], set->is_server))
 			return true;
 	return false;
 }
 
-static bool set_load_store(struct tls_set *set, struct bytes pem, struct tls_error *error)
+static X509_STORE *load_store(const struct tls_set *set, const struct roots *roots, size_t profile,
+	struct tls_error *error)
 {
-	if (!any_profile(set, tls_profile_asks_for_certificate))
-		return true;
-	set->store = tls_store_create(set->lib, pem, error);
-	if (set->store != NULL)
-		return true;
+	struct bytes pem = roots_pem(roots, profile);
+	struct tls_error reason = {""};
+	X509_STORE *store = tls_store_create(set->lib, pem, &reason);
+	if (store != NULL)
+		return store;
+	if (roots->own != NULL && roots->own[profile].n != 0)
+		tls_error_set(error, "profile %s: %.160s", set->profiles[profile].id, reason.text);
+	else
+		*error = reason;
 	/* Where nothing depends on trust, a host without roots still relays; the records say
 	 * untrusted. */
-	if (pem.n != 0 || any_profile(set, tls_profile_enforces_trust))
-		return false;
-	set->store = X509_STORE_new();
-	return set->store != NULL;
+	return pem.n != 0 || is_system_needed(set, roots) ? NULL : X509_STORE_new();
+}
+
+/* Profiles of the same text share a store: a bundle takes milliseconds to read. */
+static bool set_load_stores(
+	struct tls_set *set, const struct roots *roots, struct tls_error *error)
+{
+	for (size_t i = 0; i < set->profile_count; i++) {
+		if (!tls_profile_asks_for_certificate(&set->profiles[i], set->is_server))
+			continue;
+		X509_STORE *store = find_store(set, roots, i);
+		if (store != NULL)
+			X509_STORE_up_ref(store);
+		else
+			store = load_store(set, roots, i, error);
+		if (store == NULL)
+			return false;
+		set->stores[i] = store;
+	}
+	return true;
 }
 
 /* ---- server sets ---- */
@@ -136,10 +190,11 @@ static bool use_chain(SSL_CTX *ctx, const struct tls_set *set, uint32_t index)
 	return SSL_CTX_use_cert_and_key(ctx, chain->leaf, chain->key, chain->rest, 1) == 1;
 }
 
-static SSL_CTX *server_context_create(struct tls_set *set, const struct tls_profile *profile,
-	struct bytes ca_pem, struct tls_error *error)
+static SSL_CTX *server_context_create(
+	struct tls_set *set, size_t index, struct bytes ca_pem, struct tls_error *error)
 {
-	SSL_CTX *ctx = tls_context_create(set, profile, error);
+	const struct tls_profile *profile = &set->profiles[index];
+	SSL_CTX *ctx = tls_context_create(set, profile, set->stores[index], error);
 	if (ctx == NULL)
 		return NULL;
 	if (!use_chain(ctx, set, set->names.unnamed.ecdsa) ||
@@ -190,11 +245,11 @@ struct tls_server_set *tls_server_set_create(
 	struct tls_set *set = set_create(lib, true, config->profiles, config->profile_count, error);
 	if (set == NULL)
 		return NULL;
-	bool is_made = server_load_chains(set, config, error) &&
-		set_load_store(set, config->client_ca_pem, error);
+	const struct roots roots = {config->client_ca_pem, config->profile_ca_pem};
+	bool is_made =
+		server_load_chains(set, config, error) && set_load_stores(set, &roots, error);
 	for (size_t i = 0; is_made && i < set->profile_count; i++) {
-		set->contexts[i] =
-			server_context_create(set, &set->profiles[i], config->client_ca_pem, error);
+		set->contexts[i] = server_context_create(set, i, roots_pem(&roots, i), error);
 		is_made = set->contexts[i] != NULL;
 	}
 	ERR_clear_error();
@@ -228,9 +283,11 @@ struct tls_client_set *tls_client_set_create(
 		set_create(lib, false, config->profiles, config->profile_count, error);
 	if (set == NULL)
 		return NULL;
-	bool is_made = set_load_store(set, config->ca_pem, error);
+	const struct roots roots = {config->ca_pem, config->profile_ca_pem};
+	bool is_made = set_load_stores(set, &roots, error);
 	for (size_t i = 0; is_made && i < set->profile_count; i++) {
-		set->contexts[i] = tls_context_create(set, &set->profiles[i], error);
+		set->contexts[i] =
+			tls_context_create(set, &set->profiles[i], set->stores[i], error);
 		is_made = set->contexts[i] != NULL;
 	}
 	ERR_clear_error();

@@ -30,9 +30,10 @@ struct tls_error {
 /* ---- server contexts: a set for all profiles and names of a generation, for one core ---- */
 struct tls_server_set;
 /* What profiles mean for a server: client_cert ASK records what a client shows; REQUIRE, and the levels VERIFY
- * and SECURE, end the handshake unless it shows a certificate that client_ca_pem trusts; those two levels also
+ * and SECURE, end the handshake unless it shows a certificate that its CA set trusts; those two levels also
  * ask for one of `names`, if there are any. A session is resumed by its ticket (for two hours, on any core, also
- * after the set was replaced) only under a profile of the same id, level, client_cert and names. */
+ * after the set was replaced) only under a profile of the same id, level, client_cert and names, and of the same CA set
+ * where it looks at certificates. */
 struct tls_server_set_config {
 	/* The first is the default, for clients without SNI or with a name of no pair; with it the first pair
 	 * of the other key type that shares a name with it. RSA from 2048 bits, ECDSA from 224. */
@@ -41,6 +42,8 @@ struct tls_server_set_config {
 	const struct tls_profile *profiles; /* sessions name a profile by its place here */
 	size_t profile_count;
 	struct bytes client_ca_pem; /* CA set for client certificates; empty: the system's */
+	const struct bytes *profile_ca_pem; /* one a profile, or NULL: all use client_ca_pem; an empty one
+					       likewise */
 };
 /* Copies what it needs of `config`. NULL with `error` filled if a chain, key or profile is not usable. */
 struct tls_server_set *tls_server_set_create(
@@ -57,6 +60,7 @@ struct tls_client_set_config {
 	const struct tls_profile *profiles;
 	size_t profile_count;
 	struct bytes ca_pem; /* trusted roots, PEM; empty: the system's store */
+	const struct bytes *profile_ca_pem; /* one a profile, or NULL: all use ca_pem; an empty one likewise */
 };
 struct tls_client_set *tls_client_set_create(
 	struct tls_lib *lib, const struct tls_client_set_config *config, struct tls_error *error);
@@ -150,7 +154,9 @@ enum tls_failure_kind tls_failure(const struct tls *tls, const char **text);
 
 /* Does a session whose handshake is done also meet `profile` (one of the mail stage, say): protocol, bits,
  * grade, and the peer's certificate as far as the level asks? Level and strength NONE are met by all. Else
- * the kind, and the reason in `why`. */
+ * the kind, and the reason in `why`. Where the level asks for trust, the roots are those of the profile of
+ * this id in the session's set, and the certificate is looked at again (some hundred microseconds) if the
+ * handshake was done with others; no such profile: TLS_FAILURE_UNTRUSTED. */
 #define TLS_WHY_BYTES 192
 enum tls_failure_kind tls_check(
 	const struct tls *tls, const struct tls_profile *profile, char why[TLS_WHY_BYTES]);

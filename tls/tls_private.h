@@ -89,7 +89,8 @@ struct tls_set {
 	size_t profile_count;
 	struct tls_profile *profiles;
 	SSL_CTX **contexts; /* by profile */
-	X509_STORE *store;  /* trusted roots; NULL where no profile looks at certificates */
+	X509_STORE **stores; /* trusted roots, by profile, each text's once; NULL where it looks at no
+				certificates */
 	struct tls_chain *chains;
 	size_t chain_count;
 	struct tls_names names;
@@ -105,9 +106,9 @@ struct tls_client_set {
 
 /* Frees `set` if its owner put it and no session is left. */
 void tls_set_release(struct tls_set *set);
-/* The SSL_CTX of a profile, all but certificates; NULL with `error` filled. */
-SSL_CTX *tls_context_create(
-	struct tls_set *set, const struct tls_profile *profile, struct tls_error *error);
+/* The SSL_CTX of a profile, all but certificates; `roots` may be NULL. NULL with `error` filled. */
+SSL_CTX *tls_context_create(struct tls_set *set, const struct tls_profile *profile,
+	X509_STORE *roots, struct tls_error *error);
 /* Roots from `pem`, or the system's if it is empty; NULL with `error` filled. Reads all of it now,
  * so that no handshake ever opens a file. */
 X509_STORE *tls_store_create(struct tls_lib *lib, struct bytes pem, struct tls_error *error);
@@ -154,6 +155,10 @@ void tls_message_seen(
 /* OpenSSL's callback for a chain received: X509_verify_cert, our name check, and the level's
  * decision. */
 int tls_verify_peer(X509_STORE_CTX *store, void *unused);
+/* Is the peer's `leaf` trusted by the roots of the set's profile with this id? X509_V_…: what the
+ * handshake found (`trust_error`), or where it was done with other roots, what a new look finds. */
+int tls_trust_by_profile(
+	const struct tls *tls, X509 *leaf, int trust_error, const char *profile_id);
 /* Must a peer's certificate be trusted under `profile`? On a server: must there be one, too. */
 bool tls_profile_enforces_trust(const struct tls_profile *profile, bool is_server);
 bool tls_profile_asks_for_certificate(const struct tls_profile *profile, bool is_server);

@@ -161,3 +161,42 @@ int tls_verify_peer(X509_STORE_CTX *store, void *unused)
 	tls->refused_leaf = X509_up_ref(leaf) == 1 ? leaf : NULL;
 	return 0;
 }
+
+/* ---- the roots of another profile ---- */
+
+/* As OpenSSL sets it up for a handshake (purpose, security level), but over `roots`. */
+static int verify_again(const struct tls *tls, X509 *leaf, X509_STORE *roots)
+{
+	bool is_server = tls->set->is_server;
+	int error = X509_V_ERR_OUT_OF_MEM;
+	X509_STORE_CTX *store = X509_STORE_CTX_new_ex(tls->set->lib->openssl, NULL);
+	if (store != NULL &&
+		X509_STORE_CTX_init(store, roots, leaf, SSL_get_peer_cert_chain(tls->ssl)) == 1 &&
+		X509_STORE_CTX_set_default(store, is_server ? "ssl_client" : "ssl_server") == 1) {
+		X509_VERIFY_PARAM *param = X509_STORE_CTX_get0_param(store);
+		X509_VERIFY_PARAM_set_auth_level(param, SSL_get_security_level(tls->ssl));
+		X509_VERIFY_PARAM_set_depth(param, TLS_VERIFY_DEPTH_MAX);
+		bool is_trusted = X509_verify_cert(store) == 1;
+		error = X509_STORE_CTX_get_error(store);
+		if (!is_trusted && error == X509_V_OK)
+			error = X509_V_ERR_UNSPECIFIED;
+	}
+	X509_STORE_CTX_free(store);
+	ERR_clear_error();
+	return error;
+}
+
+int tls_trust_by_profile(
+	const struct tls *tls, X509 *leaf, int trust_error, const char *profile_id)
+{
+	const struct tls_set *set = tls->set;
+	size_t at = 0;
+	while (at < set->profile_count && strcmp(set->profiles[at].id, profile_id) != 0)
+		at++;
+	/* Of a later generation, or one that looked at no certificates: its roots are not here. */
+	if (at == set->profile_count || set->stores[at] == NULL)
+		return X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY;
+	if (set->stores[at] == set->stores[tls->profile - set->profiles])
+		return trust_error;
+	return verify_again(tls, leaf, set->stores[at]);
+}

@@ -157,9 +157,10 @@ static enum tls_failure_kind check_peer(
 		snprintf(why, TLS_WHY_BYTES, "the %s sent no certificate", peer);
 		return TLS_FAILURE_NO_CERT;
 	}
-	if (found.trust_error != X509_V_OK) {
+	int trust_error = tls_trust_by_profile(tls, found.leaf, found.trust_error, p->id);
+	if (trust_error != X509_V_OK) {
 		snprintf(why, TLS_WHY_BYTES, "the %s's certificate is not trusted: %s", peer,
-			X509_verify_cert_error_string(found.trust_error));
+			X509_verify_cert_error_string(trust_error));
 		return TLS_FAILURE_UNTRUSTED;
 	}
 	if (found.name_state == TLS_NAME_DIFFERS && tls_profile_enforces_name(p, is_server)) {

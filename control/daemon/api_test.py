@@ -168,6 +168,7 @@ def what_does_not_compile_changes_nothing(control):
     for kind, document, error in (
             ("profiles", {"id": "q", "level": "high"}, {"document": "q", "field": "level"}),
             ("profiles", {"id": "q", "groups": "no-such-group"}, {}),
+            ("profiles", {"id": "q", "ca_pem": "no PEM text"}, {}),
             ("profiles", {"id": "q", "protocol": {"lowest": "TLSv1.3", "highest": "TLSv1.2"}}, {"document": "q"}),
             ("profiles", {"level": "may"}, {}),
             ("profiles", {"id": 5}, {}),
@@ -256,6 +257,10 @@ def a_ca_set_is_kept_and_exported(control):
     # A change of one document leaves it alone.
     check(control.post("/v1/documents/profiles", {"id": "p"}), 200)
     expect(control.get("/v1/export").json["ca_pem"] == pem)
+    # A profile may have its own.
+    check(control.post("/v1/documents/profiles", {"id": "own", "ca_pem": pem}), 200)
+    kept = {p["id"]: p.get("ca_pem", "") for p in control.get("/v1/export").json["profiles"]}
+    expect(kept["own"] == pem and kept["p"] == "")
 
 
 @case

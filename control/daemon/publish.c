@@ -53,17 +53,23 @@ static int try_contexts(struct tls_lib *lib, const struct policy *policy,
 	size_t profile_count;
 	const struct tls_profile *profiles = policy_profiles(policy, &profile_count);
 	struct tls_key_pair *pairs = calloc(count + 1, sizeof *pairs);
+	struct bytes *cas = calloc(profile_count + 1, sizeof *cas);
 	for (size_t i = 0; pairs != NULL && i < count; i++)
 		pairs[i] = (struct tls_key_pair){certs[i].chain_pem, certs[i].key_pem};
+	for (size_t i = 0; cas != NULL && i < profile_count; i++)
+		cas[i] = policy_profile_ca_pem(policy, i);
 	const struct tls_server_set_config server_config = {.pairs = pairs,
 		.pair_count = count,
 		.profiles = profiles,
-		.profile_count = profile_count};
+		.profile_count = profile_count,
+		.client_ca_pem = policy_ca_pem(policy),
+		.profile_ca_pem = cas};
 	const struct tls_client_set_config client_config = {.profiles = profiles,
 		.profile_count = profile_count,
-		.ca_pem = policy_ca_pem(policy)};
+		.ca_pem = policy_ca_pem(policy),
+		.profile_ca_pem = cas};
 	struct tls_client_set *client =
-		pairs == NULL ? NULL : tls_client_set_create(lib, &client_config, error);
+		pairs == NULL || cas == NULL ? NULL : tls_client_set_create(lib, &client_config, error);
 	struct tls_server_set *server = client == NULL || count == 0
 		? NULL
 		: tls_server_set_create(lib, &server_config, error);
@@ -73,6 +79,7 @@ static int try_contexts(struct tls_lib *lib, const struct policy *policy,
 	if (client != NULL)
 		tls_client_set_put(client);
 	free(pairs);
+	free(cas);
 	return rc;
 }
 

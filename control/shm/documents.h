@@ -48,7 +48,7 @@ struct doc_names {
 struct doc_profile {
 	const char *id;
 	unsigned level, grade, lowest, highest, bits, client_cert, fallback, remember, on_failure;
-	const char *groups;
+	const char *groups, *ca_pem;
 	struct doc_names names;
 };
 struct doc_in_rule {

@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 static const char documents[] =
 	"{\"profiles\": [{\"id\": \"p\", \"level\": \"verify\", \"names\": [\"a.test\", \".b.test\"],"
-	" \"groups\": \"X25519\"}],"
+	" \"groups\": \"X25519\", \"ca_pem\": \"own\"}],"
 	"\"in_rules\": [{\"id\": \"a\", \"client\": \"192.0.2.0/24\", \"listener\": \"smtp\"},"
 	" {\"id\": \"b\", \"client_name\": \".example.test\", \"profile\": \"p\"},"
 	" {\"id\": \"c\", \"sender\": \"x@example.test\", \"recipient\": \".example.test\"}],"

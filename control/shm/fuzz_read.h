@@ -47,9 +47,12 @@ static inline void fuzz_read_all(const struct policy *policy, struct bytes text)
 	size_t profiles;
 	struct bytes id, chain, key;
 	const struct tls_profile *profile = policy_profiles(policy, &profiles);
-	for (size_t i = 0; i < profiles; i++)
+	for (size_t i = 0; i < profiles; i++) {
+		struct bytes ca = policy_profile_ca_pem(policy, i);
+		fuzz_touch(ca.at, ca.n);
 		for (const char *name = profile[i].names; *name != '\0'; name += strlen(name) + 1)
 			fuzz_touch(name, strlen(name));
+	}
 	for (size_t i = 0; i < policy_cert_count(policy); i++) {
 		policy_cert(policy, i, &id, &chain, &key);
 		fuzz_touch(id.at, id.n);

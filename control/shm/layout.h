@@ -9,12 +9,13 @@
  *          | layout_header            |                 | layout_keys_header       |
  *          |  magic version size      |                 |  magic version size      |
  *          |  generation              |                 |  generation count        |
- *          |  sections[7] {at, count} |                 +--------------------------+
+ *          |  sections[8] {at, count} |                 +--------------------------+
  *   at --> +--------------------------+                 | layout_text[count]       |
  *          | tls_profile[]            |                 +--------------------------+
- *          | layout_in_rule[]         |                 | key PEM texts, NUL after |
- *          | layout_out_rule[]        |                 | each                     |
- *          | layout_domain[]  sorted  |                 +--------------------------+
+ *          | layout_text[]  CA sets   |                 | key PEM texts, NUL after |
+ *          | layout_in_rule[]         |                 | each                     |
+ *          | layout_out_rule[]        |                 +--------------------------+
+ *          | layout_domain[]  sorted  |
  *          | layout_route[]           |
  *          | layout_host[]            |              The keys are those of the certificates, in
  *          | layout_cert[]            |              the same order; both objects carry the same
@@ -23,7 +24,8 @@
  *   size   +--------------------------+
  *
  * Domains are in lower case and without a final dot. A text of length 0 is an absent criterion. Disabled
- * rules are left out; the last rule of each list has no criteria and so always matches.
+ * rules are left out; the last rule of each list has no criteria and so always matches. The CA sets are as
+ * many as the profiles and in their order; one of length 0 is none of its own. Equal CA sets share a text.
  *
  * Any change here, and any in struct tls_profile, is a new LAYOUT_VERSION. */
 #pragma once
@@ -34,14 +36,14 @@
 
 #define LAYOUT_POLICY_MAGIC 0x31796369'6c6f7068ull /* "hpolicy1" */
 #define LAYOUT_KEYS_MAGIC   0x31737965'6b796b68ull /* "hkykeys1" */
-#define LAYOUT_VERSION	    1
+#define LAYOUT_VERSION	    2
 #define LAYOUT_ALIGN	    8
 
 /* Far above what anybody writes, and small enough that no sum below overflows 32 bits. */
 #define LAYOUT_SIZE_MAX	  (1u << 30)
 #define LAYOUT_ROWS_MAX	  (1u << 20)
 #define LAYOUT_ID_MAX	  63  /* bytes of a rule's, route's or profile's id */
-#define LAYOUT_PEM_MAX	  (1u << 20) /* bytes of one certificate chain or key */
+#define LAYOUT_PEM_MAX	  (1u << 20) /* bytes of one certificate chain, key or profile's CA set */
 #define LAYOUT_DOMAIN_MAX 255 /* bytes of a domain in text form (RFC 1035 2.3.4), or of a pattern of one */
 
 struct layout_section {
@@ -51,6 +53,7 @@ struct layout_section {
 
 #define LAYOUT_SECTIONS(_)                  \
 	_(PROFILES, struct tls_profile)     \
+	_(PROFILE_CAS, struct layout_text)  \
 	_(IN_RULES, struct layout_in_rule)  \
 	_(OUT_RULES, struct layout_out_rule) \
 	_(DOMAINS, struct layout_domain)    \
@@ -156,7 +159,7 @@ struct layout_keys_header {
 	uint32_t reserved;
 };
 
-static_assert(sizeof(struct layout_header) == 88);
+static_assert(sizeof(struct layout_header) == 96);
 static_assert(sizeof(struct layout_match) == 28);
 static_assert(sizeof(struct layout_prefix) == 20);
 static_assert(sizeof(struct layout_in_rule) == 128);

@@ -35,8 +35,10 @@ void policy_unmap(struct policy *policy);
 uint64_t policy_generation(const struct policy *policy);
 
 const struct tls_profile *policy_profiles(const struct policy *policy, size_t *count);
-/* The CA set, PEM, of the profiles (empty: the system's). */
+/* The CA set, PEM, of the profiles that have none of their own (empty: the system's). */
 struct bytes policy_ca_pem(const struct policy *policy);
+/* The CA set of one, by its place among policy_profiles(); empty: none of its own. */
+struct bytes policy_profile_ca_pem(const struct policy *policy, size_t profile);
 size_t policy_cert_count(const struct policy *policy);
 /* The default first. `key_pem` is empty where the keys were not mapped. */
 void policy_cert(const struct policy *policy, size_t index, struct bytes *id, struct bytes *chain_pem,

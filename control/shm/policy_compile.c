@@ -193,13 +193,25 @@ static int put_profile(struct compilation *c, uint32_t index, const struct doc_p
 	return put_names(c, doc, to->names);
 }
 
+/* One of the first `count` profiles may have the same text: then it is stored once. */
+static struct layout_text put_ca(struct compilation *c, const char *pem, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (strcmp(c->docs->profiles[i].ca_pem, pem) == 0)
+			return *ROW(c, PROFILE_CAS, struct layout_text, i);
+	return put(c, pem);
+}
+
 static int put_profiles(struct compilation *c)
 {
 	uint32_t index, unused;
 	for (index = 0; index < c->docs->profile_count; index++) {
-		int error = put_profile(c, index, &c->docs->profiles[index]);
+		const struct doc_profile *doc = &c->docs->profiles[index];
+		int error = put_profile(c, index, doc);
 		if (error != 0)
 			return error;
+		struct layout_text ca = put_ca(c, doc->ca_pem, index);
+		*ROW(c, PROFILE_CAS, struct layout_text, index) = ca;
 	}
 	for (size_t d = 0; d < 2; d++) {
 		char ignored[DOCUMENTS_ERROR_MAX], *error = c->error;
@@ -526,6 +538,7 @@ static int lay_out(struct compilation *c, uint64_t generation)
 	};
 	const uint32_t counts[LAYOUT_SECTION_COUNT] = {
 		[LAYOUT_PROFILES] = profile_count(c),
+		[LAYOUT_PROFILE_CAS] = profile_count(c),
 		[LAYOUT_IN_RULES] = enabled_in_rules(c->docs) + 1,
 		[LAYOUT_OUT_RULES] = enabled_out_rules(c->docs) + 1,
 		[LAYOUT_DOMAINS] = c->name_count,
@@ -611,7 +624,7 @@ static int build(struct compilation *c, uint64_t generation)
 		error = put_certs(c);
 	if (error != 0)
 		return error;
-	struct layout_text ca = put(c, c->docs->ca_pem);
+	struct layout_text ca = put_ca(c, c->docs->ca_pem, c->docs->profile_count);
 	if (c->object.has_failed || c->keys.has_failed)
 		return -ENOMEM;
 	struct layout_header *header = (void *)c->object.at;

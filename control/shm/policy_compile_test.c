@@ -52,6 +52,8 @@ static const struct {
 		"profile 'p': protocol: found highest below lowest, expected lowest at most highest"},
 	{"{'profiles': [{'id': 'p', 'bits': -1}]}",
 		"profile 'p': bits: found -1, expected a whole number from 0 to 256"},
+	{"{'profiles': [{'id': 'p', 'ca_pem': null}]}",
+		"profile 'p': ca_pem: found null, expected a text of at most 1048576 bytes"},
 	{"{'profiles': [{'id': 'p', 'bits': 1.5}]}",
 		"profile 'p': bits: found 1.5, expected a whole number from 0 to 256"},
 	{"{'profiles': [{'id': 'p', 'bits': '128'}]}",
@@ -189,6 +191,30 @@ static void every_field_of_a_profile_arrives(void **state)
 	assert_string_equal(p[1].id, "default-in");
 	assert_string_equal(p[2].id, "default-out");
 	assert_int_equal(p[2].index, 2);
+	policy_unmap(policy);
+}
+
+static bool has_ca(const struct policy *policy, size_t profile, const char *pem)
+{
+	return bytes_equal(policy_profile_ca_pem(policy, profile), text(pem));
+}
+
+static void a_profile_has_its_own_ca_set_or_none(void **state)
+{
+	struct policy *policy = test_policy(
+		"{'profiles': [{'id': 'a', 'ca_pem': 'one'}, {'id': 'b'}, {'id': 'c', 'ca_pem': ''},"
+		" {'id': 'd', 'ca_pem': 'other'}, {'id': 'e', 'ca_pem': 'one'},"
+		" {'id': 'default-out', 'ca_pem': 'more'}], 'ca_pem': 'one'}");
+	static const char *const wanted[] = {"one", "", "", "other", "one", "more", ""};
+	size_t count;
+	assert_string_equal(policy_profiles(policy, &count)[6].id, "default-in");
+	assert_int_equal(count, 7);
+	for (size_t i = 0; i < count; i++)
+		assert_true(has_ca(policy, i, wanted[i]));
+	/* One text for all who have the same. */
+	const uint8_t *one = policy_profile_ca_pem(policy, 0).at;
+	assert_ptr_equal(policy_profile_ca_pem(policy, 4).at, one);
+	assert_ptr_equal(policy_ca_pem(policy).at, one);
 	policy_unmap(policy);
 }
 
@@ -374,6 +400,7 @@ int main(void)
 		cmocka_unit_test(what_is_wrong_is_refused_by_name),
 		cmocka_unit_test(a_long_value_is_cut_between_characters),
 		cmocka_unit_test(every_field_of_a_profile_arrives),
+		cmocka_unit_test(a_profile_has_its_own_ca_set_or_none),
 		cmocka_unit_test(the_words_of_the_documents_are_those_of_the_profile),
 		cmocka_unit_test(above_may_clear_text_is_no_fallback),
 		cmocka_unit_test(a_default_profile_can_be_written_over),

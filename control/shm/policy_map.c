@@ -85,8 +85,11 @@ static bool is_profile(const struct tls_profile *profile, uint32_t index)
 
 static bool are_profiles(const struct policy *p)
 {
+	if (p->rows.PROFILE_CAS_count != p->rows.PROFILES_count)
+		return false;
 	for (uint32_t i = 0; i < p->rows.PROFILES_count; i++)
-		if (!is_profile(&p->rows.PROFILES[i], i))
+		if (!is_profile(&p->rows.PROFILES[i], i) ||
+			!is_text(p->object, p->rows.PROFILE_CAS[i], LAYOUT_PEM_MAX))
 			return false;
 	return p->rows.PROFILES_count != 0;
 }

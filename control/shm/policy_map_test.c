@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 
 static const char documents[] =
-	"{'profiles': [{'id': 'p', 'level': 'verify', 'names': ['mx.example.test']}],"
+	"{'profiles': [{'id': 'p', 'level': 'verify', 'names': ['mx.example.test'], 'ca_pem': 'own'}],"
 	" 'in_rules': [{'id': 'a', 'client': '192.0.2.0/24', 'action': 'relay'},"
 	"  {'id': 'b', 'sender': 'x@example.test', 'client_name': '.example.test'}],"
 	" 'out_rules': [{'id': 'a', 'domain': '.example.test', 'destination': '2001:db8::/32'}],"
@@ -174,6 +174,11 @@ static void every_shorter_object_is_refused(void **state)
 	_(size_wrong, header->size--)                                                              \
 	_(ca_outside, header->ca_pem.n = UINT32_MAX)                                               \
 	_(ca_not_ended, header->ca_pem.n--)                                                        \
+	_(own_ca_outside, own_ca->at = (uint32_t)o->policy_n)                                      \
+	_(own_ca_long, own_ca->n = UINT32_MAX)                                                     \
+	_(own_ca_not_ended, own_ca->n--)                                                           \
+	_(own_cas_fewer, header->sections[LAYOUT_PROFILE_CAS].count--)                             \
+	_(own_cas_outside, header->sections[LAYOUT_PROFILE_CAS].at = (uint32_t)o->policy_n + 8)    \
 	_(profile_id_unended, memset(profile->id, 'x', sizeof profile->id))                        \
 	_(profile_id_empty, profile->id[0] = '\0')                                                 \
 	_(profile_index, profile->index = 1)                                                       \
@@ -231,6 +236,7 @@ static void swap_domains(struct objects *o)
 	{                                                                                          \
 		struct layout_header *header = (void *)o->policy;                                  \
 		struct tls_profile *profile = ROW_OF(o, LAYOUT_PROFILES, struct tls_profile);      \
+		struct layout_text *own_ca = ROW_OF(o, LAYOUT_PROFILE_CAS, struct layout_text);    \
 		struct layout_in_rule *in = ROW_OF(o, LAYOUT_IN_RULES, struct layout_in_rule);     \
 		struct layout_out_rule *out = ROW_OF(o, LAYOUT_OUT_RULES, struct layout_out_rule); \
 		struct layout_domain *domain = ROW_OF(o, LAYOUT_DOMAINS, struct layout_domain);    \
@@ -238,7 +244,7 @@ static void swap_domains(struct objects *o)
 		struct layout_host *host = ROW_OF(o, LAYOUT_HOSTS, struct layout_host);            \
 		struct layout_cert *cert = ROW_OF(o, LAYOUT_CERTS, struct layout_cert);            \
 		(void)header, (void)profile, (void)in, (void)out, (void)domain, (void)route,       \
-			(void)host, (void)cert;                                                    \
+			(void)host, (void)cert, (void)own_ca;                                      \
 		statement;                                                                         \
 	}
 BREAKS(_)

@@ -413,6 +413,11 @@ struct bytes policy_ca_pem(const struct policy *policy)
 	return layout_bytes(policy->object, policy->header->ca_pem);
 }
 
+struct bytes policy_profile_ca_pem(const struct policy *policy, size_t profile)
+{
+	return layout_bytes(policy->object, policy->rows.PROFILE_CAS[profile]);
+}
+
 size_t policy_cert_count(const struct policy *policy)
 {
 	return policy->rows.CERTS_count;
