@@ -90,7 +90,7 @@ def a_long_way_with_loss_is_crossed(l):
 
 @case
 def heavy_loss_only_delays(l):
-    cross(l, [{**p, "timeout": 200} for p in streams("heavy", [SMALL, 100000])], ("lost",), loss="8%", seed=5)
+    cross(l, [{**p, "timeout": 200} for p in streams("heavy", [SMALL, 100000])], ("lost",), loss="5%", seed=5)
 
 
 @case
