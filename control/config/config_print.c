@@ -184,15 +184,17 @@ static void print_section_head(struct printer *p, const struct setting *s, bool 
 	fprintf(p->to, "%s%.*s:\n", has_comments ? "\n" : "", (int)n, s->path);
 }
 
-static bool is_empty_list(const struct setting *s, const struct config *config)
+/* Of lists only an empty one that is empty by default is left out: no listeners is not the default ones. */
+static bool is_default_list(const struct setting *s, const struct config *config)
 {
-	return s->type == TYPE_LIST && *(const unsigned *)((const char *)config + s->count_offset) == 0;
+	return *(const unsigned *)((const char *)config + s->count_offset) == 0 && s->otherwise != NULL &&
+		strcmp(s->otherwise, "[]") == 0;
 }
 
 static void print_setting(struct printer *p, const struct setting *s, const struct config *config)
 {
 	bool has_comments = p->mode != PRINT_CHANGED;
-	bool is_unchanged = s->type == TYPE_LIST ? is_empty_list(s, config) : is_default(s, config);
+	bool is_unchanged = s->type == TYPE_LIST ? is_default_list(s, config) : is_default(s, config);
 	int indent = strchr(s->path, '.') == NULL ? 0 : 2;
 	if (is_unchanged && p->mode == PRINT_CHANGED)
 		return;
