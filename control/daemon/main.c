@@ -87,6 +87,16 @@ static void fini(struct control *c)
 	close(c->keys_fd);
 }
 
+/* Before anything is made that has to be removed: whoever sees a socket of ours may end us. */
+static void catch_signals(void)
+{
+	const struct sigaction action = {.sa_handler = on_signal};
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGHUP, &action, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
 static int fail(const char *what, const char *error)
 {
 	log_error("control", what, "error=\"%s\"", error);
@@ -115,7 +125,7 @@ static int control_main(const struct config *config, const char *path)
 		c.relays[i].fd = -1;
 	guard_memory();
 	set_log_level(config->log.level);
-	signal(SIGPIPE, SIG_IGN);
+	catch_signals();
 	if (store_open(config->paths.store, &c.store, error) < 0 || publish_start(&c, error) < 0)
 		return fail("cannot start with what is stored", error);
 	c.resolver = resolver_create(&c, error);
@@ -128,10 +138,6 @@ static int control_main(const struct config *config, const char *path)
 						   : strerror(-c.listen_fd));
 	if (api_start(&c, &api, error) < 0)
 		return fail("cannot serve the API (paths.api_socket)", error);
-	const struct sigaction action = {.sa_handler = on_signal};
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGHUP, &action, NULL);
 	log_info("control", "running", "generation=%llu api=%s", (unsigned long long)c.generation,
 		config->paths.api_socket);
 	sd_notify(0, "READY=1");
