@@ -76,7 +76,7 @@ static const struct {
 		"FURTHER", false},
 	[DOC_IN_RULE] = {"action profile", " id enabled action profile ", "MATCHES", true},
 	[DOC_OUT_RULE] = {"profile", " id enabled profile ", "MATCHES", true},
-	[DOC_ROUTE] = {"domain inbound via", " id domain inbound via ", "FURTHER", false},
+	[DOC_ROUTE] = {"domain inbound via", " id enabled domain inbound via ", "FURTHER", false},
 };
 
 static unsigned header_of(
@@ -307,4 +307,10 @@ int document_remove(struct ctl *ctl, const struct args *args)
 	struct url url;
 	url_of(&url, &t);
 	return change(ctl, "DELETE", &url, NULL);
+}
+
+/* A verb that means nothing for this kind of document: its sentence says why. */
+int document_refuse(struct ctl *, const struct args *args)
+{
+	return ctl_fail(EX_USAGE, "%s", args->command->sentence);
 }

@@ -202,6 +202,14 @@ static void tell_inbound(yyjson_val *inbound)
 	tell_looked_at(looked_at, "mail", "  rules looked at:");
 }
 
+static void tell_disabled_routes(yyjson_val *list)
+{
+	size_t index, count;
+	yyjson_val *one;
+	yyjson_arr_foreach(list, index, count, one) ctl_fact("disabled route",
+		text_format("%s domain=%s", ctl_string(one, "id"), ctl_string(one, "domain")));
+}
+
 static void tell_outbound(yyjson_val *outbound)
 {
 	yyjson_val *route = yyjson_obj_get(outbound, "route"),
@@ -209,6 +217,7 @@ static void tell_outbound(yyjson_val *outbound)
 	ctl_fact("route",
 		yyjson_is_obj(route) ? describe(DOC_ROUTE, route)
 				     : text_format("none: mail to this domain bounces"));
+	tell_disabled_routes(yyjson_obj_get(outbound, "disabled_routes"));
 	ctl_fact("rule", ctl_member(outbound, "rule"));
 	ctl_fact("TLS profile", describe(DOC_PROFILE, yyjson_obj_get(outbound, "profile")));
 	tell_looked_at(looked_at, "route", "looked at when the mail is routed:");

@@ -218,7 +218,8 @@ int completion_words(struct ctl *ctl, const struct args *args)
 	const char *begun = args->value_count == 0 ? "" : args->values[count];
 	struct answers a = {.begun = begun + (begun[0] == '+')};
 	for (size_t i = 0; i < command_count; i++)
-		offer_command(ctl, &a, commands[i].grammar, count, args->values);
+		if (commands[i].run != document_refuse)
+			offer_command(ctl, &a, commands[i].grammar, count, args->values);
 	for (size_t i = 0; i < a.count; i++) {
 		text_put(stdout, bytes_of_string(a.words[i]), TEXT_ONE_LINE);
 		fputc('\n', stdout);

@@ -87,7 +87,7 @@ void reply_fini(struct reply *reply);
 typedef int ctl_command(struct ctl *ctl, const struct args *args);
 ctl_command ctl_status, ctl_metrics;
 ctl_command document_list, document_show, document_add, document_set, document_move,
-	document_enable, document_disable, document_remove;
+	document_enable, document_disable, document_remove, document_refuse;
 ctl_command policy_export, policy_apply, policy_explain_in, policy_explain_out;
 ctl_command settings_show, settings_check, settings_reference;
 ctl_command cert_list, cert_show, cert_create, cert_import, cert_activate, cert_deactivate,

@@ -138,6 +138,8 @@ class Changes(Case):
              "/v1/documents/routes", {"id": "dest", "domain": "dest.example.test", "via": "hosts",
                                       "hosts": [{"host": "203.0.113.25", "port": 25}], "inbound": True}),
             ("route set dest via=mx", "PATCH", "/v1/documents/routes/dest", {"via": "mx"}),
+            ("route enable dest", "PATCH", "/v1/documents/routes/dest", {"enabled": True}),
+            ("route disable dest", "PATCH", "/v1/documents/routes/dest", {"enabled": False}),
             ("route remove dest", "DELETE", "/v1/documents/routes/dest", None),
             ("cert create web relay.example.test mx.example.test --days 90 --key rsa --default", "POST", "/v1/certs",
              {"id": "web", "names": ["relay.example.test", "mx.example.test"], "days": 90, "key": "rsa",
@@ -199,6 +201,8 @@ class Changes(Case):
                             ("queue remove domain=x --all", "goes with no selection"),
                             ("explain out", "expected domain=NAME"), ("queue hold instance=main", "--all is every mail"), ("cert create w a --days 0", "--days"),
                             ("cert create w a --key dsa", "--key"), ("cert import -", "--id ID"),
+                            ("route move x before=y", "the most specific domain counts"), ("route move x last", "they have no order"),
+                            ("profile move x before=y", "rules name them"), ("profile disable x", "enable or disable that rule"),
                             ("log --lines x", "--lines"), ("frobnicate", "is no command"), ("", "")):
             with self.subTest(line):
                 self.run_ctl(*line.split(), code=64)
@@ -298,7 +302,9 @@ class Documents(Case):
         self.assertEqual(lines[2].split(), ["default-in", "(built", "in)", "may", "medium", "TLSv1.2"])
         self.answer("GET /v1/documents/routes", {"documents": [
             {"id": "dest", "domain": "dest.example.test", "via": "hosts",
-             "hosts": [{"host": "2001:db8::25", "port": 2525, "tls": "smtps"}, {"host": "mx.example.test"}]}]})
+             "hosts": [{"host": "2001:db8::25", "port": 2525, "tls": "smtps"}, {"host": "mx.example.test"}]},
+            {"id": "spare", "domain": "dest.example.test", "enabled": False}]})
+        self.assertIn("spare (off)", self.run_ctl("route", "list"))
         self.assertIn("hosts=smtps://[2001:db8::25]:2525,mx.example.test", self.run_ctl("route", "list"))
         self.answer("GET /v1/documents/routes", {"documents": []})
         self.assertEqual(self.run_ctl("route", "list"), "there is no route\n")
@@ -390,8 +396,10 @@ class Whole(Case):
         self.assertIn("looked at when the mail is routed:\n  yes  to-dest  all its criteria fit\nlooked at for this host:\n"
                       "  no  by-mx  host a is not b\n", out)
         self.assertEqual(json.loads(self.run_ctl("explain", "out", "domain=x", "--json")), answer)
-        self.answer("POST /v1/explain", {"outbound": {**answer["outbound"], "route": None}})
-        self.assertIn("none: mail to this domain bounces", self.run_ctl("explain", "out", "domain=x"))
+        self.answer("POST /v1/explain", {"outbound": {**answer["outbound"], "route": None, "disabled_routes": [{"id": "spare", "domain": "*"}]}})
+        out = self.run_ctl("explain", "out", "domain=x")
+        self.assertIn("none: mail to this domain bounces", out)
+        self.assertRegex(out, "disabled route +spare domain=\\*")
         self.run_ctl("explain", "in", code=76)
 
 class Certificates(Case):
@@ -641,6 +649,7 @@ class Help(Case):
         self.assertIn("profile", self.complete("pr"))
         self.assertEqual(self.complete("queue", "re"), ["retry", "release", "remove"])
         self.assertEqual(self.complete("rule", ""), ["in", "out"])
+        self.assertEqual(self.complete("profile", "e"), [])
         self.assertEqual(self.complete("profile", "set", "x", "level=ver"), ["level=verify"])
         self.assertEqual(self.complete("profile", "add", "x", "level=may", "prot"), ["protocol.lowest=", "protocol.highest="])
         self.assertEqual(self.complete("apply", "--"), ["--dry-run"])

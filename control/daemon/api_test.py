@@ -216,6 +216,8 @@ def rules_are_moved(control):
     check_error(control.post("/v1/documents/out_rules/a/move?before=z"), 404, "z")
     check_error(control.post("/v1/documents/out_rules/z/move?before=a"), 404, "z")
     check_error(control.post("/v1/documents/out_rules/default/move?before=a"), 409, "built in")
+    check_error(control.post("/v1/documents/routes/a/move?before=z"), 400, "no order", "the most specific domain counts")
+    check_error(control.post("/v1/documents/profiles/a/move?before=z"), 400, "no order", "rules name them")
 
 
 @case
@@ -375,6 +377,21 @@ def explain_tells_which_rule_counts_and_why_not_the_others(control):
     expect((outbound["rule"], outbound["profile"]["id"]) == ("default", "default-out"), outbound)
     expect([l["why"] for l in outbound["looked_at"]] == ["domain example.test is not below .bank.example.test",
            "it wants host mx.big.example.test, and none is known", "all its criteria fit"], outbound["looked_at"])
+
+
+@case
+def a_disabled_route_is_passed_over_and_told(control):
+    routes = [{"id": "old", "domain": "example.test", "enabled": False}, {"id": "new", "domain": "example.test"},
+              {"id": "below", "domain": ".example.test", "enabled": False}, {"id": "all", "domain": "*", "enabled": False}]
+    check(control.post("/v1/apply", {"routes": routes}), 200)
+    for domain, route, disabled in (("Example.test.", "new", ["old", "all"]), ("a.example.test", None, ["below", "all"]),
+                                    ("notexample.test", None, ["all"])):
+        got = control.post("/v1/explain", {"domain": domain}).json["outbound"]
+        expect((got["route"] or {}).get("id") == route and [r["id"] for r in got["disabled_routes"]] == disabled, got)
+    check_error(control.request("PATCH", "/v1/documents/routes/old", {"enabled": True}), 400, "another than route 'old' has", document="new", field="domain")
+    check(control.request("PATCH", "/v1/documents/routes/below", {"enabled": True}), 200)
+    got = control.post("/v1/explain", {"domain": "a.example.test"}).json["outbound"]
+    expect(got["route"]["id"] == "below" and [r["id"] for r in got["disabled_routes"]] == ["all"], got)
 
 
 @case

@@ -13,14 +13,15 @@ static const struct kind {
 	const char *name;
 	enum documents_kind kind;
 	bool is_rules; /* whose order counts, and whose built-in last one nobody may change */
+	const char *unmoved; /* of the others: why it does not */
 	struct {
 		const char *id, *profile;
 	} builtin[2];
 } kinds[] = {
-	{"profiles",  DOC_PROFILE,  false, {{"default-in", NULL}, {"default-out", NULL}}},
-	{"in_rules",  DOC_IN_RULE,  true,  {{"default", "default-in"}}},
-	{"out_rules", DOC_OUT_RULE, true,  {{"default", "default-out"}}},
-	{"routes",    DOC_ROUTE,    false, {}},
+	{"profiles",  DOC_PROFILE,  false, "rules name them", {{"default-in", NULL}, {"default-out", NULL}}},
+	{"in_rules",  DOC_IN_RULE,  true,  NULL, {{"default", "default-in"}}},
+	{"out_rules", DOC_OUT_RULE, true,  NULL, {{"default", "default-out"}}},
+	{"routes",    DOC_ROUTE,    false, "the most specific domain counts", {}},
 };
 /* clang-format on */
 #define KINDS (sizeof kinds / sizeof *kinds)
@@ -290,6 +291,14 @@ void documents_move(const struct request *request, struct answer *answer)
 {
 	struct edit edit;
 	const char *id = request->args[1], *before = request_query(request, "before");
+	const struct kind *kind = find_kind(request, answer);
+	if (kind == NULL)
+		return;
+	if (kind->unmoved != NULL) {
+		answer_error(answer, 400, "%s have no order, so that '%s' cannot be moved: %s",
+			kind->name, id, kind->unmoved);
+		return;
+	}
 	if (before == NULL) {
 		answer_error(answer, 400,
 			"before: expected the id of the document to move '%s' before, or 'last'",

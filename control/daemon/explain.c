@@ -287,6 +287,26 @@ static void add_route_domain(
 		"domain", yyjson_get_str(yyjson_obj_get(route, "domain")));
 }
 
+/* Routes that are off and would be looked at for this domain: a generation does not find them. */
+static void add_disabled_routes(
+	yyjson_mut_doc *doc, yyjson_mut_val *to, yyjson_val *routes, const char *domain)
+{
+	size_t i, n;
+	yyjson_val *route;
+	yyjson_mut_val *list = yyjson_mut_obj_add_arr(doc, to, "disabled_routes");
+	yyjson_arr_foreach(routes, i, n, route)
+	{
+		const char *of = yyjson_get_str(yyjson_obj_get(route, "domain"));
+		if (of == NULL || !yyjson_is_false(yyjson_obj_get(route, "enabled")) ||
+			!policy_route_fits(of, bytes_of_string(domain)))
+			continue;
+		yyjson_mut_val *one = yyjson_mut_arr_add_obj(doc, list);
+		yyjson_mut_obj_add_strcpy(
+			doc, one, "id", yyjson_get_str(yyjson_obj_get(route, "id")));
+		yyjson_mut_obj_add_strcpy(doc, one, "domain", of);
+	}
+}
+
 static void add_route(yyjson_mut_doc *doc, yyjson_mut_val *to, const struct policy *policy,
 	yyjson_val *routes, const char *domain)
 {
@@ -342,8 +362,9 @@ static void explain_out(const struct policy *policy, const struct question *q,
 	}
 	yyjson_mut_val *outbound = yyjson_mut_obj_add_obj(doc, root, "outbound");
 	yyjson_mut_val *looked_at = yyjson_mut_arr(doc);
-	add_route(
-		doc, outbound, policy, yyjson_obj_get(documents, "routes"), q->domain_of_recipient);
+	yyjson_val *routes = yyjson_obj_get(documents, "routes");
+	add_route(doc, outbound, policy, routes, q->domain_of_recipient);
+	add_disabled_routes(doc, outbound, routes, q->domain_of_recipient);
 	policy_resolve_out(policy, q->reverse_path, domain, BYTES_NONE, NULL, &at_route);
 	look_out(policy, q, "route", "", NULL, rules, doc, looked_at);
 	const struct policy_out *counts = &at_route;

@@ -71,7 +71,7 @@ struct doc_hosts {
 enum { DOC_VIA_MX, DOC_VIA_HOSTS };
 struct doc_route {
 	const char *id, *domain;
-	bool inbound;
+	bool enabled, inbound;
 	unsigned via, mx_port;
 	struct doc_hosts hosts;
 };

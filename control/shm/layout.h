@@ -24,7 +24,7 @@
  *   size   +--------------------------+
  *
  * Domains are in lower case and without a final dot. A text of length 0 is an absent criterion. Disabled
- * rules are left out; the last rule of each list has no criteria and so always matches. The CA sets are as
+ * rules are left out, and the domains of disabled routes; the last rule of each list has no criteria and so always matches. The CA sets are as
  * many as the profiles and in their order; one of length 0 is none of its own. Equal CA sets share a text.
  *
  * Any change here, and any in struct tls_profile, is a new LAYOUT_VERSION. */

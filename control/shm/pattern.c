@@ -176,3 +176,23 @@ const char *pattern_parse(const char *text, enum pattern_form form, struct patte
 	}
 	return "something else";
 }
+
+static bool ends_in(struct bytes domain, const char *suffix)
+{
+	size_t n = strlen(suffix);
+	return n != 0 && domain.n > n &&
+		bytes_equal_nocase(bytes_skip(domain, domain.n - n), bytes_of_string(suffix));
+}
+
+bool policy_route_fits(const char *route_domain, struct bytes domain)
+{
+	struct pattern p;
+	char room[POLICY_LITERAL_MAX];
+	if (route_domain[0] == '\0' || pattern_parse(route_domain, PATTERN_DOMAIN, &p) != NULL)
+		return false;
+	domain = policy_canonical_domain(domain, room);
+	if (p.kind == LAYOUT_SUFFIX)
+		return ends_in(domain, p.ascii) || ends_in(domain, p.utf8);
+	return p.kind == LAYOUT_ANY || bytes_equal_nocase(domain, bytes_of_string(p.ascii)) ||
+		(p.utf8[0] != '\0' && bytes_equal_nocase(domain, bytes_of_string(p.utf8)));
+}

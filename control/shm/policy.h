@@ -122,3 +122,6 @@ struct policy_route {
 /* Exact domain, then the longest ".suffix", then "*". false: no route. `domain` may be an address literal in
  * brackets. */
 bool policy_find_route(const struct policy *policy, struct bytes domain, struct policy_route *route);
+/* Whether a route of `route_domain`, as the document has it, is one for `domain`: for disabled ones, which a
+ * generation does not find (control's explain). */
+bool policy_route_fits(const char *route_domain, struct bytes domain);

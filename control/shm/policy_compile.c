@@ -416,7 +416,8 @@ static int compare_names(const void *a, const void *b)
 	return strcmp(x->name, y->name);
 }
 
-/* The names by which routes are found, sorted; a domain may have one route only. */
+/* The names by which routes are found, sorted; a domain may have one route only. A route that is off is
+ * checked like the others and has its row, but no name leads there. */
 static int collect_names(struct compilation *c)
 {
 	struct pattern pattern;
@@ -430,6 +431,8 @@ static int collect_names(struct compilation *c)
 			expected = "a domain, '.example.test' for those below, or '*' for all";
 		if (expected != NULL)
 			return refuse(c, DOC_ROUTE, doc->id, "domain", doc->domain, expected);
+		if (!doc->enabled)
+			continue;
 		struct named_route *name = &c->names[c->name_count++];
 		name->route = i;
 		strcpy(name->name, pattern.kind == LAYOUT_ANY ? "*" : pattern.ascii);

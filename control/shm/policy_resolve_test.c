@@ -230,6 +230,45 @@ static void the_longest_domain_of_a_route_counts(void **state)
 	policy_unmap(policy);
 }
 
+static void a_route_that_is_off_is_not_there(void **state)
+{
+	struct policy *policy =
+		test_policy("{'routes': [{'id': 'a', 'domain': 'a.test', 'enabled': false},"
+			    " {'id': 'b', 'domain': 'A.test', 'mx_port': 26},"
+			    " {'id': 'c', 'domain': '.test', 'enabled': false},"
+			    " {'id': 'd', 'domain': 'b\u00fccher.test', 'enabled': false}]}");
+	struct policy_route route;
+	assert_true(policy_find_route(policy, text("a.test"), &route));
+	assert_string_equal(route.id, "b");
+	assert_int_equal(route.mx_port, 26);
+	assert_false(policy_find_route(policy, text("b.test"), &route));
+	assert_false(policy_find_route(policy, text("xn--bcher-kva.test"), &route));
+	policy_unmap(policy);
+}
+
+/* What is said of a route that is off is what would be found if it were on. */
+static void a_route_fits_the_domains_by_which_it_would_be_found(void **state)
+{
+	static const char *const domains[] = {"a.test", "A.Test.", "b.a.test", "xa.test", "test",
+		".a.test", "[192.0.2.1]", "[IPv6:2001:DB8::1]", "xn--bcher-kva.test",
+		"b\u00fccher.test", "x.xn--bcher-kva.test", "*", "."};
+	static const char *const routes[] = {"a.test", ".a.test", ".test", "*", "[192.0.2.1]",
+		"[IPv6:2001:db8:0::1]", "b\u00fccher.test", ".xn--bcher-kva.test"};
+	for (size_t r = 0; r < sizeof routes / sizeof *routes; r++) {
+		char documents[128];
+		struct policy_route route;
+		snprintf(documents, sizeof documents, "{'routes': [{'id': 'r', 'domain': '%s'}]}",
+			routes[r]);
+		struct policy *policy = test_policy(documents);
+		for (size_t d = 0; d < sizeof domains / sizeof *domains; d++)
+			assert_int_equal(policy_route_fits(routes[r], text(domains[d])),
+				policy_find_route(policy, text(domains[d]), &route));
+		policy_unmap(policy);
+	}
+	assert_false(policy_route_fits("", text("a.test")));
+	assert_false(policy_route_fits("a b", text("a.test")));
+}
+
 static void a_route_has_its_hosts_in_order(void **state)
 {
 	struct policy *policy = test_policy(route_documents);
@@ -345,6 +384,8 @@ int main(void)
 		cmocka_unit_test(an_explanation_names_the_first_criterion_that_differs),
 		cmocka_unit_test(the_stricter_has_the_higher_level_then_grade_then_floor_then_bits),
 		cmocka_unit_test(the_longest_domain_of_a_route_counts),
+		cmocka_unit_test(a_route_that_is_off_is_not_there),
+		cmocka_unit_test(a_route_fits_the_domains_by_which_it_would_be_found),
 		cmocka_unit_test(a_route_has_its_hosts_in_order),
 		cmocka_unit_test(without_a_star_there_may_be_no_route),
 		cmocka_unit_test(without_rules_the_defaults_answer),
