@@ -8,14 +8,21 @@
 #include "relay/attach.h"
 #include "relay/worker.h"
 
+/* Every round sets the same series in the same order, so each is looked for by its name only in the first. */
 struct counters {
 	struct relay *relay;
 	struct stats_region *region;
+	_Atomic uint64_t *cells[STATS_SERIES_MAX];
+	unsigned at; /* of this round: the next cell */
 };
 
 static void set(struct counters *c, const char *name, const char *label, const char *help, bool is_gauge, uint64_t value)
 {
-	_Atomic uint64_t *cell = stats_add(c->region, name, label, help, is_gauge);
+	if (c->at == STATS_SERIES_MAX)
+		return;
+	if (c->cells[c->at] == NULL)
+		c->cells[c->at] = stats_add(c->region, name, label, help, is_gauge);
+	_Atomic uint64_t *cell = c->cells[c->at++];
 	if (cell != NULL)
 		atomic_store_explicit(cell, value, memory_order_relaxed);
 }
@@ -51,15 +58,10 @@ static void update_tcp(struct counters *c, const struct worker *w, const char *l
 	char name[STATS_NAME_MAX];
 	struct tcp_stats s;
 	tcp_get_stats(w->tcp, &s);
-	set(c, "hikyaku_tcp_segments_in", label, "TCP segments received", false, s.segments_in);
-	set(c, "hikyaku_tcp_segments_out", label, "TCP segments sent", false, s.segments_out);
-	set(c, "hikyaku_tcp_retransmits", label, "TCP segments sent again", false, s.retransmits);
-	set(c, "hikyaku_tcp_rto_fired", label, "Retransmission timeouts", false, s.rto_fired);
-	set(c, "hikyaku_tcp_opened_active", label, "TCP connections opened by us", false, s.opened_active);
-	set(c, "hikyaku_tcp_opened_passive", label, "TCP connections opened by peers", false, s.opened_passive);
-	set(c, "hikyaku_tcp_half_open", label, "TCP connections not yet established", true, s.half_open);
-	set(c, "hikyaku_tcp_time_wait", label, "TCP connections in TIME-WAIT", true, s.time_wait);
-	set(c, "hikyaku_tcp_buffered_bytes", label, "Bytes in TCP's queues", true, s.buffered_bytes);
+	for (unsigned i = 0; i < tcp_counter_count(); i++) {
+		snprintf(name, sizeof name, "hikyaku_tcp_%s", tcp_counter_name(i));
+		set(c, name, label, tcp_counter_help(i), tcp_counter_is_gauge(i), tcp_counter(&s, i));
+	}
 	for (unsigned i = 0; i < tcp_drop_count(); i++) {
 		snprintf(name, sizeof name, "hikyaku_tcp_drop_%s", tcp_drop_name(i));
 		set(c, name, label, tcp_drop_help(i), false, s.drops[i]);
@@ -113,6 +115,7 @@ struct counters *counters_create(struct relay *relay, struct stats_region *regio
 void counters_update(struct counters *c)
 {
 	struct rusage usage;
+	c->at = 0;
 	for (unsigned i = 0; i < c->relay->cores; i++) {
 		char label[STATS_LABEL_MAX];
 		snprintf(label, sizeof label, "core=\"%u\"", i);

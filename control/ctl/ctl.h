@@ -45,6 +45,9 @@ void ctl_fact(const char *name, char *value);
 bool ctl_get_time(yyjson_val *object, const char *name, double *when);
 /* The same as a person reads it, from the heap; NULL: none. */
 char *ctl_format_time(const struct ctl *ctl, yyjson_val *object, const char *name);
+/* The number behind an option or key, `otherwise` where it is not given; false: told what is wrong. */
+bool ctl_number(const struct args *args, const char *name, uint64_t least, uint64_t most,
+	uint64_t otherwise, uint64_t *value);
 /* Reads a file, or standard input for "-", of `most` bytes at most, into a string from the heap;
  * its exit code. It is to be wiped by the caller if it may hold a key. */
 int ctl_read_file(const char *path, size_t most, char **text, size_t *n);
@@ -86,6 +89,7 @@ void reply_fini(struct reply *reply);
 /* ---- the commands, by file ---- */
 typedef int ctl_command(struct ctl *ctl, const struct args *args);
 ctl_command ctl_status, ctl_metrics;
+ctl_command counters_show;
 ctl_command document_list, document_show, document_add, document_set, document_move,
 	document_enable, document_disable, document_remove, document_refuse;
 ctl_command policy_export, policy_apply, policy_explain_in, policy_explain_out;

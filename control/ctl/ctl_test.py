@@ -269,6 +269,50 @@ class Status(Case):
         self.assertEqual(self.run_ctl("config", "show"), "node:\n  hostname: a\n")
         self.assertEqual(self.run_ctl("config", "show", "--full"), "node:\n  hostname: a # all\\x1b[2J\n")
 
+    COUNTERS = {"counters": [
+        {"name": "hikyaku_queue_items", "help": "Waiting, by state", "type": "gauge",
+         "values": [{"instance": "main", "state": "ready", "value": 0}, {"instance": "main", "state": "held", "value": 3}]},
+        {"name": "hikyaku_tcp_drop_bad_checksum", "help": "The TCP checksum does not match." + NASTY, "type": "counter",
+         "values": [{"instance": "main", "core": "0", "value": 5}, {"instance": "main", "core": "1", "value": 7}]},
+        {"name": "hikyaku_tcp_drop_reset", "help": "A RST ended the connection.", "type": "counter",
+         "values": [{"instance": "main", "core": "0", "value": 0}, {"instance": "main", "core": "1", "value": 0}]}]}
+
+    def test_counters_are_shown_in_all_and_per_core(self):
+        self.answer("GET /v1/counters", self.COUNTERS)
+        self.answer("GET /v1/counters?instance=main", self.COUNTERS)
+        rows = [line.split(maxsplit=2) for line in self.run_ctl("counters").splitlines()]
+        self.assertEqual([row[:2] for row in rows], [
+            ["NAME", "VALUE"], ["queue_items{state=ready}", "0"], ["queue_items{state=held}", "3"],
+            ["tcp_drop_bad_checksum", "12"], ["tcp_drop_reset", "0"]])
+        self.assertIn("main/0: 5, main/1: 7  The TCP checksum does not match.", rows[3][2])
+        names = lambda *args: [line.split()[0] for line in self.run_ctl("counters", *args).splitlines()[1:]]
+        self.assertEqual(names("--nonzero"), ["queue_items{state=held}", "tcp_drop_bad_checksum"])
+        self.assertEqual(names("tcp_drop_*"), ["tcp_drop_bad_checksum", "tcp_drop_reset"])
+        self.assertEqual(names("hikyaku_tcp_*"), ["tcp_drop_bad_checksum", "tcp_drop_reset"])
+        self.assertEqual(names("check", "instance=main"), ["tcp_drop_bad_checksum"])
+        self.assertRegex(self.run_ctl("counters", "--core", "1", "checksum"), r"tcp_drop_bad_checksum +7 +main/1: 7 +The TCP")
+        self.assertEqual(self.run_ctl("counters", "nothing"), "no counter fits\n")
+        got = json.loads(self.run_ctl("--json", "counters", "--nonzero", "--core", "1"))
+        self.assertEqual([(c["name"], [v["value"] for v in c["values"]]) for c in got["counters"]],
+                         [("hikyaku_tcp_drop_bad_checksum", [7])])
+
+    def test_watching_counters_tells_what_has_changed_and_ends(self):
+        import copy
+        looks = []
+
+        def look(body):
+            looks.append(copy.deepcopy(self.COUNTERS))
+            looks[-1]["counters"][1]["values"][1]["value"] += 10 * len(looks)
+            return looks[-1]
+        self.answer("GET /v1/counters", look)
+        self.assertEqual(self.run_ctl("counters", "--watch", "2"), "   1 s  main/1  tcp_drop_bad_checksum  +10  (27)\n"
+                         "   2 s  main/1  tcp_drop_bad_checksum  +10  (37)\n")
+        self.assertEqual(len(looks), 3)
+        line = json.loads(self.run_ctl("--json", "counters", "--watch", "1"))
+        self.assertEqual((line["name"], line["core"], line["change"]), ("hikyaku_tcp_drop_bad_checksum", "1", 10))
+        for seconds in ("0", "3601", "x", "-1", ""):
+            self.run_ctl("counters", "--watch", seconds, code=64)
+
     def test_config_check_needs_no_daemon(self):
         bare = {**self.env, "HIKYAKU_API": "/nowhere"}
         good = str(SOURCE / "deploy" / "hikyaku.yaml")
@@ -684,7 +728,8 @@ class Output(Case):
 
     def test_answers_of_any_bytes_are_taken(self):
         lines = ("status", "queue list", "queue show 1", "profile list", "profile show x", "rule in list", "cert list",
-                 "cert show x", "explain in", "explain out domain=x", "export", "log", "metrics", "config show", "route remove x")
+                 "cert show x", "explain in", "explain out domain=x", "export", "log", "metrics", "config show", "route remove x",
+                 "counters", "counters --watch 1")
         shapeless = (b"", b"\0", b"[]", b"{", b"{}", b'{"x":1e999}', b"\xff")
         pairs = [(shapeless[i % len(shapeless)], line) for i, line in enumerate(lines)] + [
             (b'{"items":', "queue list"), (b'{"items":{}}', "queue list"), (b'{"items":[1,"x",null,{}]}', "queue list"),
@@ -693,6 +738,7 @@ class Output(Case):
             (b'{"documents":[1,[],{"id":{},"hosts":[1,{}]}]}', "route list"), (b'{"names":[1,{}],"bits":{}}', "profile show x"),
             (b'{"certs":[1,{"names":"x","not_after":"x"}]}', "cert list"), (b'{"chain":[1,{}],"not_after":-1e300}', "cert show x"),
             (b'{"inbound":{"looked_at":[1]}}', "explain in"), (b'{"outbound":{"route":[],"looked_at":{}}}', "explain out domain=x"),
+            (b'{"counters":[1,{"name":3,"values":[1,{"value":"x"},[]]}]}', "counters"), (b'{"counters":{}}', "counters --watch 1"),
             (b'{"generation":"x","applied":[1],"pending":[{}],"refused":[1]}', "route remove x"), (b'1\n[]\n{"time":1e300}', "log")]
         for data, line in pairs:
             with self.subTest(line, data=data):

@@ -115,6 +115,23 @@ char *ctl_format_time(const struct ctl *ctl, yyjson_val *object, const char *nam
 
 /* ---- files ---- */
 
+bool ctl_number(const struct args *args, const char *name, uint64_t least, uint64_t most,
+	uint64_t otherwise, uint64_t *value)
+{
+	const char *text = args_named(args, name);
+	char *end;
+	*value = otherwise;
+	if (text == NULL)
+		return true;
+	errno = 0;
+	*value = strtoull(text, &end, 10);
+	if (text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && *value >= least && *value <= most)
+		return true;
+	ctl_fail(EX_USAGE, "%s: found '%s', expected a whole number from %llu to %llu", name, text,
+		(unsigned long long)least, (unsigned long long)most);
+	return false;
+}
+
 int ctl_read_file(const char *path, size_t most, char **text, size_t *n)
 {
 	bool is_input = strcmp(path, "-") == 0;

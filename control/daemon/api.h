@@ -51,6 +51,8 @@
  *   POST   /v1/queue/retry|hold|release|remove?…   a selection as above (an empty one needs all=1) -> {"changed": n}
  *   GET    /v1/log?lines=N[&follow=1]       the last N records (JSON lines); follow: the stream goes on, past a rotation
  *                                            too; 404 where they go to the journal
+ *   GET    /v1/counters[?instance=]         {"counters":[{"name","help","type":"counter|gauge","values":[{"instance",
+ *                                            "core":"0",…,"value"}]}]}: every counter of the relays, named as in /metrics
  *   GET    /metrics                         OpenMetrics
  *
  * Keys never leave through it. The socket is 0660, owned by root and the group of the socket's folder: who may

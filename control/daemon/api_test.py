@@ -696,6 +696,27 @@ def metrics_are_openmetrics_with_all_relays(control):
     parse_openmetrics(control.get("/metrics").body.decode())
 
 
+@case
+def counters_are_told_as_json_by_family(control):
+    check_error(control.get("/v1/counters"), 503, "no relay")
+    series = [("hikyaku_tcp_segments_in", 'core="0"', "Segments in.", 0, 7), ("hikyaku_queue_items", 'state="held"', "", 1, 3),
+              ("hikyaku_tcp_segments_in", 'core="1"', "", 0, 2**63), ("hikyaku_bad", 'core="0', "", 0, 1)]
+    one, two = control.relay("one", series=series), control.relay("two", series=series[:1])
+    for relay in (one, two):
+        relay.wait("a generation", lambda r: r.generations)
+    got = check(control.get("/v1/counters"), 200)["counters"]
+    expect(got == [
+        {"name": "hikyaku_queue_items", "help": "", "type": "gauge", "values": [{"instance": "one", "state": "held", "value": 3}]},
+        {"name": "hikyaku_tcp_segments_in", "help": "Segments in.", "type": "counter", "values": [
+            {"instance": "one", "core": "0", "value": 7}, {"instance": "one", "core": "1", "value": 2**63},
+            {"instance": "two", "core": "0", "value": 7}]}], got)
+    got = check(control.get("/v1/counters?instance=two"), 200)["counters"]
+    expect([v["instance"] for c in got for v in c["values"]] == ["two"], got)
+    check_error(control.get("/v1/counters?instance=three"), 503)
+    one.close()
+    two.close()
+
+
 # ---- the life of the process ----
 
 @case

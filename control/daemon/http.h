@@ -69,7 +69,7 @@ http_handler explain_post;
 http_handler certs_list, certs_get, certs_create, certs_import, certs_activate, certs_deactivate,
 	certs_delete;
 http_handler queue_get, queue_content, queue_change;
-http_handler log_get, metrics_get;
+http_handler log_get, metrics_get, counters_get;
 
 /* Adds a warning for each active certificate that ends soon. Under the lock. */
 void certs_warn(struct control *c, yyjson_mut_doc *doc, yyjson_mut_val *warnings);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/* control/daemon/metrics.c: /metrics in OpenMetrics 1.0: every relay's counters, labelled with its
- * instance, and control's own. The families of all relays are brought together, since each may
- * stand there only once. */
+/* control/daemon/metrics.c: every relay's counters, labelled with its instance: as /metrics in
+ * OpenMetrics 1.0, with control's own, and as JSON. The families of all relays are brought
+ * together, since each may stand there only once. */
 #include "control/daemon/http.h"
 
 #include <ctype.h>
@@ -206,10 +206,26 @@ static void write_control(FILE *to, struct control *c)
 		"Of these, for good without a host.", c->names.failed);
 }
 
+static bool is_asked_for(const struct relay_peer *relay, const char *instance)
+{
+	return relay->fd >= 0 && (instance == NULL || strcmp(relay->instance, instance) == 0);
+}
+
+/* Sorted by family; freed by the caller. */
+static struct collection collect_all(struct control *c, const char *instance)
+{
+	struct collection all = {};
+	for (int i = 0; i < CONTROL_RELAYS_MAX; i++)
+		if (is_asked_for(&c->relays[i], instance))
+			collect(&all, &c->relays[i]);
+	if (all.count != 0)
+		qsort(all.series, all.count, sizeof *all.series, by_family);
+	return all;
+}
+
 void metrics_get(const struct request *request, struct answer *answer)
 {
 	struct control *c = request->control;
-	struct collection all = {};
 	char *text = NULL;
 	size_t n = 0;
 	FILE *to = open_memstream(&text, &n);
@@ -218,16 +234,64 @@ void metrics_get(const struct request *request, struct answer *answer)
 		return;
 	}
 	pthread_mutex_lock(&c->lock);
-	for (int i = 0; i < CONTROL_RELAYS_MAX; i++)
-		if (c->relays[i].fd >= 0)
-			collect(&all, &c->relays[i]);
+	struct collection all = collect_all(c, NULL);
 	write_control(to, c);
 	pthread_mutex_unlock(&c->lock);
-	if (all.count != 0)
-		qsort(all.series, all.count, sizeof *all.series, by_family);
 	write_relays(to, &all);
 	fputs("# EOF\n", to);
 	fclose(to);
 	free(all.series);
 	answer_text(answer, "application/openmetrics-text; version=1.0.0; charset=utf-8", text, n);
+}
+
+/* ---- as JSON ---- */
+
+/* `name="value",…`, which is_label_list() has found well formed. */
+static void add_labels(yyjson_mut_doc *doc, yyjson_mut_val *value, const char *text)
+{
+	while (*text != '\0') {
+		size_t n = strcspn(text, "="), value_n = strcspn(text + n + 2, "\"");
+		yyjson_mut_obj_add(value, yyjson_mut_strncpy(doc, text, n),
+			yyjson_mut_strncpy(doc, text + n + 2, value_n));
+		text += n + 2 + value_n + 1;
+		text += *text == ',';
+	}
+}
+
+static yyjson_mut_val *add_family(
+	yyjson_mut_doc *doc, yyjson_mut_val *list, const struct stats_sample *sample)
+{
+	yyjson_mut_val *family = yyjson_mut_arr_add_obj(doc, list);
+	yyjson_mut_obj_add_strcpy(doc, family, "name", sample->name);
+	yyjson_mut_obj_add_strcpy(doc, family, "help", sample->help);
+	yyjson_mut_obj_add_str(doc, family, "type", sample->is_gauge ? "gauge" : "counter");
+	return yyjson_mut_obj_add_arr(doc, family, "values");
+}
+
+void counters_get(const struct request *request, struct answer *answer)
+{
+	struct control *c = request->control;
+	yyjson_mut_doc *doc = json_object();
+	yyjson_mut_val *list =
+		yyjson_mut_obj_add_arr(doc, yyjson_mut_doc_get_root(doc), "counters");
+	yyjson_mut_val *values = NULL;
+	pthread_mutex_lock(&c->lock);
+	struct collection all = collect_all(c, request_query(request, "instance"));
+	pthread_mutex_unlock(&c->lock);
+	for (size_t i = 0; i < all.count; i++) {
+		const struct series *s = &all.series[i];
+		if (i == 0 || strcmp(s->sample.name, s[-1].sample.name) != 0)
+			values = add_family(doc, list, &s->sample);
+		yyjson_mut_val *value = yyjson_mut_arr_add_obj(doc, values);
+		yyjson_mut_obj_add_strcpy(doc, value, "instance", s->instance);
+		add_labels(doc, value, s->sample.label);
+		yyjson_mut_obj_add_uint(doc, value, "value", s->sample.value);
+	}
+	if (all.count == 0) {
+		yyjson_mut_doc_free(doc);
+		answer_error(answer, 503, "no relay is attached that counts anything");
+	} else {
+		answer_json(answer, 200, doc);
+	}
+	free(all.series);
 }

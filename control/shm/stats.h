@@ -12,8 +12,8 @@
 #include <stdint.h>
 
 #define STATS_MAGIC	 0x31737461746b7968ull /* "hyktats1" */
-#define STATS_VERSION	 1
-#define STATS_SERIES_MAX 1024
+#define STATS_VERSION	 2
+#define STATS_SERIES_MAX 4096 /* some 200 of each of 16 cores, and the rest */
 #define STATS_NAME_MAX	 80
 #define STATS_LABEL_MAX	 64
 #define STATS_HELP_MAX	 160

@@ -138,14 +138,21 @@ void tcp_close(struct tcp_conn *conn);
 void tcp_abort(struct tcp_conn *conn);
 
 /* ---- to be seen ---- */
-/* Every dropped segment has a reason, one table: dataplane/tcp/drops.def. */
+/* Every counter is in dataplane/tcp/counters.def; every dropped segment has a reason of dataplane/tcp/drops.def. */
 struct tcp_stats {
-	uint64_t segments_in, segments_out, retransmits, rto_fired, fast_retransmits;
-	uint64_t opened_active, opened_passive, ended, connections, half_open, time_wait;
-	uint64_t buffered_bytes;
+#define TCP_COUNTER(name, help) uint64_t name;
+#define TCP_GAUGE(name, help)	uint64_t name;
+#include "dataplane/tcp/counters.def"
+#undef TCP_COUNTER
+#undef TCP_GAUGE
 	uint64_t drops[64]; /* by enum tcp_drop */
 };
 void tcp_get_stats(const struct tcp_stack *stack, struct tcp_stats *stats);
+unsigned tcp_counter_count(void);
+const char *tcp_counter_name(unsigned counter); /* "segments_in" */
+const char *tcp_counter_help(unsigned counter);
+bool tcp_counter_is_gauge(unsigned counter);
+uint64_t tcp_counter(const struct tcp_stats *stats, unsigned counter);
 unsigned tcp_drop_count(void);
 const char *tcp_drop_name(unsigned drop); /* "bad_checksum" */
 const char *tcp_drop_help(unsigned drop); /* the sentence of the table */

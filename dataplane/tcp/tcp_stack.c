@@ -229,6 +229,45 @@ void tcp_abort(struct tcp_conn *c)
 
 static const struct {
 	const char *name, *help;
+	size_t offset;
+	bool is_gauge;
+} counters[] = {
+#define TCP_COUNTER(name, help) {#name, help, offsetof(struct tcp_stats, name), false},
+#define TCP_GAUGE(name, help)	{#name, help, offsetof(struct tcp_stats, name), true},
+#include "dataplane/tcp/counters.def"
+#undef TCP_COUNTER
+#undef TCP_GAUGE
+};
+
+unsigned tcp_counter_count(void)
+{
+	return RTE_DIM(counters);
+}
+
+const char *tcp_counter_name(unsigned counter)
+{
+	return counter < RTE_DIM(counters) ? counters[counter].name : "unknown";
+}
+
+const char *tcp_counter_help(unsigned counter)
+{
+	return counter < RTE_DIM(counters) ? counters[counter].help : "";
+}
+
+bool tcp_counter_is_gauge(unsigned counter)
+{
+	return counter < RTE_DIM(counters) && counters[counter].is_gauge;
+}
+
+uint64_t tcp_counter(const struct tcp_stats *stats, unsigned counter)
+{
+	if (counter >= RTE_DIM(counters))
+		return 0;
+	return *(const uint64_t *)((const char *)stats + counters[counter].offset);
+}
+
+static const struct {
+	const char *name, *help;
 } drops[] = {
 #define TCP_DROP(name, help) {#name, help},
 #include "dataplane/tcp/drops.def"
