@@ -17,7 +17,8 @@ struct tcp_conn;
 /* ---- a stack ---- */
 struct tcp_config {
 	uint32_t connections_max;     /* established and half-open; at the limit SYNs get no answer */
-	uint32_t half_open_max;	      /* of them, not yet established by a peer */
+	uint32_t half_open_max;	      /* of them, not yet established by a peer; at the limit stale ones make
+					 room, and where there are none SYN cookies are sent */
 	uint32_t time_wait_max;	      /* small records; the oldest is recycled at the limit */
 	uint32_t receive_bytes_max;   /* per connection: the largest window */
 	uint32_t send_bytes_max;      /* per connection: unsent and unacknowledged */

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /* dataplane/tcp/tcp_half_open.c: segments to nobody, and passive opens from the SYN to the ACK of our SYN-ACK.
  *
- * Until then a connection is one small record with a timer, and nothing of it is told to the user. A record is
+ * Until then a connection is one small record, and nothing of it is told to the user. A record is
  * LISTEN and SYN-RECEIVED of RFC 9293 in one: "return to LISTEN" is to forget it. The SYN-ACK is sent again a
  * few times, since in SMTP the server speaks first and a client whose last ACK was lost would wait for ever. */
 #include "dataplane/tcp/tcp_private.h"
 
-static bool send_syn_ack(struct tcp_stack *s, struct tcp_half_open *h)
+static bool send_syn_ack(struct tcp_stack *s, const struct tcp_half_open *h, uint32_t tsval)
 {
 	const struct tcp_header header = {
 		.tuple = &h->tuple,
@@ -18,10 +18,15 @@ static bool send_syn_ack(struct tcp_stack *s, struct tcp_half_open *h)
 		.has_wscale = h->has_wscale,
 		.wscale = s->rcv_wscale,
 		.mss = tcp_mss_to_announce(s, &h->tuple),
-		.tsval = tcp_ts_now(s, h->ts_offset),
+		.tsval = tsval,
 		.tsecr = h->ts_recent,
 	};
 	return tcp_send_control(s, &header);
+}
+
+static uint32_t ts_now(const struct tcp_stack *s, const struct tcp_half_open *h)
+{
+	return h->has_ts ? tcp_ts_now(s, tcp_ts_offset(s, &h->tuple)) : 0;
 }
 
 static void send_ack(struct tcp_stack *s, struct tcp_half_open *h)
@@ -34,12 +39,14 @@ static void send_ack(struct tcp_stack *s, struct tcp_half_open *h)
 		.window = (uint16_t)(min_u32(s->config.receive_bytes_max, UINT16_MAX) >>
 			(h->has_wscale ? s->rcv_wscale : 0)),
 		.has_ts = h->has_ts,
-		.tsval = tcp_ts_now(s, h->ts_offset),
+		.tsval = ts_now(s, h),
 		.tsecr = h->ts_recent,
 	};
-	if (tcp_may_reply(s, &h->replies, &h->reply_second))
+	if (tcp_may_reply(s, &h->replies))
 		tcp_send_control(s, &header);
 }
+
+/* ---- the SYN cache ---- */
 
 static tcp_ref ref_of(const struct tcp_stack *s, const struct tcp_half_open *h)
 {
@@ -48,59 +55,159 @@ static tcp_ref ref_of(const struct tcp_stack *s, const struct tcp_half_open *h)
 
 void tcp_half_open_end(struct tcp_stack *s, struct tcp_half_open *h)
 {
-	timer_wheel_cancel(&s->wheel, &h->node);
 	tcp_table_remove(s, h->hash, ref_of(s, h));
-	h->free_next = s->half_opens_free;
-	s->half_opens_free = h;
+	TAILQ_REMOVE(&s->half_open_sent[h->sends - 1], h, link);
+	TAILQ_INSERT_HEAD(&s->half_opens_free, h, link);
 	s->stats.half_open--;
 }
 
-static void wait_for_ack(struct tcp_stack *s, struct tcp_half_open *h)
+/* All that were sent as often wait as long, so they lie in one list in the order in which they are due. */
+static void send_and_wait(struct tcp_stack *s, struct tcp_half_open *h)
 {
-	timer_wheel_arm(&s->wheel, &h->node, s->now_us + ((uint64_t)TCP_RTO_INITIAL_US << (h->sends - 1)));
+	h->sends++;
+	h->due_us = s->now_us + ((uint64_t)TCP_RTO_INITIAL_US << (h->sends - 1));
+	TAILQ_INSERT_TAIL(&s->half_open_sent[h->sends - 1], h, link);
+	send_syn_ack(s, h, ts_now(s, h));
 }
 
-void tcp_half_open_fire(struct timer_node *node, void *user)
+static void half_open_fire(struct tcp_stack *s, struct tcp_half_open *h)
 {
-	struct tcp_stack *s = user;
-	struct tcp_half_open *h = RTE_PTR_SUB(node, offsetof(struct tcp_half_open, node));
 	if (h->sends >= TCP_SYN_ACK_SENDS) {
 		tcp_half_open_end(s, h);
 		return;
 	}
-	h->sends++;
+	TAILQ_REMOVE(&s->half_open_sent[h->sends - 1], h, link);
 	s->stats.retransmits++;
-	send_syn_ack(s, h);
-	wait_for_ack(s, h);
+	send_and_wait(s, h);
 }
 
-static void half_open_start(struct tcp_stack *s, const struct tcp_segment *seg, uint32_t tag, uint32_t iss_least)
+/* What came in one burst of SYNs is due in one: no more at once than leaves room for others to send. */
+void tcp_half_open_expire(struct tcp_stack *s)
 {
-	struct tcp_half_open *h = s->half_opens_free;
-	s->half_opens_free = h->free_next;
-	*h = (struct tcp_half_open){
-		.tuple = seg->tuple,
-		.hash = seg->hash,
-		.irs = seg->seq,
-		.iss = tcp_isn(s, &seg->tuple),
-		.node.fire = tcp_half_open_fire,
-		.sent_us = s->now_us,
-		.ts_recent = seg->tsval,
-		.ts_offset = tcp_ts_offset(s, &seg->tuple),
+	for (unsigned sends = TCP_SYN_ACK_SENDS; sends-- > 0;) {
+		struct tcp_half_open *h;
+		while ((h = TAILQ_FIRST(&s->half_open_sent[sends])) != NULL && h->due_us <= s->now_us &&
+			tcp_departures_room(s) > TCP_DEPARTURES / 2)
+			half_open_fire(s, h);
+	}
+}
+
+uint64_t tcp_half_open_due_us(const struct tcp_stack *s)
+{
+	uint64_t due = UINT64_MAX;
+	for (unsigned sends = 0; sends < TCP_SYN_ACK_SENDS; sends++) {
+		const struct tcp_half_open *h = TAILQ_FIRST(&s->half_open_sent[sends]);
+		if (h != NULL && h->due_us < due)
+			due = h->due_us;
+	}
+	return due;
+}
+
+/* At the limit, who pays? An entry of which the SYN-ACK has gone out three times without an answer (3 s and
+ * more) is most likely nobody's: it does, the oldest first. Younger ones may be answered any moment, and since
+ * they said nothing of a cookie, an ACK to one that was forgotten would be answered with RST: rather the new one
+ * gets a cookie, which may still lead to a connection. NULL: that is the case. */
+static struct tcp_half_open *half_open_get(struct tcp_stack *s)
+{
+	for (unsigned sends = TCP_SYN_ACK_SENDS; TAILQ_EMPTY(&s->half_opens_free) && sends >= TCP_SYN_ACK_STALE; sends--)
+		if (!TAILQ_EMPTY(&s->half_open_sent[sends - 1])) {
+			s->stats.half_open_evicted++;
+			tcp_half_open_end(s, TAILQ_FIRST(&s->half_open_sent[sends - 1]));
+		}
+	struct tcp_half_open *h = TAILQ_FIRST(&s->half_opens_free);
+	if (h != NULL)
+		TAILQ_REMOVE(&s->half_opens_free, h, link);
+	return h;
+}
+
+static struct tcp_half_open half_open_of(const struct tcp_stack *s, const struct tcp_segment *syn, uint32_t tag)
+{
+	return (struct tcp_half_open){
+		.tuple = syn->tuple,
+		.hash = (uint32_t)syn->hash,
+		.irs = syn->seq,
+		.sent_us = (uint32_t)s->now_us,
+		.ts_recent = syn->tsval,
 		.tag = tag,
-		.peer_mss = seg->mss,
-		.snd_wnd = seg->window,
-		.snd_wscale = seg->wscale,
-		.sends = 1,
-		.has_ts = seg->has_ts,
-		.has_wscale = seg->has_wscale,
+		.peer_mss = syn->mss,
+		.snd_wnd = syn->window,
+		.snd_wscale = syn->wscale & 15,
+		.has_ts = syn->has_ts,
+		.has_wscale = syn->has_wscale,
 	};
+}
+
+static void half_open_start(struct tcp_stack *s, const struct tcp_segment *syn, uint32_t tag, uint32_t iss_least)
+{
+	struct tcp_half_open *h = half_open_get(s), unkept;
+	if (h == NULL) {
+		unkept = half_open_of(s, syn, tag);
+		const uint32_t tsval = tcp_cookie_make(s, &unkept);
+		if (send_syn_ack(s, &unkept, tsval))
+			s->stats.cookies_sent++;
+		return;
+	}
+	*h = half_open_of(s, syn, tag);
+	h->iss = tcp_isn(s, &syn->tuple);
 	if (iss_least != 0 && seq_leq(h->iss, iss_least))
 		h->iss = iss_least + 1;
 	s->stats.half_open++;
-	tcp_table_insert(s, h->hash, ref_of(s, h));
-	send_syn_ack(s, h);
-	wait_for_ack(s, h);
+	tcp_table_insert(s, syn->hash, ref_of(s, h));
+	send_and_wait(s, h);
+}
+
+/* ---- it becomes a connection ---- */
+
+/* The handshake is done but for the segment that ends it, which then arrives at the connection. */
+static enum tcp_drop become_conn(struct tcp_stack *s, const struct tcp_half_open *was, struct tcp_segment *seg)
+{
+	struct tcp_conn *c = tcp_conn_get(s, &was->tuple, seg->hash);
+	if (c == NULL)
+		return TCP_DROP_connections_full;
+	const struct tcp_segment syn = {
+		.seq = was->irs,
+		.window = was->snd_wnd,
+		.mss = was->peer_mss,
+		.has_wscale = was->has_wscale,
+		.wscale = was->snd_wscale,
+		.has_ts = was->has_ts,
+		.tsval = was->ts_recent,
+	};
+	c->tag = was->tag;
+	c->ts_offset = tcp_ts_offset(s, &was->tuple);
+	c->iss = was->iss;
+	c->snd_una = c->recover = was->iss;
+	c->snd_nxt = c->snd_max = c->send_end = was->iss + 1;
+	c->syn_sent_us = was->sends == 1 ? s->now_us - ((uint32_t)s->now_us - was->sent_us) : 0;
+	tcp_window_of_syn(c, &syn);
+	tcp_enter(c, TCP_SYN_RECEIVED);
+	return tcp_segment_arrives(c, seg);
+}
+
+static bool is_full(const struct tcp_stack *s)
+{
+	return s->conns_used + s->stats.half_open >= s->config.connections_max;
+}
+
+/* An ACK to a listener: of nobody, or of a cookie. RST where it cannot be, so that a client does not wait. */
+static enum tcp_drop ack_to_listener(struct tcp_stack *s, const struct tcp_listener *l, struct tcp_segment *seg)
+{
+	struct tcp_half_open was;
+	const bool are_out = s->now_us < s->cookies_until_us;
+	if (!(seg->flags & RTE_TCP_SYN_FLAG) && tcp_cookie_check(s, seg, &was)) {
+		if (!is_full(s)) {
+			was.tag = l->tag;
+			s->stats.cookies_accepted++;
+			return become_conn(s, &was, seg);
+		}
+		tcp_send_reset_to(s, seg);
+		return TCP_DROP_connections_full;
+	}
+	tcp_send_reset_to(s, seg);
+	if (!are_out)
+		return TCP_DROP_not_listening_for;
+	s->stats.cookies_refused++;
+	return TCP_DROP_cookie_refused;
 }
 
 /* 3.10.7.1 (CLOSED) and 3.10.7.2 (LISTEN) */
@@ -109,44 +216,16 @@ enum tcp_drop tcp_nobody_arrives(struct tcp_stack *s, struct tcp_segment *seg, u
 	if (seg->flags & RTE_TCP_RST_FLAG)
 		return TCP_DROP_no_connection;
 	const struct tcp_listener *l = tcp_listener_find(s, &seg->tuple.local, seg->tuple.local_port);
-	if (l == NULL || (seg->flags & RTE_TCP_ACK_FLAG)) {
+	if (l == NULL) {
 		tcp_send_reset_to(s, seg);
-		return l == NULL ? TCP_DROP_no_connection : TCP_DROP_not_listening_for;
+		return TCP_DROP_no_connection;
 	}
-	if (s->conns_used + s->stats.half_open >= s->config.connections_max)
+	if (seg->flags & RTE_TCP_ACK_FLAG)
+		return ack_to_listener(s, l, seg);
+	if (is_full(s))
 		return TCP_DROP_connections_full;
-	if (s->half_opens_free == NULL)
-		return TCP_DROP_half_open_full;
 	half_open_start(s, seg, l->tag, iss_least); /* text or FIN in a SYN will come again */
 	return TCP_DROP_NONE;
-}
-
-/* The handshake is done but for the segment that ends it, which then arrives at the connection. */
-static struct tcp_conn *become_conn(struct tcp_stack *s, struct tcp_half_open *h)
-{
-	const struct tcp_half_open was = *h;
-	tcp_half_open_end(s, h);
-	struct tcp_conn *c = tcp_conn_get(s, &was.tuple, was.hash);
-	if (c == NULL)
-		return NULL;
-	const struct tcp_segment syn = {
-		.seq = was.irs,
-		.window = was.snd_wnd,
-		.mss = was.peer_mss,
-		.has_wscale = was.has_wscale,
-		.wscale = was.snd_wscale,
-		.has_ts = was.has_ts,
-		.tsval = was.ts_recent,
-	};
-	c->tag = was.tag;
-	c->ts_offset = was.ts_offset;
-	c->iss = was.iss;
-	c->snd_una = c->recover = was.iss;
-	c->snd_nxt = c->snd_max = c->send_end = was.iss + 1;
-	c->syn_sent_us = was.sends == 1 ? was.sent_us : 0;
-	tcp_window_of_syn(c, &syn);
-	tcp_enter(c, TCP_SYN_RECEIVED);
-	return c;
 }
 
 static bool is_acceptable(const struct tcp_stack *s, const struct tcp_half_open *h, const struct tcp_segment *seg)
@@ -160,8 +239,8 @@ enum tcp_drop tcp_half_open_arrives(struct tcp_stack *s, struct tcp_half_open *h
 {
 	const uint8_t flags = seg->flags;
 	if ((flags & RTE_TCP_SYN_FLAG) && !(flags & RTE_TCP_ACK_FLAG) && seg->seq == h->irs) {
-		if (tcp_may_reply(s, &h->replies, &h->reply_second))
-			send_syn_ack(s, h);
+		if (tcp_may_reply(s, &h->replies))
+			send_syn_ack(s, h, ts_now(s, h));
 		return TCP_DROP_duplicate_syn;
 	}
 	/* first: sequence number and timestamp */
@@ -194,6 +273,7 @@ enum tcp_drop tcp_half_open_arrives(struct tcp_stack *s, struct tcp_half_open *h
 		tcp_send_reset_to(s, seg);
 		return TCP_DROP_half_open_bad_ack;
 	}
-	struct tcp_conn *c = become_conn(s, h);
-	return c == NULL ? TCP_DROP_connections_full : tcp_segment_arrives(c, seg);
+	const struct tcp_half_open was = *h;
+	tcp_half_open_end(s, h);
+	return become_conn(s, &was, seg);
 }

@@ -8,7 +8,7 @@
 /* An ACK in answer to something odd: few of them, or two confused ends would talk for ever (RFC 5961 7). */
 static enum tcp_drop challenge(struct tcp_conn *c, enum tcp_drop why)
 {
-	if (tcp_may_reply(c->stack, &c->replies, &c->reply_second)) {
+	if (tcp_may_reply(c->stack, &c->replies)) {
 		c->ack_now = true;
 		tcp_dirty(c);
 	}
@@ -34,8 +34,7 @@ void tcp_window_of_syn(struct tcp_conn *c, const struct tcp_segment *seg)
 	c->has_ts = seg->has_ts;
 	if (seg->has_ts)
 		remember_timestamp(c, seg);
-	c->peer_mss = seg->mss != 0 ? seg->mss
-		: addr_is_ipv4(&c->tuple.remote) ? TCP_MSS_DEFAULT_V4 : TCP_MSS_DEFAULT_V6;
+	c->peer_mss = tcp_peer_mss(&c->tuple, seg->mss);
 	c->snd_wnd = seg->window;
 	c->max_snd_wnd = seg->window;
 	c->snd_wl1 = seg->seq;

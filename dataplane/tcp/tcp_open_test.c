@@ -134,21 +134,18 @@ static void half_open_connections_judge_segments_by_the_rules(void **state)
 	rig_end(&r);
 }
 
-static void limits_get_no_answer(void **state)
+static void the_limit_of_connections_gets_no_answer(void **state)
 {
 	struct rig r;
 	struct tcp_config config = rig_config();
 	config.connections_max = 3;
-	config.half_open_max = 2;
 	rig_start(&r, &config);
 	rig_listen(&r);
-	for (unsigned i = 0; i < 3; i++) {
+	for (unsigned i = 0; i < 2; i++) {
 		r.remote_port = (uint16_t)(40000 + i);
 		rig_in(&r, KIT_SYN, r.seq, 0, "");
-		assert_int_equal(rig_out(&r), i < 2);
+		assert_true(rig_out(&r));
 	}
-	assert_int_equal(rig_drops(&r, "half_open_full"), 1);
-	r.remote_port = 40001;
 	r.ack = r.got.seq + 1;
 	rig_in(&r, KIT_ACK, r.seq + 1, r.ack, "");
 	r.remote_port = 40002;
@@ -256,6 +253,7 @@ static void no_list_of_options_confuses_the_parser(void **state)
 	struct rig r;
 	struct tcp_config config = rig_config();
 	config.half_open_max = 0;
+	struct tcp_departure d;
 	rig_start(&r, &config);
 	rig_listen(&r);
 	const struct tcp_arrival a = {r.local, r.remote, true, 0};
@@ -264,8 +262,9 @@ static void no_list_of_options_confuses_the_parser(void **state)
 		for (unsigned k = 0, left = n; k < 8; k++, left /= 8)
 			b[20 + k] = alphabet[left % 8];
 		tcp_input(r.s, kit_mbuf(rig_pool(false), bytes_of(b, sizeof b), 0), &a, r.now_us);
+		assert_true(tcp_take(r.s, &d, 1) == 1); /* nothing is kept: a cookie */
+		rte_pktmbuf_free(d.m);
 	}
-	assert_int_equal(rig_drops(&r, "half_open_full"), 8u * 8 * 8 * 8 * 8);
 	rig_end(&r);
 }
 
@@ -572,7 +571,7 @@ int main(void)
 		cmocka_unit_test(a_syn_again_gets_the_same_syn_ack),
 		cmocka_unit_test(the_last_ack_may_carry_text_and_fin),
 		cmocka_unit_test(half_open_connections_judge_segments_by_the_rules),
-		cmocka_unit_test(limits_get_no_answer),
+		cmocka_unit_test(the_limit_of_connections_gets_no_answer),
 		cmocka_unit_test(listeners_are_found_by_address_then_by_family),
 		cmocka_unit_test(segments_to_nobody_get_the_reset_of_the_rfc),
 		cmocka_unit_test(malformed_segments_are_counted_and_forgotten),

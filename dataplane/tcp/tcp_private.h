@@ -39,6 +39,8 @@
 #define TCP_USER_TIMEOUT_US	300000000u /* no progress for so long ends a connection (RFC 9293 3.8.3) */
 #define TCP_SYN_TIMEOUT_US	180000000u /* RFC 9293 3.8.3: at least 3 minutes for a SYN */
 #define TCP_SYN_ACK_SENDS	5	  /* at 0, 1, 3, 7, 15 s; given up at 31 s */
+#define TCP_SYN_ACK_STALE	3	  /* sent so often without an answer, it makes room for a new SYN */
+#define TCP_COOKIE_PERIOD_US	64000000u /* a SYN cookie is good for this to twice this */
 #define TCP_DELAYED_ACK_US	40000u	  /* at most 500 ms (RFC 9293 3.8.6.3); short helps dialogs */
 #define TCP_FIN_WAIT_2_US	60000000u /* nothing from the peer for so long */
 #define TCP_TIME_WAIT_US	60000000u /* 2 MSL of 30 s, what practice has settled on */
@@ -84,6 +86,12 @@ struct tcp_tuple {
 	uint16_t local_port, remote_port; /* host order */
 };
 static_assert(sizeof(struct tcp_tuple) == 36, "hashed and compared as bytes");
+
+/* Challenge ACKs sent in this second. */
+struct tcp_replies {
+	uint16_t second; /* the low half */
+	uint16_t count;
+};
 
 enum tcp_kind { TCP_NOBODY, TCP_CONN, TCP_HALF_OPEN, TCP_TIME_WAITING };
 typedef uint32_t tcp_ref; /* kind in the top two bits, slot + 1 below; 0: nobody */
@@ -218,8 +226,7 @@ struct tcp_conn {
 	struct tcp_queue reassembly;  /* out of order, ascending, disjoint */
 	uint32_t send_bytes, receive_bytes;
 	uint16_t send_mbufs, reassembly_mbufs;
-	uint16_t replies; /* challenge ACKs in reply_second */
-	uint32_t reply_second;
+	struct tcp_replies replies;
 
 	/* Then timers and the rest. */
 	uint64_t due_us[TCP_TIMERS];
@@ -243,22 +250,29 @@ struct tcp_conn {
 };
 TAILQ_HEAD(tcp_conn_list, tcp_conn);
 
-/* A passive open from SYN to the ACK of our SYN-ACK. */
+/* A passive open from SYN to the ACK of our SYN-ACK: an entry of the SYN cache (RFC 4987 3.4). */
 struct tcp_half_open {
+	TAILQ_ENTRY(tcp_half_open) link; /* of those sent as often, in the order of due_us, or of the free ones */
+	uint64_t due_us;
 	struct tcp_tuple tuple;
+	uint32_t hash;	  /* the low half */
 	uint32_t iss, irs;
-	uint64_t hash;
-	struct timer_node node;
-	uint64_t sent_us; /* the first SYN-ACK */
-	uint32_t ts_recent, ts_offset;
+	uint32_t ts_recent;
 	uint32_t tag;
+	uint32_t sent_us; /* the first SYN-ACK; the low half: an entry lives for 31 s */
+	struct tcp_replies replies;
 	uint16_t peer_mss, snd_wnd;
-	uint8_t snd_wscale;
-	uint8_t sends; /* of the SYN-ACK */
-	bool has_ts, has_wscale;
-	uint16_t replies;
-	uint32_t reply_second;
-	struct tcp_half_open *free_next;
+	uint8_t snd_wscale : 4;
+	uint8_t sends : 4; /* of the SYN-ACK */
+	bool has_ts : 1, has_wscale : 1;
+};
+static_assert(sizeof(struct tcp_half_open) <= 96, "a SYN costs a peer nothing; it must cost us little");
+TAILQ_HEAD(tcp_half_open_list, tcp_half_open);
+
+/* The key of SYN cookies in one period (tcp_cookie.c). */
+struct tcp_cookie_key {
+	uint64_t period; /* + 1; 0: not made yet */
+	uint8_t key[16];
 };
 
 struct tcp_time_wait {
@@ -267,8 +281,7 @@ struct tcp_time_wait {
 	uint32_t ts_recent, ts_offset;
 	bool has_ts;
 	uint8_t rcv_wscale;
-	uint16_t replies;
-	uint32_t reply_second;
+	struct tcp_replies replies;
 	uint64_t hash;
 	uint64_t due_us;
 	TAILQ_ENTRY(tcp_time_wait) link; /* in the order of due_us, or of the free ones */
@@ -307,7 +320,11 @@ struct tcp_stack {
 	struct tcp_departure *departures;
 	uint32_t departures_head, departures_tail;
 	struct tcp_conn *conns, *conns_free;
-	struct tcp_half_open *half_opens, *half_opens_free;
+	struct tcp_half_open *half_opens;
+	struct tcp_half_open_list half_open_sent[TCP_SYN_ACK_SENDS]; /* by how often but one */
+	struct tcp_half_open_list half_opens_free;
+	struct tcp_cookie_key cookie_keys[2]; /* by period */
+	uint64_t cookies_until_us;	      /* the last one sent is good until then */
 	struct tcp_time_wait *time_waits;
 	struct tcp_time_wait_list time_waiting, time_waits_free;
 	uint32_t conns_used;
@@ -340,7 +357,8 @@ void tcp_table_fini(struct tcp_table *t);
 uint64_t tcp_tuple_hash(const struct tcp_stack *s, const struct tcp_tuple *tuple);
 tcp_ref tcp_table_find(const struct tcp_stack *s, const struct tcp_tuple *tuple, uint64_t hash);
 void tcp_table_insert(struct tcp_stack *s, uint64_t hash, tcp_ref ref);
-void tcp_table_remove(struct tcp_stack *s, uint64_t hash, tcp_ref ref);
+/* The low half of the hash is enough. */
+void tcp_table_remove(struct tcp_stack *s, uint32_t hash, tcp_ref ref);
 static inline enum tcp_kind tcp_ref_kind(tcp_ref ref)
 {
 	return (enum tcp_kind)(ref >> 30);
@@ -390,11 +408,16 @@ void tcp_conn_established(struct tcp_conn *c);
 /* Both sides are done and we closed first, or both at once: a small record stays. */
 void tcp_conn_time_wait(struct tcp_conn *c);
 /* May one more challenge ACK go out on this connection (or half of one)? */
-bool tcp_may_reply(struct tcp_stack *s, uint16_t *replies, uint32_t *second);
+bool tcp_may_reply(struct tcp_stack *s, struct tcp_replies *replies);
 
 /* ---- tcp_open.c: listeners, active opens ---- */
 uint32_t tcp_isn(const struct tcp_stack *s, const struct tcp_tuple *tuple);
 uint32_t tcp_ts_offset(const struct tcp_stack *s, const struct tcp_tuple *tuple);
+/* What the peer's MSS option says; 0: it has none. */
+static inline uint16_t tcp_peer_mss(const struct tcp_tuple *tuple, uint16_t option)
+{
+	return option != 0 ? option : addr_is_ipv4(&tuple->remote) ? TCP_MSS_DEFAULT_V4 : TCP_MSS_DEFAULT_V6;
+}
 uint16_t tcp_mss_to_announce(const struct tcp_stack *s, const struct tcp_tuple *tuple);
 /* Sets c->mss from the peer's MSS, the path's MTU and the options of each segment. */
 void tcp_mss_update(struct tcp_conn *c, uint32_t mtu);
@@ -405,7 +428,17 @@ struct tcp_listener *tcp_listener_find(struct tcp_stack *s, const struct addr *l
 enum tcp_drop tcp_nobody_arrives(struct tcp_stack *s, struct tcp_segment *seg, uint32_t iss_least);
 enum tcp_drop tcp_half_open_arrives(struct tcp_stack *s, struct tcp_half_open *h, struct tcp_segment *seg);
 void tcp_half_open_end(struct tcp_stack *s, struct tcp_half_open *h);
-void tcp_half_open_fire(struct timer_node *node, void *user);
+/* Sends SYN-ACKs again, or gives up. */
+void tcp_half_open_expire(struct tcp_stack *s);
+uint64_t tcp_half_open_due_us(const struct tcp_stack *s);
+
+/* ---- tcp_cookie.c ---- */
+/* Makes `h`, which is nowhere stored, one whose SYN-ACK says all that is needed to make it again; returns the
+ * SYN-ACK's TSval. */
+uint32_t tcp_cookie_make(struct tcp_stack *s, struct tcp_half_open *h);
+/* Does the ACK answer a cookie of ours? Then `h` is what tcp_cookie_make() was given, as far as it is known, and
+ * `seg` starts behind the SYN. */
+bool tcp_cookie_check(struct tcp_stack *s, struct tcp_segment *seg, struct tcp_half_open *h);
 
 /* ---- tcp_time_wait.c ---- */
 void tcp_time_wait_add(struct tcp_stack *s, const struct tcp_conn *c);

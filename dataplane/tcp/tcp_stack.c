@@ -32,10 +32,8 @@ static void make_free_lists(struct tcp_stack *s)
 		s->conns[i].free_next = s->conns_free;
 		s->conns_free = &s->conns[i];
 	}
-	for (uint32_t i = s->config.half_open_max; i-- > 0;) {
-		s->half_opens[i].free_next = s->half_opens_free;
-		s->half_opens_free = &s->half_opens[i];
-	}
+	for (uint32_t i = 0; i < s->config.half_open_max; i++)
+		TAILQ_INSERT_TAIL(&s->half_opens_free, &s->half_opens[i], link);
 	for (uint32_t i = 0; i < s->config.time_wait_max; i++)
 		TAILQ_INSERT_TAIL(&s->time_waits_free, &s->time_waits[i], link);
 }
@@ -88,6 +86,9 @@ struct tcp_stack *tcp_stack_create(const struct tcp_config *config, uint64_t now
 	TAILQ_INIT(&s->eventful);
 	TAILQ_INIT(&s->time_waiting);
 	TAILQ_INIT(&s->time_waits_free);
+	TAILQ_INIT(&s->half_opens_free);
+	for (unsigned i = 0; i < TCP_SYN_ACK_SENDS; i++)
+		TAILQ_INIT(&s->half_open_sent[i]);
 	timer_wheel_init(&s->wheel, now_us);
 	derive(s);
 	if (!register_mark(s) || !take_all(s)) {
@@ -121,6 +122,7 @@ void tcp_tick(struct tcp_stack *s, uint64_t now_us)
 {
 	s->now_us = now_us;
 	timer_wheel_advance(&s->wheel, now_us, s);
+	tcp_half_open_expire(s);
 	tcp_time_wait_expire(s);
 }
 
@@ -128,9 +130,12 @@ uint64_t tcp_next_due_us(const struct tcp_stack *s)
 {
 	if (!TAILQ_EMPTY(&s->dirty) || s->departures_head != s->departures_tail)
 		return 0;
-	const uint64_t wheel = timer_wheel_next_us(&s->wheel);
+	uint64_t due = timer_wheel_next_us(&s->wheel);
+	const uint64_t half_open = tcp_half_open_due_us(s);
 	const struct tcp_time_wait *w = TAILQ_FIRST(&s->time_waiting);
-	return w != NULL && w->due_us < wheel ? w->due_us : wheel;
+	if (w != NULL && w->due_us < due)
+		due = w->due_us;
+	return half_open < due ? half_open : due;
 }
 
 /* ---- events ---- */

@@ -105,7 +105,7 @@ void tcp_conn_end(struct tcp_conn *c, enum tcp_end end)
 	if (c->is_dirty)
 		TAILQ_REMOVE(&s->dirty, c, dirty_link);
 	c->is_dirty = false;
-	tcp_table_remove(s, c->hash, tcp_ref_make(TCP_CONN, (size_t)(c - s->conns)));
+	tcp_table_remove(s, (uint32_t)c->hash, tcp_ref_make(TCP_CONN, (size_t)(c - s->conns)));
 	tcp_queue_free(s, &c->send);
 	tcp_queue_free(s, &c->reassembly);
 	c->send_next = NULL;
@@ -154,17 +154,15 @@ void tcp_conn_time_wait(struct tcp_conn *c)
 	tcp_time_wait_add(s, &copy);
 }
 
-bool tcp_may_reply(struct tcp_stack *s, uint16_t *replies, uint32_t *second)
+bool tcp_may_reply(struct tcp_stack *s, struct tcp_replies *replies)
 {
-	uint32_t now = (uint32_t)(s->now_us / 1000000);
-	if (*second != now) {
-		*second = now;
-		*replies = 0;
-	}
-	if (*replies >= TCP_REPLIES_PER_S) {
+	const uint16_t now = (uint16_t)(s->now_us / 1000000);
+	if (replies->second != now)
+		*replies = (struct tcp_replies){.second = now};
+	if (replies->count >= TCP_REPLIES_PER_S) {
 		tcp_drop_count_one(s, TCP_DROP_reply_limited);
 		return false;
 	}
-	++*replies;
+	replies->count++;
 	return true;
 }

@@ -73,10 +73,10 @@ void tcp_table_insert(struct tcp_stack *s, uint64_t hash, tcp_ref ref)
 	}
 }
 
-void tcp_table_remove(struct tcp_stack *s, uint64_t hash, tcp_ref ref)
+void tcp_table_remove(struct tcp_stack *s, uint32_t hash, tcp_ref ref)
 {
 	struct tcp_table *t = &s->table;
-	for (uint32_t at = (uint32_t)hash & t->mask;; at = (at + 1) & t->mask) {
+	for (uint32_t at = hash & t->mask;; at = (at + 1) & t->mask) {
 		struct tcp_bucket *b = &t->buckets[at];
 		for (unsigned i = 0; i < 7; i++)
 			if (b->refs[i] == ref) {

@@ -13,7 +13,7 @@ static tcp_ref ref_of(const struct tcp_stack *s, const struct tcp_time_wait *w)
 
 static void time_wait_end(struct tcp_stack *s, struct tcp_time_wait *w)
 {
-	tcp_table_remove(s, w->hash, ref_of(s, w));
+	tcp_table_remove(s, (uint32_t)w->hash, ref_of(s, w));
 	TAILQ_REMOVE(&s->time_waiting, w, link);
 	TAILQ_INSERT_HEAD(&s->time_waits_free, w, link);
 	s->stats.time_wait--;
@@ -63,7 +63,7 @@ static void send_ack(struct tcp_stack *s, struct tcp_time_wait *w)
 		.tsval = tcp_ts_now(s, w->ts_offset),
 		.tsecr = w->ts_recent,
 	};
-	if (tcp_may_reply(s, &w->replies, &w->reply_second))
+	if (tcp_may_reply(s, &w->replies))
 		tcp_send_control(s, &h);
 }
 
