@@ -148,6 +148,7 @@ struct tcp_stats {
 #undef TCP_GAUGE
 	uint64_t drops[64]; /* by enum tcp_drop */
 };
+/* Any thread, at any time: each number is whole, but they need not be of one moment. */
 void tcp_get_stats(const struct tcp_stack *stack, struct tcp_stats *stats);
 unsigned tcp_counter_count(void);
 const char *tcp_counter_name(unsigned counter); /* "segments_in" */

@@ -50,7 +50,7 @@ static void enter_recovery(struct tcp_conn *c)
 	c->had_partial_ack = false;
 	c->recover = c->snd_max;
 	c->cc->loss(c, c->snd_max - c->snd_una);
-	c->stack->stats.fast_retransmits++;
+	tcp_count(c->stack, fast_retransmits);
 	tcp_retransmit_first(c);
 	tcp_rto_restart(c);
 }

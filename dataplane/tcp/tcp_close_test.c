@@ -389,6 +389,7 @@ static void the_oldest_time_wait_makes_room(void **state)
 		expect_ended(&r, TCP_END_CLOSED);
 		assert_int_equal(stats(&r).time_wait, i < 4 ? i + 1 : 4);
 	}
+	assert_int_equal(stats(&r).time_wait_recycled, 2);
 	r.remote_port = 40000;
 	rig_in(&r, KIT_FIN | KIT_ACK, 101, 5, "");
 	rig_expect(&r, KIT_RST, 5, 0, ""); /* forgotten */

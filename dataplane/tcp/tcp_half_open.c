@@ -58,7 +58,7 @@ void tcp_half_open_end(struct tcp_stack *s, struct tcp_half_open *h)
 	tcp_table_remove(s, h->hash, ref_of(s, h));
 	TAILQ_REMOVE(&s->half_open_sent[h->sends - 1], h, link);
 	TAILQ_INSERT_HEAD(&s->half_opens_free, h, link);
-	s->stats.half_open--;
+	tcp_count_add(s, half_open, -1);
 }
 
 /* All that were sent as often wait as long, so they lie in one list in the order in which they are due. */
@@ -77,7 +77,7 @@ static void half_open_fire(struct tcp_stack *s, struct tcp_half_open *h)
 		return;
 	}
 	TAILQ_REMOVE(&s->half_open_sent[h->sends - 1], h, link);
-	s->stats.retransmits++;
+	tcp_count(s, retransmits);
 	send_and_wait(s, h);
 }
 
@@ -111,7 +111,7 @@ static struct tcp_half_open *half_open_get(struct tcp_stack *s)
 {
 	for (unsigned sends = TCP_SYN_ACK_SENDS; TAILQ_EMPTY(&s->half_opens_free) && sends >= TCP_SYN_ACK_STALE; sends--)
 		if (!TAILQ_EMPTY(&s->half_open_sent[sends - 1])) {
-			s->stats.half_open_evicted++;
+			tcp_count(s, half_open_evicted);
 			tcp_half_open_end(s, TAILQ_FIRST(&s->half_open_sent[sends - 1]));
 		}
 	struct tcp_half_open *h = TAILQ_FIRST(&s->half_opens_free);
@@ -144,14 +144,14 @@ static void half_open_start(struct tcp_stack *s, const struct tcp_segment *syn, 
 		unkept = half_open_of(s, syn, tag);
 		const uint32_t tsval = tcp_cookie_make(s, &unkept);
 		if (send_syn_ack(s, &unkept, tsval))
-			s->stats.cookies_sent++;
+			tcp_count(s, cookies_sent);
 		return;
 	}
 	*h = half_open_of(s, syn, tag);
 	h->iss = tcp_isn(s, &syn->tuple);
 	if (iss_least != 0 && seq_leq(h->iss, iss_least))
 		h->iss = iss_least + 1;
-	s->stats.half_open++;
+	tcp_count(s, half_open);
 	tcp_table_insert(s, syn->hash, ref_of(s, h));
 	send_and_wait(s, h);
 }
@@ -197,7 +197,7 @@ static enum tcp_drop ack_to_listener(struct tcp_stack *s, const struct tcp_liste
 	if (!(seg->flags & RTE_TCP_SYN_FLAG) && tcp_cookie_check(s, seg, &was)) {
 		if (!is_full(s)) {
 			was.tag = l->tag;
-			s->stats.cookies_accepted++;
+			tcp_count(s, cookies_accepted);
 			return become_conn(s, &was, seg);
 		}
 		tcp_send_reset_to(s, seg);
@@ -206,7 +206,7 @@ static enum tcp_drop ack_to_listener(struct tcp_stack *s, const struct tcp_liste
 	tcp_send_reset_to(s, seg);
 	if (!are_out)
 		return TCP_DROP_not_listening_for;
-	s->stats.cookies_refused++;
+	tcp_count(s, cookies_refused);
 	return TCP_DROP_cookie_refused;
 }
 

@@ -294,7 +294,7 @@ void tcp_input(struct tcp_stack *s, struct rte_mbuf *m, const struct tcp_arrival
 {
 	struct tcp_segment seg;
 	s->now_us = now_us;
-	s->stats.segments_in++;
+	tcp_count(s, segments_in);
 	enum tcp_drop drop = tcp_segment_parse(&seg, m, arrival);
 	if (drop == TCP_DROP_NONE) {
 		seg.hash = tcp_tuple_hash(s, &seg.tuple);

@@ -15,7 +15,7 @@ void tcp_depart(struct tcp_stack *s, struct rte_mbuf *m, const struct tcp_tuple 
 	}
 	s->departures[s->departures_tail++ % TCP_DEPARTURES] =
 		(struct tcp_departure){m, tuple->local, tuple->remote};
-	s->stats.segments_out++;
+	tcp_count(s, segments_out);
 }
 
 unsigned tcp_take(struct tcp_stack *s, struct tcp_departure *departures, unsigned count)
@@ -199,7 +199,7 @@ static bool send_record(struct tcp_conn *c, struct rte_mbuf *m)
 	tcp_depart(s, out, &c->tuple);
 	if (seq_lt(mark->seq, c->snd_max)) {
 		mark->is_retransmitted = 1;
-		s->stats.retransmits++;
+		tcp_count(s, retransmits);
 		c->retransmits++;
 	}
 	mark->sent_us = s->now_us;
@@ -215,7 +215,7 @@ static bool send_fin(struct tcp_conn *c)
 	if (!tcp_send_ack(c, c->send_end, RTE_TCP_ACK_FLAG | RTE_TCP_FIN_FLAG))
 		return false;
 	if (c->snd_max == c->send_end + 1) {
-		c->stack->stats.retransmits++;
+		tcp_count(c->stack, retransmits);
 		c->retransmits++;
 	}
 	c->snd_max = c->send_end + 1;

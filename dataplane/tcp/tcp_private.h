@@ -341,9 +341,17 @@ static inline const uint8_t *tcp_marked_bytes(struct rte_mbuf *m, const struct t
 {
 	return (const uint8_t *)m->buf_addr + mark->offset;
 }
+/* Only the stack's thread writes a counter, any may read it (tcp_get_stats): relaxed loads and stores say so, and
+ * cost what plain ones do. */
+static inline void tcp_counter_add(uint64_t *counter, uint64_t n)
+{
+	__atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
+#define tcp_count_add(s, name, n) tcp_counter_add(&(s)->stats.name, (uint64_t)(n))
+#define tcp_count(s, name)	  tcp_count_add(s, name, 1)
 static inline void tcp_drop_count_one(struct tcp_stack *s, enum tcp_drop drop)
 {
-	s->stats.drops[drop]++;
+	tcp_counter_add(&s->stats.drops[drop], 1);
 }
 /* The clock of our timestamps: milliseconds, shifted for each connection (RFC 7323 5.4). */
 static inline uint32_t tcp_ts_now(const struct tcp_stack *s, uint32_t offset)

@@ -11,13 +11,13 @@ bool tcp_hold_fits(const struct tcp_stack *s, const struct rte_mbuf *m)
 
 void tcp_hold(struct tcp_stack *s, const struct rte_mbuf *m)
 {
-	s->stats.buffered_bytes += m->buf_len;
+	tcp_count_add(s, buffered_bytes, m->buf_len);
 }
 
 void tcp_release(struct tcp_stack *s, struct rte_mbuf *m)
 {
 	assert(s->stats.buffered_bytes >= m->buf_len);
-	s->stats.buffered_bytes -= m->buf_len;
+	tcp_count_add(s, buffered_bytes, -(uint64_t)m->buf_len);
 	rte_pktmbuf_free_seg(m);
 }
 

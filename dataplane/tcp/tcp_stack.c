@@ -298,7 +298,11 @@ const char *tcp_drop_help(unsigned drop)
 
 void tcp_get_stats(const struct tcp_stack *s, struct tcp_stats *stats)
 {
-	*stats = s->stats;
+	static_assert(sizeof *stats % sizeof(uint64_t) == 0);
+	const uint64_t *from = (const uint64_t *)&s->stats;
+	uint64_t *to = (uint64_t *)stats;
+	for (size_t i = 0; i < sizeof *stats / sizeof *to; i++)
+		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
 }
 
 void tcp_get_info(const struct tcp_conn *c, struct tcp_info *info)

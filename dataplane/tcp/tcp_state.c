@@ -55,7 +55,7 @@ struct tcp_conn *tcp_conn_get(struct tcp_stack *s, const struct tcp_tuple *tuple
 		return NULL;
 	s->conns_free = c->free_next;
 	s->conns_used++;
-	s->stats.connections++;
+	tcp_count(s, connections);
 	*c = (struct tcp_conn){
 		.tuple = *tuple,
 		.hash = hash,
@@ -110,8 +110,8 @@ void tcp_conn_end(struct tcp_conn *c, enum tcp_end end)
 	tcp_queue_free(s, &c->reassembly);
 	c->send_next = NULL;
 	c->send_bytes = 0;
-	s->stats.connections--;
-	s->stats.ended++;
+	tcp_count_add(s, connections, -1);
+	tcp_count(s, ended);
 	if (c->is_announced)
 		tcp_event(c, TCP_EVENT_ENDED);
 	else /* gone before the user heard of it: it need not hear of it at all */
@@ -120,7 +120,6 @@ void tcp_conn_end(struct tcp_conn *c, enum tcp_end end)
 
 void tcp_conn_established(struct tcp_conn *c)
 {
-	struct tcp_stats *stats = &c->stack->stats;
 	tcp_enter(c, TCP_ESTABLISHED);
 	tcp_timer_stop(c, TCP_TIMER_RETRANSMIT);
 	c->backoff = 0;
@@ -131,10 +130,10 @@ void tcp_conn_established(struct tcp_conn *c)
 		c->rto_us = 3 * TCP_RTO_INITIAL_US; /* RFC 6298 5.7: the SYN was lost */
 	c->cc->init(c);
 	if (c->is_active) {
-		stats->opened_active++;
+		tcp_count(c->stack, opened_active);
 		tcp_event(c, TCP_EVENT_CONNECTED);
 	} else {
-		stats->opened_passive++;
+		tcp_count(c->stack, opened_passive);
 		tcp_event(c, TCP_EVENT_ACCEPTED);
 	}
 	if (c->fin_queued) /* tcp_close() in SYN-RECEIVED */

@@ -16,15 +16,17 @@ static void time_wait_end(struct tcp_stack *s, struct tcp_time_wait *w)
 	tcp_table_remove(s, (uint32_t)w->hash, ref_of(s, w));
 	TAILQ_REMOVE(&s->time_waiting, w, link);
 	TAILQ_INSERT_HEAD(&s->time_waits_free, w, link);
-	s->stats.time_wait--;
+	tcp_count_add(s, time_wait, -1);
 }
 
 void tcp_time_wait_add(struct tcp_stack *s, const struct tcp_conn *c)
 {
 	if (s->config.time_wait_max == 0)
 		return;
-	if (TAILQ_EMPTY(&s->time_waits_free))
+	if (TAILQ_EMPTY(&s->time_waits_free)) {
+		tcp_count(s, time_wait_recycled);
 		time_wait_end(s, TAILQ_FIRST(&s->time_waiting));
+	}
 	struct tcp_time_wait *w = TAILQ_FIRST(&s->time_waits_free);
 	TAILQ_REMOVE(&s->time_waits_free, w, link);
 	*w = (struct tcp_time_wait){
@@ -41,7 +43,7 @@ void tcp_time_wait_add(struct tcp_stack *s, const struct tcp_conn *c)
 	};
 	TAILQ_INSERT_TAIL(&s->time_waiting, w, link);
 	tcp_table_insert(s, w->hash, ref_of(s, w));
-	s->stats.time_wait++;
+	tcp_count(s, time_wait);
 }
 
 void tcp_time_wait_expire(struct tcp_stack *s)

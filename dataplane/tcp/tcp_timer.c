@@ -77,7 +77,7 @@ static void handshake_timeout(struct tcp_conn *c)
 	if (!has_patience(c, TCP_SYN_TIMEOUT_US))
 		return;
 	count_backoff(c);
-	c->stack->stats.retransmits++;
+	tcp_count(c->stack, retransmits);
 	c->retransmits++;
 	c->syn_sent_us = 0;
 	c->syn_due = true;
@@ -107,7 +107,7 @@ static void retransmit_timeout(struct tcp_conn *c)
 	}
 	if (!has_patience(c, TCP_USER_TIMEOUT_US))
 		return;
-	c->stack->stats.rto_fired++;
+	tcp_count(c->stack, rto_fired);
 	count_backoff(c);
 	tcp_rto_recover(c);
 	tcp_rto_restart(c);
