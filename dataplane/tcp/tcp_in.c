@@ -135,6 +135,19 @@ static enum tcp_drop check_sequence(struct tcp_conn *c, const struct tcp_segment
 	return TCP_DROP_NONE;
 }
 
+/* Both have opened at once and this is the other's SYN again, now with the ACK of ours: it lies left of the window,
+ * but it completes the handshake (RFC 9293 3.5, figure 8, line 6). */
+static void cut_syn_of_both(struct tcp_conn *c, struct tcp_segment *seg)
+{
+	const uint8_t syn_ack = RTE_TCP_SYN_FLAG | RTE_TCP_ACK_FLAG;
+	if (c->state != TCP_SYN_RECEIVED || (seg->flags & (syn_ack | RTE_TCP_RST_FLAG)) != syn_ack ||
+		seg->seq != c->irs || seg->ack != c->iss + 1)
+		return;
+	seg->seq++;
+	seg->flags &= (uint8_t)~RTE_TCP_SYN_FLAG;
+	c->ack_now = true; /* a peer that goes by the letter of 3.10.7.4 waits for it */
+}
+
 /* Cuts off what lies outside the window, so that the steps below see the idealized segment. */
 static void trim(struct tcp_conn *c, struct tcp_segment *seg)
 {
@@ -272,6 +285,7 @@ enum tcp_drop tcp_segment_arrives(struct tcp_conn *c, struct tcp_segment *seg)
 		return syn_sent_arrives(c, seg);
 	if (c->state == TCP_FIN_WAIT_2) /* a peer that probes our window is not silent */
 		tcp_timer_set(c, TCP_TIMER_FIN_WAIT_2, c->stack->now_us + TCP_FIN_WAIT_2_US);
+	cut_syn_of_both(c, seg);
 	/* first: sequence number */
 	if ((drop = check_sequence(c, seg)) != TCP_DROP_NONE)
 		return drop;
