@@ -107,11 +107,15 @@ static bool is_old_text(const struct tcp_conn *c, const struct tcp_segment *seg)
 		age <= c->stack->config.receive_bytes_max + 1 && tcp_segment_len(seg) <= age;
 }
 
+static bool is_ts_recent_void(const struct tcp_conn *c)
+{
+	return c->stack->now_us - c->ts_recent_us >= TCP_TS_RECENT_MAX_US;
+}
+
 /* PAWS (RFC 7323 5.3 R1); RSTs are not judged by it. */
 static bool is_timestamp_old(const struct tcp_conn *c, const struct tcp_segment *seg)
 {
-	return seg->has_ts && seq_lt(seg->tsval, c->ts_recent) &&
-		c->stack->now_us - c->ts_recent_us < TCP_TS_RECENT_MAX_US;
+	return seg->has_ts && seq_lt(seg->tsval, c->ts_recent) && !is_ts_recent_void(c);
 }
 
 static enum tcp_drop check_sequence(struct tcp_conn *c, const struct tcp_segment *seg)
@@ -188,7 +192,7 @@ static enum tcp_drop reset_arrives(struct tcp_conn *c, const struct tcp_segment 
  * sender takes the round trip from the timestamp it gets back. */
 static void note_timestamp(struct tcp_conn *c, const struct tcp_segment *seg)
 {
-	if (c->has_ts && seg->has_ts && seq_geq(seg->tsval, c->ts_recent) &&
+	if (c->has_ts && seg->has_ts && (seq_geq(seg->tsval, c->ts_recent) || is_ts_recent_void(c)) &&
 		seq_leq(seg->seq, c->last_ack_sent))
 		remember_timestamp(c, seg);
 }

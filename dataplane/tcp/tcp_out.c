@@ -57,9 +57,15 @@ void tcp_send_reset_to(struct tcp_stack *s, const struct tcp_segment *seg)
 
 /* ---- the window we offer ---- */
 
+/* Without window scaling the field decides. */
+static uint32_t largest_window(const struct tcp_conn *c)
+{
+	return min_u32(c->stack->config.receive_bytes_max, (uint32_t)UINT16_MAX << c->rcv_wscale);
+}
+
 uint32_t tcp_receive_space(const struct tcp_conn *c)
 {
-	const uint32_t most = c->stack->config.receive_bytes_max;
+	const uint32_t most = largest_window(c);
 	return c->receive_bytes < most ? most - c->receive_bytes : 0;
 }
 
@@ -69,7 +75,7 @@ static uint32_t window_to_offer(const struct tcp_conn *c)
 {
 	const struct tcp_stack *s = c->stack;
 	const uint32_t space = tcp_receive_space(c), offered = c->rcv_adv - c->rcv_nxt;
-	const uint32_t step = min_u32(s->config.receive_bytes_max / 2, c->mss);
+	const uint32_t step = min_u32(largest_window(c) / 2, c->mss);
 	if (space < offered + step || s->stats.buffered_bytes > s->config.buffer_bytes_max / 4 * 3)
 		return offered;
 	return space;
@@ -91,7 +97,7 @@ bool tcp_window_update_is_due(const struct tcp_conn *c)
 {
 	if (c->fin_received || !tcp_is_synchronized(c))
 		return false;
-	const uint32_t most = c->stack->config.receive_bytes_max, offered = c->rcv_adv - c->rcv_nxt;
+	const uint32_t most = largest_window(c), offered = c->rcv_adv - c->rcv_nxt;
 	const uint32_t window = window_to_offer(c), grows = window - offered;
 	return grows >= most / 2 || (grows >= 2u * c->mss && offered < most / 4);
 }
