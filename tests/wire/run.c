@@ -137,6 +137,14 @@ static void run_line(struct run *r, const char *p, const struct script *script, 
 	const struct when w = scan_when(r, &p);
 	scan_blank(&p);
 	if (scan_word(&p, ">")) {
+		if (scan_word(&p, "...")) { /* whatever it sends until then */
+			stack_run(&r->stack, w.to_us > r->stack.now_us ? w.to_us : r->stack.now_us, false);
+			r->event_us = r->stack.now_us;
+			pump_events(r);
+			while (stack_sent(&r->stack) != NULL)
+				stack_sent_pop(&r->stack);
+			return;
+		}
 		if (!scan_word(&p, "none")) {
 			expect_sent(r, &w, p);
 			return;

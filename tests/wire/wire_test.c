@@ -26,13 +26,13 @@ static void run_one(const struct scripts *all, const struct script *s, unsigned 
 		snprintf(title, sizeof title, "%s", s->title.text);
 	if (only != NULL && strstr(title, only) == NULL)
 		return;
-	for (int v6 = 0; v6 < 2; v6++) {
+	for (int v6 = 0, failed = 0; v6 < 2; v6++) {
 		const bool passed = run_case(&run, all, s, index, v6);
 		passed ? count->passed++ : count->failed++;
 		if (is_verbose || !passed)
 			printf("%s %s:%d %s (row %u, %s)\n", passed ? "ok    " : "FAILED", s->title.file,
 				s->title.number, title, index + 1, v6 ? "IPv6" : "IPv4");
-		if (!passed)
+		if (!passed && failed++ == 0) /* over the other it would say the same */
 			printf("%s\n", run.error);
 	}
 }
