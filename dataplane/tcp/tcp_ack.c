@@ -130,10 +130,13 @@ static void new_ack(struct tcp_conn *c, const struct tcp_segment *seg)
 	tcp_dirty(c);
 }
 
-/* RFC 9293 3.10.7.4: a window is taken from the newest segment only. */
-static void update_window(struct tcp_conn *c, const struct tcp_segment *seg, uint32_t window)
+/* RFC 9293 3.10.7.4: a window is taken from the newest segment only. One whose ACK is new is the newest, also if
+ * its text had been sent before: its window counts from that ACK, and the one before would reach too far. */
+static void update_window(struct tcp_conn *c, const struct tcp_segment *seg, uint32_t window, bool has_new_ack)
 {
-	if (!(seq_lt(c->snd_wl1, seg->seq) || (c->snd_wl1 == seg->seq && seq_leq(c->snd_wl2, seg->ack))))
+	const bool is_newest = has_new_ack || seq_lt(c->snd_wl1, seg->seq) ||
+		(c->snd_wl1 == seg->seq && seq_leq(c->snd_wl2, seg->ack));
+	if (!is_newest)
 		return;
 	if (c->is_persisting) { /* the probe was answered */
 		if (!c->fin_queued) /* once we have closed, answers alone do not keep it */
@@ -178,11 +181,12 @@ static bool is_duplicate_ack(const struct tcp_conn *c, const struct tcp_segment 
 void tcp_ack_arrives(struct tcp_conn *c, const struct tcp_segment *seg)
 {
 	const uint32_t window = (uint32_t)seg->window << c->snd_wscale;
-	if (seq_gt(seg->ack, c->snd_una))
+	const bool has_new_ack = seq_gt(seg->ack, c->snd_una);
+	if (has_new_ack)
 		new_ack(c, seg);
 	else if (is_duplicate_ack(c, seg, window))
 		duplicate_ack(c);
 	if (seq_geq(seg->ack, c->snd_una))
-		update_window(c, seg, window);
+		update_window(c, seg, window, has_new_ack);
 	state_after_ack(c);
 }
