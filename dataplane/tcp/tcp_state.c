@@ -123,6 +123,7 @@ void tcp_conn_established(struct tcp_conn *c)
 	tcp_enter(c, TCP_ESTABLISHED);
 	tcp_timer_stop(c, TCP_TIMER_RETRANSMIT);
 	c->backoff = 0;
+	c->syn_due = false; /* SYN and SYN,ACK of a simultaneous open may have come in one burst */
 	c->progress_us = c->stack->now_us;
 	if (c->syn_sent_us != 0)
 		tcp_rtt_sample(c, c->stack->now_us - c->syn_sent_us);
