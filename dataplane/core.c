@@ -5,6 +5,7 @@
  * to the top. */
 #include "dataplane/neighbour.h"
 #include "dataplane/packet.h"
+#include "dataplane/reassembly.h"
 
 #include "base/clock.h"
 
@@ -29,6 +30,7 @@ static void housekeeping(struct dp_core *core, uint64_t now_us)
 		return;
 	core->housekeeping_due_us = now_us + HOUSEKEEPING_US;
 	neighbour_tick(core, now_us);
+	reassembly_tick(core, now_us);
 	if (core->index != 0)
 		return;
 	announce_tick(core, now_us);

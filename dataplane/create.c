@@ -2,6 +2,7 @@
 /* Everything that is taken at start, and given back at the end. */
 #include "dataplane/neighbour.h"
 #include "dataplane/packet.h"
+#include "dataplane/reassembly.h"
 
 #include "base/clock.h"
 
@@ -80,22 +81,25 @@ static uint16_t data_room(const struct dp_config *config)
 }
 
 static struct rte_mempool *make_pool(
-	const char *what, unsigned core, unsigned count_, uint16_t room)
+	const char *what, unsigned core, unsigned count_, unsigned cache, uint16_t room)
 {
 	char name[RTE_MEMPOOL_NAMESIZE];
 	snprintf(name, sizeof name, "%s%u", what, core);
-	return rte_pktmbuf_pool_create(name, count_, POOL_CACHE, 0, room, SOCKET_ID_ANY);
+	return rte_pktmbuf_pool_create(name, count_, cache, 0, room, SOCKET_ID_ANY);
 }
 
-/* Received packets, what TCP sends, and what answers in bad times each have a pool of their own:
- * none can starve another. */
+/* Received packets, what TCP sends, what answers in bad times and what is put together from
+ * fragments each have a pool of their own: none can starve another. */
 static bool make_pools(struct dp_core *core, const struct dp_config *config)
 {
 	uint16_t room = data_room(config);
-	core->rx_pool = make_pool("rx", core->index, config->mbufs_per_core / 2, room);
-	core->tx_pool = make_pool("tx", core->index, config->mbufs_per_core / 2, room);
-	core->control_pool = make_pool("control", core->index, CONTROL_BUFFERS, room);
-	return core->rx_pool != NULL && core->tx_pool != NULL && core->control_pool != NULL;
+	unsigned half = config->mbufs_per_core / 2;
+	core->rx_pool = make_pool("rx", core->index, half, POOL_CACHE, room);
+	core->tx_pool = make_pool("tx", core->index, half, POOL_CACHE, room);
+	core->control_pool = make_pool("control", core->index, CONTROL_BUFFERS, POOL_CACHE, room);
+	core->fragment_pool = make_pool("fragment", core->index, FRAGMENT_BUFFERS, 0, room);
+	return core->rx_pool != NULL && core->tx_pool != NULL && core->control_pool != NULL &&
+		core->fragment_pool != NULL;
 }
 
 static bool make_inboxes(struct dp_core *core, unsigned cores)
@@ -123,6 +127,7 @@ static struct dp_core *make_core(struct dp *dp, unsigned index)
 	core->dp = dp;
 	core->index = index;
 	core->neighbours = neighbours_create(seed);
+	core->reassembly = reassembly_create();
 	core->resolver = index == 0 ? resolver_create(seed) : NULL;
 	return core;
 }
@@ -131,7 +136,7 @@ static bool make_cores(struct dp *dp)
 {
 	for (unsigned i = 0; i < dp->core_count; i++) {
 		struct dp_core *core = dp->cores[i] = make_core(dp, i);
-		if (core == NULL || core->neighbours == NULL ||
+		if (core == NULL || core->neighbours == NULL || core->reassembly == NULL ||
 			(i == 0 && core->resolver == NULL) || !make_inboxes(core, dp->core_count) ||
 			!make_pools(core, &dp->config))
 			return false;
@@ -155,7 +160,8 @@ int dp_prepare(struct dp **dp_out, const struct dp_config *config, char error[25
 		dp->ports[i].queues = (uint16_t)dp->core_count;
 		snprintf(dp->ports[i].name, sizeof dp->ports[i].name, "%s", config->ports[i].name);
 	}
-	if (getrandom(dp->rss_key, sizeof dp->rss_key, 0) != sizeof dp->rss_key)
+	if (getrandom(dp->rss_key, sizeof dp->rss_key, 0) != sizeof dp->rss_key ||
+		getrandom(dp->secret, sizeof dp->secret, 0) != sizeof dp->secret)
 		return refuse(error, "no randomness", "");
 	steer_init(dp);
 	if (make_cores(dp))
@@ -293,6 +299,8 @@ static void free_packets(struct dp_core *core)
 	}
 	neighbours_destroy(core->neighbours);
 	resolver_destroy(core->resolver);
+	reassembly_destroy(core->reassembly);
+	core->reassembly = NULL;
 	core->neighbours = NULL;
 	core->resolver = NULL;
 }
@@ -310,6 +318,7 @@ static void free_core(struct dp_core *core)
 	rte_mempool_free(core->rx_pool);
 	rte_mempool_free(core->tx_pool);
 	rte_mempool_free(core->control_pool);
+	rte_mempool_free(core->fragment_pool);
 	free(core);
 }
 

@@ -5,6 +5,7 @@
  * buffer may be missing. */
 #include "dataplane/lab.h"
 #include "dataplane/neighbour.h"
+#include "dataplane/reassembly.h"
 
 #include <rte_cksum.h>
 #include <setjmp.h>
@@ -77,6 +78,7 @@ static void turn(struct dp *dp)
 	for (unsigned i = 0; i < dp->core_count; i++) {
 		steer_take(dp->cores[i], lab_now_us);
 		neighbour_tick(dp->cores[i], lab_now_us);
+		reassembly_tick(dp->cores[i], lab_now_us);
 		while (lab_sent(dp->cores[i]).n > 0)
 			;
 	}
@@ -89,15 +91,16 @@ static unsigned buffers_out(const struct dp *dp)
 	for (unsigned i = 0; i < dp->core_count; i++)
 		out += rte_mempool_in_use_count(dp->cores[i]->rx_pool) +
 			rte_mempool_in_use_count(dp->cores[i]->tx_pool) +
-			rte_mempool_in_use_count(dp->cores[i]->control_pool);
+			rte_mempool_in_use_count(dp->cores[i]->control_pool) +
+			rte_mempool_in_use_count(dp->cores[i]->fragment_pool);
 	return out;
 }
 
-/* Ten seconds and some on, nobody waits any more. */
+/* Two minutes on, nobody waits any more: fragments for the rest, then for a neighbour to be told so. */
 static void settle(struct dp *dp)
 {
-	for (unsigned i = 0; i < 16; i++) {
-		lab_now_us += 1000000;
+	for (unsigned i = 0; i < 24; i++) {
+		lab_now_us += 5000000;
 		turn(dp);
 	}
 	if (buffers_out(dp) != 0)

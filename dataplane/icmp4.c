@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-/* ICMP (RFC 792, RFC 1122 3.2.2): echo, errors about our TCP segments, "unreachable" to others. */
+/* ICMP (RFC 792, RFC 1122 3.2.2): echo, errors about our TCP segments, errors to others. */
 #include "dataplane/packet.h"
 
 #include <rte_cksum.h>
 
+#define IP4_HEADER	 20
 #define ICMP_HEADER	 8
 #define ICMP_ECHO_REPLY	 0
 #define ICMP_UNREACHABLE 3
@@ -20,9 +21,11 @@ static void put_checksum(uint8_t *icmp, size_t n)
 	memcpy(icmp + 2, &sum, 2);
 }
 
-/* The request becomes the reply, in its own buffer. */
+/* The request becomes the reply, in its own buffer. What was put together from fragments may be
+ * longer than we send, and is then cut (RFC 1122 3.2.2.6). */
 static void echo(struct dp_core *core, struct packet *p)
 {
+	p->body = bytes_first(p->body, core->dp->ports[p->port].mtu - IP4_HEADER);
 	mbuf_narrow(p->m, p->body);
 	uint8_t *icmp = rte_pktmbuf_mtod(p->m, uint8_t *);
 	icmp[0] = ICMP_ECHO_REPLY;
@@ -97,17 +100,27 @@ void icmp4_input(struct dp_core *core, struct packet *p)
 	}
 }
 
-/* Nothing here answers an ICMP error, a fragment or a broadcast: those never get so far (RFC
+/* Of the time a datagram took to come together anything can have been the subject (RFC 1122 3.2.2). */
+static bool may_be_error(const struct packet *p)
+{
+	if (p->network.at[9] != IP_PROTOCOL_ICMP)
+		return false;
+	struct bytes icmp = bytes_skip(p->network, (p->network.at[0] & 15) * 4u);
+	return icmp.n == 0 || (icmp.at[0] != ICMP_ECHO && icmp.at[0] != ICMP_ECHO_REPLY);
+}
+
+/* Nothing here answers a broadcast or a fragment but a first one: those never get so far (RFC
  * 1122 3.2.2). */
-void icmp4_unreachable(struct dp_core *core, struct packet *p, uint8_t code, enum dp_counter reason)
+void icmp4_error(
+	struct dp_core *core, struct packet *p, uint8_t type, uint8_t code, enum dp_counter reason)
 {
 	struct bytes quote = bytes_first(p->network, QUOTE_BYTES);
 	struct rte_mbuf *m = NULL;
-	if (icmp_error_allowed(core, p->now_us))
+	if (!may_be_error(p) && icmp_error_allowed(core, p->now_us))
 		m = port_control_buffer(core, ICMP_HEADER + quote.n);
 	if (m != NULL) {
 		uint8_t *icmp = rte_pktmbuf_mtod(m, uint8_t *);
-		icmp[0] = ICMP_UNREACHABLE;
+		icmp[0] = type;
 		icmp[1] = code;
 		memcpy(icmp + ICMP_HEADER, quote.at, quote.n);
 		put_checksum(icmp, ICMP_HEADER + quote.n);

@@ -9,6 +9,7 @@
 #define ICMP6_TOO_BIG	  2
 #define ICMP6_TIME	  3
 #define ICMP6_PARAMETER	  4
+#define PARAMETER_INCOMPLETE 3 /* RFC 7112: a first fragment without all headers */
 #define ICMP6_ECHO	  128
 #define ICMP6_ECHO_REPLY  129
 #define NDP_FIRST	  133			     /* router solicitation */
@@ -67,13 +68,10 @@ static enum tcp_icmp kind_of(uint8_t type, uint8_t code)
 /* The quoted packet's TCP bytes; none if it is not over TCP. */
 static struct bytes quoted_tcp(struct bytes quote)
 {
-	enum dp_counter why;
-	if (quote.n < 40 || quote.at[0] >> 4 != 6)
+	struct ip6_walk w = {.packet = quote, .is_quote = true};
+	if (quote.n < 40 || quote.at[0] >> 4 != 6 || ip6_walk(&w) != IP_PROTOCOL_TCP)
 		return BYTES_NONE;
-	struct bytes body = bytes_skip(quote, 40);
-	if (ip6_walk(quote, quote.at[6], &body, false, &why, NULL) != IP_PROTOCOL_TCP)
-		return BYTES_NONE;
-	return body;
+	return w.body;
 }
 
 static void error_input(struct dp_core *core, struct packet *p)
@@ -112,7 +110,10 @@ void icmp6_input(struct dp_core *core, struct packet *p)
 	}
 	uint8_t type = p->body.at[0];
 	if (type >= NDP_FIRST && type <= NDP_LAST) {
-		ndp_input(core, p);
+		if (p->has_fragment_header) /* RFC 6980 5 */
+			packet_drop(core, p, COUNT_drop_ndp_fragment);
+		else
+			ndp_input(core, p);
 		return;
 	}
 	if (p->is_for_ndp_only) {
@@ -136,13 +137,14 @@ static bool may_answer(const struct packet *p)
 }
 
 /* An error or redirect must not be answered (RFC 4443 2.4 e.1, e.2), also where a bad extension
- * header comes before it. What cannot be told is taken for one. */
-static bool may_be_error(const struct packet *p)
+ * header comes before it. What cannot be told is taken for one, unless that is the fault. */
+static bool may_be_error(const struct packet *p, bool is_incomplete)
 {
-	uint8_t type;
-	int protocol = ip6_skim(p->network, &type);
-	return protocol < 0 ||
-		(protocol == IP_PROTOCOL_ICMPV6 && (type < ICMP6_ECHO || type == NDP_LAST));
+	struct bytes transport;
+	int protocol = ip6_skim(p->network, &transport);
+	return (protocol < 0 && !is_incomplete) ||
+		(protocol == IP_PROTOCOL_ICMPV6 &&
+			(transport.at[0] < ICMP6_ECHO || transport.at[0] == NDP_LAST));
 }
 
 void icmp6_error(struct dp_core *core, struct packet *p, uint8_t type, uint8_t code,
@@ -150,7 +152,8 @@ void icmp6_error(struct dp_core *core, struct packet *p, uint8_t type, uint8_t c
 {
 	struct bytes quote = bytes_first(p->network, QUOTE_BYTES);
 	struct rte_mbuf *m = NULL;
-	if (may_answer(p) && !may_be_error(p) && icmp_error_allowed(core, p->now_us))
+	bool is_incomplete = type == ICMP6_PARAMETER && code == PARAMETER_INCOMPLETE;
+	if (may_answer(p) && !may_be_error(p, is_incomplete) && icmp_error_allowed(core, p->now_us))
 		m = port_control_buffer(core, ICMP6_HEADER + quote.n);
 	if (m != NULL) {
 		uint8_t *icmp = rte_pktmbuf_mtod(m, uint8_t *);

@@ -3,10 +3,15 @@
  * for both families. We are a host: nothing is forwarded. */
 #include "dataplane/neighbour.h"
 #include "dataplane/packet.h"
+#include "dataplane/reassembly.h"
 
 #include <rte_cksum.h>
 
 #define IP4_HEADER 20
+#define TCP_HEADER 20
+#define FRAGMENT_BITS	 0x3fff /* more fragments, and the offset in units of eight bytes */
+#define FRAGMENT_OFFSET	 0x1fff
+#define FRAGMENT_MORE	 0x2000
 #define IP6_HEADER 40
 #define TTL	   64 /* RFC 1122 3.2.1.7, as IANA has it */
 
@@ -98,9 +103,25 @@ static enum dp_counter check_addresses(struct dp_core *core, struct packet *p)
 		return COUNT_drop_ip4_source;
 	if (!are_options_fine(ip + IP4_HEADER, (ip[0] & 15) * 4u - IP4_HEADER))
 		return COUNT_drop_ip4_option;
-	if ((get_be16(ip + 6) & 0x3fff) != 0) /* more fragments, or an offset */
-		return COUNT_drop_ip4_fragment;
 	return COUNT_END;
+}
+
+/* A first fragment without the whole TCP header was made to slip past somebody's filter, and so was
+ * one that begins within it (RFC 1858, RFC 3128). */
+static void fragment(struct dp_core *core, struct packet *p)
+{
+	const uint8_t *ip = p->network.at;
+	uint16_t field = get_be16(ip + 6), offset = (uint16_t)((field & FRAGMENT_OFFSET) * 8);
+	bool is_tcp = ip[9] == IP_PROTOCOL_TCP;
+	if (is_tcp && (offset == 0 ? p->body.n < TCP_HEADER : offset < TCP_HEADER)) {
+		packet_drop(core, p, COUNT_drop_fragment_tiny);
+		return;
+	}
+	reassembly_input(core, p,
+		&(struct fragment){.id = get_be16(ip + 4),
+			.protocol = ip[9],
+			.has_more = field & FRAGMENT_MORE,
+			.offset = offset});
 }
 
 void ip4_input(struct dp_core *core, struct packet *p)
@@ -112,11 +133,15 @@ void ip4_input(struct dp_core *core, struct packet *p)
 		packet_drop(core, p, reason);
 		return;
 	}
+	if ((get_be16(p->network.at + 6) & FRAGMENT_BITS) != 0) {
+		fragment(core, p);
+		return;
+	}
 	switch (p->network.at[9]) {
 	case IP_PROTOCOL_TCP: tcp_deliver(core, p); break;
 	case IP_PROTOCOL_ICMP: icmp4_input(core, p); break;
-	case IP_PROTOCOL_UDP: icmp4_unreachable(core, p, 3, COUNT_drop_udp); break;
-	default: icmp4_unreachable(core, p, 2, COUNT_drop_protocol); break;
+	case IP_PROTOCOL_UDP: icmp4_error(core, p, 3, 3, COUNT_drop_udp); break;
+	default: icmp4_error(core, p, 3, 2, COUNT_drop_protocol); break;
 	}
 }
 

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /* IPv6 in (RFC 8200). Extension headers are walked within limits (RFC 8504 5.3); routing headers
- * with segments left are refused, fragments dropped. */
+ * with segments left are refused. */
 #include "dataplane/packet.h"
+#include "dataplane/reassembly.h"
 
 #define IP6_HEADER     40
+#define TCP_HEADER     20
+#define ICMP6_PARAMETER 4
 #define EXTENSIONS_MAX 8 /* headers in a packet: a real one has one or two */
 #define EXTENSION_BYTES_MAX                                                                        \
 	256	      /* together: they must leave the TCP header in the first cache lines */
@@ -11,33 +14,34 @@
 
 #define NEXT_HOP_BY_HOP	 0
 #define NEXT_ROUTING	 43
-#define NEXT_FRAGMENT	 44
 #define NEXT_NONE	 59
 #define NEXT_DESTINATION 60
+#define NEXT_AT		 6 /* in the IPv6 header */
 
-/* The walk's place. */
-struct walk {
-	struct bytes packet; /* from the IPv6 header on: pointers of ICMPv6 count from there */
-	struct bytes rest;   /* from the header at hand on */
-	bool is_multicast;
-	enum dp_counter why;
-	struct ip6_fault fault;
-};
+#define FRAGMENT_OFFSET 0xfff8
+#define FRAGMENT_MORE	1
+#define OPTION_ROUTER_ALERT 5 /* RFC 2711; MLD has it */
 
-static bool refuse(struct walk *w, enum dp_counter why)
+static bool refuse(struct ip6_walk *w, enum dp_counter why)
 {
 	w->why = why;
 	return false;
 }
 
-static bool refuse_at(struct walk *w, enum dp_counter why, int code, const uint8_t *at)
+static bool refuse_at(struct ip6_walk *w, enum dp_counter why, int code, const uint8_t *at)
 {
-	w->fault = (struct ip6_fault){code, (uint32_t)(at - w->packet.at)};
+	w->fault_code = code;
+	w->fault_at = (uint32_t)(at - w->packet.at);
 	return refuse(w, why);
 }
 
+static bool is_router_alert(const uint8_t *option)
+{
+	return option[0] == OPTION_ROUTER_ALERT && option[1] == 2;
+}
+
 /* RFC 8200 4.2: the two highest bits of an option that we do not know say what to do. */
-static bool unknown_option(struct walk *w, const uint8_t *option)
+static bool unknown_option(struct ip6_walk *w, const uint8_t *option)
 {
 	switch (option[0] >> 6) {
 	case 0: return true;
@@ -50,7 +54,7 @@ static bool unknown_option(struct walk *w, const uint8_t *option)
 	}
 }
 
-static bool walk_options(struct walk *w, struct bytes options)
+static bool walk_options(struct ip6_walk *w, struct bytes options)
 {
 	unsigned options_seen = 0;
 	while (options.n > 0) {
@@ -61,7 +65,7 @@ static bool walk_options(struct walk *w, struct bytes options)
 		}
 		if (options.n < 2 || options.n < 2u + option[1])
 			return refuse(w, COUNT_drop_ip6_extension);
-		if (option[0] != 1 /* PadN */) {
+		if (option[0] != 1 /* PadN */ && !is_router_alert(option)) {
 			if (++options_seen > OPTIONS_MAX)
 				return refuse(w, COUNT_drop_ip6_extension);
 			if (!unknown_option(w, option))
@@ -72,82 +76,85 @@ static bool walk_options(struct walk *w, struct bytes options)
 	return true;
 }
 
-static bool walk_routing(struct walk *w, const uint8_t *header)
+static bool walk_routing(struct ip6_walk *w, const uint8_t *header)
 {
 	if (header[3] == 0) /* no segments left: this is the end of the route */
 		return true;
 	return refuse_at(w, COUNT_drop_ip6_routing, 0, header + 2); /* RFC 8200 4.4, RFC 5095 3 */
 }
 
-/* An atomic fragment is a whole packet (RFC 6946 4). */
-static bool walk_fragment(struct walk *w, const uint8_t *header)
+/* Returns true if the walk goes on: an atomic fragment is a whole packet (RFC 6946 4), and in a
+ * quote the first of more has all we ask for. */
+static bool walk_fragment(struct ip6_walk *w, const uint8_t *header)
 {
-	if ((get_be16(header + 2) & ~6u) == 0)
-		return true;
-	return refuse(w, COUNT_drop_ip6_fragment);
+	uint16_t mask = w->is_quote ? FRAGMENT_OFFSET : FRAGMENT_OFFSET | FRAGMENT_MORE;
+	bool is_second = w->fragment != NULL;
+	w->fragment = header;
+	return !is_second && (get_be16(header + 2) & mask) == 0;
 }
 
 static bool is_extension(uint8_t next)
 {
-	return next == NEXT_HOP_BY_HOP || next == NEXT_ROUTING || next == NEXT_FRAGMENT ||
+	return next == NEXT_HOP_BY_HOP || next == NEXT_ROUTING || next == IP6_FRAGMENT ||
 		next == NEXT_DESTINATION;
 }
 
-/* One extension header; moves behind it. `next` is its own number and becomes the following one's.
- */
-static bool walk_header(struct walk *w, uint8_t *next, bool is_first)
+/* One extension header; moves behind it. */
+static bool walk_header(struct ip6_walk *w, bool is_first)
 {
-	const uint8_t *header = w->rest.at;
-	if (w->rest.n < 8)
+	const uint8_t *header = w->body.at, next = w->packet.at[w->next_at];
+	if (w->body.n < 8)
 		return refuse(w, COUNT_drop_ip6_extension);
-	size_t length = *next == NEXT_FRAGMENT ? 8 : (header[1] + 1u) * 8;
-	if (length > w->rest.n)
+	size_t length = next == IP6_FRAGMENT ? 8 : (header[1] + 1u) * 8;
+	if (length > w->body.n)
 		return refuse(w, COUNT_drop_ip6_extension);
-	if (*next == NEXT_HOP_BY_HOP && !is_first) /* RFC 8200 4.1 */
-		return refuse(w, COUNT_drop_ip6_extension);
-	bool is_fine = *next == NEXT_ROUTING ? walk_routing(w, header)
-		: *next == NEXT_FRAGMENT     ? walk_fragment(w, header)
-					     : walk_options(w, bytes_of(header + 2, length - 2));
-	*next = header[0];
-	w->rest = bytes_skip(w->rest, length);
+	if (next == NEXT_HOP_BY_HOP && !is_first) /* RFC 8200 4.1 */
+		return refuse_at(w, COUNT_drop_ip6_extension, 1, w->packet.at + w->next_at);
+	w->body = bytes_skip(w->body, length);
+	if (next == IP6_FRAGMENT)
+		return walk_fragment(w, header);
+	bool is_fine = next == NEXT_ROUTING ? walk_routing(w, header)
+					    : walk_options(w, bytes_of(header + 2, length - 2));
+	if (is_fine)
+		w->next_at = (uint16_t)(header - w->packet.at);
 	return is_fine;
 }
 
-int ip6_walk(struct bytes packet, uint8_t next, struct bytes *body, bool is_multicast,
-	enum dp_counter *why, struct ip6_fault *fault)
+int ip6_walk(struct ip6_walk *w)
 {
-	struct walk w = {
-		.packet = packet, .rest = *body, .is_multicast = is_multicast, .fault.code = -1};
-	bool is_fine = true;
-	for (unsigned i = 0; is_fine && is_extension(next); i++) {
-		size_t walked = body->n - w.rest.n;
-		if (i == EXTENSIONS_MAX || walked > EXTENSION_BYTES_MAX)
-			is_fine = refuse(&w, COUNT_drop_ip6_extension);
-		else
-			is_fine = walk_header(&w, &next, i == 0);
+	w->body = bytes_skip(w->packet, IP6_HEADER);
+	w->next_at = NEXT_AT;
+	w->fragment = NULL;
+	w->fault_code = -1;
+	const size_t n = w->body.n;
+	for (unsigned i = 0; is_extension(w->packet.at[w->next_at]); i++) {
+		bool is_fragment = w->packet.at[w->next_at] == IP6_FRAGMENT;
+		if (i == EXTENSIONS_MAX || n - w->body.n > EXTENSION_BYTES_MAX) {
+			refuse(w, COUNT_drop_ip6_extension);
+			return -1;
+		}
+		if (!walk_header(w, i == 0))
+			return is_fragment && w->fragment != NULL ? IP6_FRAGMENT : -1;
+		if (is_fragment)
+			w->next_at = (uint16_t)(w->fragment - w->packet.at);
 	}
-	if (is_fine && next == NEXT_NONE)
-		is_fine = refuse(&w, COUNT_drop_ip6_none);
-	*body = w.rest;
-	*why = w.why;
-	if (fault != NULL)
-		*fault = w.fault;
-	return is_fine ? next : -1;
+	if (w->packet.at[w->next_at] != NEXT_NONE)
+		return w->packet.at[w->next_at];
+	refuse(w, COUNT_drop_ip6_none);
+	return -1;
 }
 
-int ip6_skim(struct bytes packet, uint8_t *first)
+int ip6_skim(struct bytes packet, struct bytes *transport)
 {
-	uint8_t next = packet.at[6];
+	uint8_t next = packet.at[NEXT_AT];
 	struct bytes rest = bytes_skip(packet, IP6_HEADER);
 	while (is_extension(next) && rest.n >= 8) {
-		size_t length = next == NEXT_FRAGMENT ? 8 : (rest.at[1] + 1u) * 8;
+		size_t length = next == IP6_FRAGMENT ? 8 : (rest.at[1] + 1u) * 8;
 		next = rest.at[0];
 		rest = bytes_skip(rest, length);
 	}
-	if (rest.n == 0)
-		return -1;
-	*first = rest.at[0];
-	return next;
+	*transport = rest;
+	return rest.n == 0 || is_extension(next) ? -1 : next;
 }
 
 static enum dp_counter check_header(struct packet *p)
@@ -216,8 +223,8 @@ static enum dp_counter check_addresses(struct dp_core *core, struct packet *p)
 	return is_source_possible(&p->remote) ? COUNT_END : COUNT_drop_ip6_source;
 }
 
-/* Only ICMPv6 is spoken to groups. */
-static void deliver(struct dp_core *core, struct packet *p, int protocol)
+/* Only ICMPv6 is spoken to groups. `next_at`: where the protocol's number stands. */
+static void deliver(struct dp_core *core, struct packet *p, int protocol, uint16_t next_at)
 {
 	if (protocol == IP_PROTOCOL_ICMPV6) {
 		icmp6_input(core, p);
@@ -232,9 +239,45 @@ static void deliver(struct dp_core *core, struct packet *p, int protocol)
 		tcp_deliver(core, p);
 	else if (protocol == IP_PROTOCOL_UDP)
 		icmp6_error(core, p, 1, 4, 0, COUNT_drop_udp);
-	else /* RFC 8200 4: the pointer is where the unknown number stands; without extensions, at 6
-	      */
-		icmp6_error(core, p, 4, 1, 6, COUNT_drop_protocol);
+	else /* RFC 8200 4 */
+		icmp6_error(core, p, ICMP6_PARAMETER, 1, next_at, COUNT_drop_protocol);
+}
+
+/* RFC 7112 5: a first fragment has all headers up to the transport's, that one too. */
+static bool has_all_headers(struct bytes packet)
+{
+	struct bytes transport;
+	switch (ip6_skim(packet, &transport)) {
+	case -1: return false;
+	case IP_PROTOCOL_TCP: return transport.n >= TCP_HEADER;
+	case IP_PROTOCOL_UDP:
+	case IP_PROTOCOL_ICMPV6: return transport.n >= 8;
+	default: return true;
+	}
+}
+
+/* RFC 8200 4.5, with what is to be said to the sender. */
+static void fragment(struct dp_core *core, struct packet *p, const struct ip6_walk *w)
+{
+	uint16_t field = get_be16(w->fragment + 2), offset = field & FRAGMENT_OFFSET;
+	if (p->is_reassembled || p->is_multicast || p->is_for_ndp_only)
+		packet_drop(core, p,
+			p->is_reassembled	  ? COUNT_drop_ip6_extension
+				: p->is_multicast ? COUNT_drop_ip6_multicast
+						  : COUNT_drop_ip6_source);
+	else if (offset == 0 && !has_all_headers(p->network))
+		icmp6_error(core, p, ICMP6_PARAMETER, 3, 0, COUNT_drop_fragment_tiny);
+	else if ((field & FRAGMENT_MORE) && p->body.n % 8 != 0)
+		icmp6_error(core, p, ICMP6_PARAMETER, 0, 4, COUNT_drop_fragment_bad);
+	else if (offset + p->body.n > UINT16_MAX)
+		icmp6_error(core, p, ICMP6_PARAMETER, 0,
+			(uint32_t)(w->fragment + 2 - p->network.at), COUNT_drop_fragment_too_long);
+	else
+		reassembly_input(core, p,
+			&(struct fragment){.id = get_be32(w->fragment + 4),
+				.has_more = field & FRAGMENT_MORE,
+				.offset = offset,
+				.next_at = w->next_at});
 }
 
 void ip6_input(struct dp_core *core, struct packet *p)
@@ -246,13 +289,16 @@ void ip6_input(struct dp_core *core, struct packet *p)
 		packet_drop(core, p, reason);
 		return;
 	}
-	struct ip6_fault fault;
-	int protocol =
-		ip6_walk(p->network, p->network.at[6], &p->body, p->is_multicast, &reason, &fault);
-	if (protocol >= 0)
-		deliver(core, p, protocol);
-	else if (fault.code >= 0)
-		icmp6_error(core, p, 4, (uint8_t)fault.code, fault.pointer, reason);
+	struct ip6_walk w = {.packet = p->network, .is_multicast = p->is_multicast};
+	int protocol = ip6_walk(&w);
+	p->body = w.body;
+	p->has_fragment_header = w.fragment != NULL || p->is_reassembled;
+	if (protocol == IP6_FRAGMENT)
+		fragment(core, p, &w);
+	else if (protocol >= 0)
+		deliver(core, p, protocol, w.next_at);
+	else if (w.fault_code >= 0)
+		icmp6_error(core, p, ICMP6_PARAMETER, (uint8_t)w.fault_code, w.fault_at, w.why);
 	else
-		packet_drop(core, p, reason);
+		packet_drop(core, p, w.why);
 }

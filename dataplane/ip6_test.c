@@ -158,8 +158,6 @@ static void extension_headers_out_of_order_or_cut_are_dropped(void **state)
 		{60, {6, 200, 1, 4}, 8, COUNT_drop_ip6_extension},	/* longer than the packet */
 		{60, {6, 0, 1, 5}, 8, COUNT_drop_ip6_extension},	/* an option longer than its header */
 		{60, {6, 0, 1, 3, 0, 0, 0, 5}, 8, COUNT_drop_ip6_extension}, /* an option without length */
-		{44, {6, 0, 0, 1}, 8, COUNT_drop_ip6_fragment},
-		{44, {6, 0, 0, 8}, 8, COUNT_drop_ip6_fragment},
 		{43, {6, 0, 0, 1}, 8, COUNT_drop_ip6_routing},
 		{59, {0}, 8, COUNT_drop_ip6_none},
 		{60, {6, 0, 0x40, 4}, 8, COUNT_drop_ip6_option},	/* 01: discard */
@@ -332,6 +330,8 @@ static void bad_packets_are_told_why(void **state)
 		{60, {6, 0, 0xc0, 4}, 4, 2, 42},	/* 11: the same, as it came to us alone */
 		{43, {6, 0, 0, 1}, 4, 0, 42},		/* segments left */
 		{132, {0}, 4, 1, 6},			/* a protocol we have not */
+		{60, {132, 0, 1, 4}, 4, 1, 40},		/* the same, behind an extension */
+		{60, {0, 0, 1, 4}, 4, 1, 40},		/* hop by hop is only known in the first place */
 	};
 	/* clang-format on */
 	know_peer();

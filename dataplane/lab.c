@@ -83,7 +83,8 @@ void lab_close(struct dp *dp)
 	for (unsigned i = 0; i < dp->core_count; i++)
 		lost += rte_mempool_in_use_count(dp->cores[i]->rx_pool) +
 			rte_mempool_in_use_count(dp->cores[i]->tx_pool) +
-			rte_mempool_in_use_count(dp->cores[i]->control_pool);
+			rte_mempool_in_use_count(dp->cores[i]->control_pool) +
+			rte_mempool_in_use_count(dp->cores[i]->fragment_pool);
 	dp_destroy(dp);
 	assert_int_equal(lost, 0);
 }

@@ -15,6 +15,8 @@ struct packet {
 	bool is_handed_over;	/* from another core: it is ours, whatever the hash says */
 	bool is_link_multicast; /* the frame was not to us alone */
 	bool is_multicast;	/* neither is the IP packet */
+	bool is_reassembled;	/* from fragments */
+	bool has_fragment_header; /* or had one, also of an atomic fragment */
 	bool is_for_ndp_only;	/* from :: or from an address of ours: duplicate detection, or a
 				   forgery */
 	uint8_t source_mac[6];
@@ -72,18 +74,25 @@ void ip_output(struct dp_core *core, struct rte_mbuf *m, const struct addr *loca
  */
 void ip6_output_link(struct dp_core *core, unsigned port, struct rte_mbuf *m,
 	const struct addr *local, const struct addr *remote, const uint8_t mac[6]);
-/* Walks IPv6 extension headers from `next` at `*body` to the transport header; `*body` is moved
- * behind them. Returns the transport protocol, or -1: `*why` says. `fault` (may be NULL) is set to
- * the ICMPv6 parameter problem to report, pointer included; its code is -1 if none is. */
-struct ip6_fault {
-	int code;
-	uint32_t pointer;
+/* A walk over IPv6 extension headers to the transport header. */
+struct ip6_walk {
+	struct bytes packet; /* from the IPv6 header on, 40 bytes at least */
+	bool is_multicast;   /* to a group */
+	bool is_quote;	     /* of one of our packets: a first fragment of it will do */
+	/* what was found */
+	struct bytes body;	     /* behind the headers */
+	uint16_t next_at;	     /* where the number of what stands at `body` is */
+	const uint8_t *fragment;     /* the fragment header; NULL: none */
+	enum dp_counter why;	     /* -1 was returned */
+	int fault_code;		     /* of the ICMPv6 parameter problem to report; -1: none */
+	uint32_t fault_at;	     /* its pointer */
 };
-int ip6_walk(struct bytes packet, uint8_t next, struct bytes *body, bool is_multicast,
-	enum dp_counter *why, struct ip6_fault *fault);
-/* Finds the transport protocol and its first byte whatever the extension headers say; -1: cut
- * short. */
-int ip6_skim(struct bytes packet, uint8_t *first);
+#define IP6_FRAGMENT 44
+/* Returns the transport protocol; IP6_FRAGMENT, with `body` behind that header, where only a part of
+ * the packet is there; or -1. */
+int ip6_walk(struct ip6_walk *w);
+/* Finds the transport header, whatever the extension headers say; -1: cut short. */
+int ip6_skim(struct bytes packet, struct bytes *transport);
 
 /* ---- transport.c: what is the same above both ---- */
 void tcp_deliver(struct dp_core *core, struct packet *p);
@@ -97,9 +106,9 @@ bool icmp_error_allowed(struct dp_core *core, uint64_t now_us);
 
 /* ---- icmp4.c ---- */
 void icmp4_input(struct dp_core *core, struct packet *p);
-/* Answers `p` with "destination unreachable" and drops it for `reason`. */
-void icmp4_unreachable(
-	struct dp_core *core, struct packet *p, uint8_t code, enum dp_counter reason);
+/* Answers `p` with an ICMP error and drops it for `reason`. */
+void icmp4_error(
+	struct dp_core *core, struct packet *p, uint8_t type, uint8_t code, enum dp_counter reason);
 
 /* ---- icmp6.c ---- */
 void icmp6_input(struct dp_core *core, struct packet *p);

@@ -93,14 +93,16 @@ struct inbox {
 
 struct neighbours; /* this core's copy: neighbour.h */
 struct resolver;   /* the first core's: resolver.h */
+struct reassembly; /* reassembly.h */
 
 struct dp_core {
 	struct dp *dp;
 	unsigned index;
 	struct tcp_stack *tcp;
-	struct rte_mempool *rx_pool, *tx_pool, *control_pool;
+	struct rte_mempool *rx_pool, *tx_pool, *control_pool, *fragment_pool;
 	struct neighbours *neighbours;
 	struct resolver *resolver; /* NULL but on the first core */
+	struct reassembly *reassembly;
 	struct tx_batch tx[DP_PORTS_MAX];
 	struct inbox inbox[DP_CORES_MAX]; /* by sender */
 	uint64_t housekeeping_due_us;
@@ -121,6 +123,7 @@ struct dp {
 	struct route routes[DP_ROUTES_MAX + DP_PORTS_MAX * LOCAL_ADDRS_MAX];
 	unsigned route_count;
 	uint8_t rss_key[RSS_KEY_BYTES];
+	uint8_t secret[16]; /* keys what others must not be able to aim at */
 	uint32_t toeplitz[72][16]; /* by nibble of the tuple and its value */
 	uint8_t reta[RETA_SIZE];   /* core by hash */
 	unsigned core_count;

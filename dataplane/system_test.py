@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -225,6 +226,60 @@ def hosts_behind_the_router_are_reached():
         assert echo(OURS4, MEGABYTE, source=FAR4) and echo(OURS6, MEGABYTE, source=FAR6)
 
 
+def checksum(data):
+    total = sum(int.from_bytes(data[i:i + 2].ljust(2, b"\0"), "big") for i in range(0, len(data), 2))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+
+
+def syn(source, target, port):
+    """A SYN with 20 bytes of options, so that it can be cut behind the fixed header."""
+    family = socket.AF_INET6 if ":" in target else socket.AF_INET
+    addresses = socket.inet_pton(family, source) + socket.inet_pton(family, target)
+    segment = struct.pack("!HHIIBBHHH", port, ECHO_PORT, 1, 0, 0xa0, 2, 1000, 0, 0) + b"\x01" * 20
+    total = checksum(addresses + struct.pack("!II", len(segment), socket.IPPROTO_TCP) + segment)
+    return segment[:16] + struct.pack("!H", total) + segment[18:]
+
+
+def fragments(source, target, segment, number):
+    """The packets that carry the segment in two parts, the second first."""
+    for first, part in ((24, segment[24:]), (0, segment[:24])):
+        more = first == 0
+        if ":" in target:
+            yield (struct.pack("!IHBB", 6 << 28, 8 + len(part), 44, 64) + socket.inet_pton(socket.AF_INET6, source) +
+                   socket.inet_pton(socket.AF_INET6, target) +
+                   struct.pack("!BBHI", socket.IPPROTO_TCP, 0, first | more, number) + part)
+        else:
+            yield (struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(part), number, first // 8 | more << 13, 64,
+                               socket.IPPROTO_TCP, 0) +
+                   socket.inet_aton(source) + socket.inet_aton(target) + part)
+
+
+def fragments_are_put_together():
+    with Tool("--cores", "2") as tool:
+        for address, source in ((OURS4, PEER4), (OURS6, PEER6)):
+            run("ip", "-n", NS_PEER, "link", "set", TAP, "mtu", "1280")
+            assert ping(address, size=1400), "no answer from %s to a ping in fragments" % address
+            run("ip", "-n", NS_PEER, "link", "set", TAP, "mtu", "1500")
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            wait_for(lambda: ping(address, count=1), "an answer")
+            with socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW) as out, \
+                    socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_TCP) as back:
+                back.settimeout(5)
+                for port in range(3000, 3016):
+                    for packet in fragments(source, address, syn(source, address, port), port):
+                        out.sendto(packet, (address, 0))
+                missing = set(range(3000, 3016))
+                while missing:
+                    answer = back.recv(2048)[0 if ":" in address else 20:]
+                    if answer[13] == 0x12:
+                        missing.discard(int.from_bytes(answer[2:4], "big"))
+        tool.stop()
+        assert tool.sum("reassembled") >= 2 * (3 + 16), tool.reports
+        assert tool.sum("handed_over") > 0
+
+
 def closed_ports_are_refused():
     with Tool():
         for address in (OURS4, OURS6):
@@ -303,6 +358,7 @@ CASES = [
     many_connections_spread_over_two_cores,
     one_queue_serves_two_cores,
     hosts_behind_the_router_are_reached,
+    fragments_are_put_together,
     closed_ports_are_refused,
     connections_that_we_open_work,
     a_refusal_of_ours_is_noticed,
