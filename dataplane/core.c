@@ -5,6 +5,7 @@
  * to the top. */
 #include "dataplane/neighbour.h"
 #include "dataplane/packet.h"
+#include "dataplane/path_mtu.h"
 #include "dataplane/reassembly.h"
 
 #include "base/clock.h"
@@ -31,8 +32,10 @@ static void housekeeping(struct dp_core *core, uint64_t now_us)
 	core->housekeeping_due_us = now_us + HOUSEKEEPING_US;
 	neighbour_tick(core, now_us);
 	reassembly_tick(core, now_us);
+	path_mtu_tick(core->path_mtus, now_us);
 	if (core->index != 0)
 		return;
+	mld_tick(core, now_us); /* before: what is asked about an address is answered to its group */
 	announce_tick(core, now_us);
 	resolver_tick(core, now_us);
 }
@@ -54,6 +57,7 @@ static bool send_segments(struct dp_core *core, uint64_t now_us)
 
 bool core_turn(struct dp_core *core, const struct dp_core_user *user, uint64_t now_us)
 {
+	core->now_us = now_us;
 	bool did = port_receive(core, now_us);
 	did |= steer_take(core, now_us);
 	housekeeping(core, now_us);

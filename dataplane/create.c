@@ -2,6 +2,7 @@
 /* Everything that is taken at start, and given back at the end. */
 #include "dataplane/neighbour.h"
 #include "dataplane/packet.h"
+#include "dataplane/path_mtu.h"
 #include "dataplane/reassembly.h"
 
 #include "base/clock.h"
@@ -128,6 +129,7 @@ static struct dp_core *make_core(struct dp *dp, unsigned index)
 	core->index = index;
 	core->neighbours = neighbours_create(seed);
 	core->reassembly = reassembly_create();
+	core->path_mtus = path_mtus_create(seed);
 	core->resolver = index == 0 ? resolver_create(seed) : NULL;
 	return core;
 }
@@ -137,6 +139,7 @@ static bool make_cores(struct dp *dp)
 	for (unsigned i = 0; i < dp->core_count; i++) {
 		struct dp_core *core = dp->cores[i] = make_core(dp, i);
 		if (core == NULL || core->neighbours == NULL || core->reassembly == NULL ||
+			core->path_mtus == NULL ||
 			(i == 0 && core->resolver == NULL) || !make_inboxes(core, dp->core_count) ||
 			!make_pools(core, &dp->config))
 			return false;
@@ -209,6 +212,19 @@ static bool is_ours(void *user, const struct addr *local, uint16_t local_port,
 	return steer_owner(core->dp, local, local_port, remote, remote_port) == core->index;
 }
 
+static uint16_t known_path_mtu(void *user, const struct addr *remote)
+{
+	const struct dp_core *core = user;
+	return path_mtu_find(core->path_mtus, remote);
+}
+
+static void learn_path_mtu(void *user, const struct addr *remote, uint32_t mtu)
+{
+	struct dp_core *core = user;
+	count(core, COUNT_path_mtus_learned);
+	path_mtu_learn(core->path_mtus, remote, mtu, core->now_us);
+}
+
 static uint16_t mtu_towards(void *user, const struct addr *local, const struct addr *remote)
 {
 	struct dp_core *core = user;
@@ -225,6 +241,8 @@ static bool make_stack(struct dp_core *core)
 	config.control_pool = core->control_pool;
 	config.is_ours = is_ours;
 	config.mtu = mtu_towards;
+	config.path_mtu = known_path_mtu;
+	config.learn_path_mtu = learn_path_mtu;
 	config.user = core;
 	if (getrandom(config.secret, sizeof config.secret, 0) != sizeof config.secret)
 		return false;
@@ -300,7 +318,9 @@ static void free_packets(struct dp_core *core)
 	neighbours_destroy(core->neighbours);
 	resolver_destroy(core->resolver);
 	reassembly_destroy(core->reassembly);
+	path_mtus_destroy(core->path_mtus);
 	core->reassembly = NULL;
+	core->path_mtus = NULL;
 	core->neighbours = NULL;
 	core->resolver = NULL;
 }

@@ -12,6 +12,7 @@
 #define PARAMETER_INCOMPLETE 3 /* RFC 7112: a first fragment without all headers */
 #define ICMP6_ECHO	  128
 #define ICMP6_ECHO_REPLY  129
+#define MLD_QUERY	  130
 #define NDP_FIRST	  133			     /* router solicitation */
 #define NDP_LAST	  137			     /* redirect */
 #define QUOTE_BYTES	  (1280 - 40 - ICMP6_HEADER) /* RFC 4443 2.4 c: not beyond the minimum MTU */
@@ -123,6 +124,8 @@ void icmp6_input(struct dp_core *core, struct packet *p)
 	count(core, COUNT_icmp_in);
 	if (type == ICMP6_ECHO)
 		echo(core, p);
+	else if (type == MLD_QUERY)
+		mld_input(core, p);
 	else if (type >= ICMP6_UNREACHABLE && type <= ICMP6_PARAMETER)
 		error_input(core, p);
 	else

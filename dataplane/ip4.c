@@ -3,7 +3,9 @@
  * for both families. We are a host: nothing is forwarded. */
 #include "dataplane/neighbour.h"
 #include "dataplane/packet.h"
+#include "dataplane/path_mtu.h"
 #include "dataplane/reassembly.h"
+#include "dataplane/tcp/tcp_hash.h"
 
 #include <rte_cksum.h>
 
@@ -147,13 +149,43 @@ void ip4_input(struct dp_core *core, struct packet *p)
 
 /* ---- out ---- */
 
-static void put_ip4(uint8_t *ip, uint16_t total, const struct addr *local,
+static uint64_t keyed(struct dp_core *core, const struct addr *local, const struct addr *remote,
+	uint64_t last)
+{
+	uint64_t words[5];
+	memcpy(words, local->b, 16);
+	memcpy(words + 2, remote->b, 16);
+	words[4] = last;
+	return siphash(core->dp->secret, words, 5, 1, 3);
+}
+
+/* What may be cut on its way needs a number that is not soon used again between the two (RFC 6864
+ * 4.3), and that others cannot foresee; cores take turns. */
+static uint16_t next_id(struct dp_core *core, const struct addr *local, const struct addr *remote,
+	uint8_t protocol)
+{
+	uint64_t hash = keyed(core, local, remote, protocol);
+	unsigned n = core->ip4_ids[hash % IP4_IDS]++;
+	return (uint16_t)((hash >> 48) + n * core->dp->core_count + core->index);
+}
+
+/* TCP finds the path's MTU and does not want to be cut, down to what it makes its segments (RFC
+ * 1191 3); what answers a stranger, once, cannot look for it. */
+static bool may_be_cut(struct dp_core *core, const struct addr *remote, uint8_t protocol)
+{
+	return protocol != IP_PROTOCOL_TCP || path_mtu_is_narrow(core->path_mtus, remote);
+}
+
+static void put_ip4(struct dp_core *core, uint8_t *ip, uint16_t total, const struct addr *local,
 	const struct addr *remote, uint8_t protocol)
 {
 	memset(ip, 0, IP4_HEADER);
 	ip[0] = 4 << 4 | IP4_HEADER / 4;
 	put_be16(ip + 2, total);
-	put_be16(ip + 6, 0x4000); /* DF; then the identification may be 0 (RFC 6864 4.1) */
+	if (may_be_cut(core, remote, protocol))
+		put_be16(ip + 4, next_id(core, local, remote, protocol));
+	else
+		put_be16(ip + 6, 0x4000); /* DF; then the identification may be 0 (RFC 6864 4.1) */
 	ip[8] = TTL;
 	ip[9] = protocol;
 	memcpy(ip + 12, addr_ipv4(local), 4);
@@ -162,10 +194,20 @@ static void put_ip4(uint8_t *ip, uint16_t total, const struct addr *local,
 	memcpy(ip + 10, &sum, 2);
 }
 
-static void put_ip6(uint8_t *ip, uint16_t payload, const struct addr *local,
+/* RFC 6437 3: the same for all packets of a connection, not to be foreseen, and spread evenly, so that
+ * routers can tell flows apart by three fields. `m` starts at the TCP header. */
+static uint32_t flow_label(struct dp_core *core, const struct rte_mbuf *m, const struct addr *local,
+	const struct addr *remote)
+{
+	uint32_t ports = get_be32(rte_pktmbuf_mtod(m, const uint8_t *));
+	uint32_t label = keyed(core, local, remote, 1ull << 32 | ports) & 0xfffff;
+	return label == 0 ? 1 : label; /* 0 says that there is none */
+}
+
+static void put_ip6(uint8_t *ip, uint32_t flow, uint16_t payload, const struct addr *local,
 	const struct addr *remote, uint8_t protocol, uint8_t hop_limit)
 {
-	put_be32(ip, 6u << 28);
+	put_be32(ip, 6u << 28 | flow);
 	put_be16(ip + 4, payload);
 	ip[6] = protocol;
 	ip[7] = hop_limit;
@@ -178,7 +220,9 @@ static bool put_header(struct dp_core *core, unsigned port, struct rte_mbuf *m,
 	const struct addr *local, const struct addr *remote, uint8_t protocol, uint8_t hop_limit)
 {
 	size_t header = addr_is_ipv4(remote) ? IP4_HEADER : IP6_HEADER;
-	uint32_t total = m->pkt_len + header;
+	uint32_t total = m->pkt_len + header, flow = 0;
+	if (header == IP6_HEADER && protocol == IP_PROTOCOL_TCP)
+		flow = flow_label(core, m, local, remote);
 	uint8_t *ip = total > core->dp->ports[port].mtu
 		? NULL
 		: (uint8_t *)rte_pktmbuf_prepend(m, (uint16_t)header);
@@ -188,9 +232,9 @@ static bool put_header(struct dp_core *core, unsigned port, struct rte_mbuf *m,
 		return false;
 	}
 	if (header == IP4_HEADER)
-		put_ip4(ip, (uint16_t)total, local, remote, protocol);
+		put_ip4(core, ip, (uint16_t)total, local, remote, protocol);
 	else
-		put_ip6(ip, (uint16_t)(total - header), local, remote, protocol, hop_limit);
+		put_ip6(ip, flow, (uint16_t)(total - header), local, remote, protocol, hop_limit);
 	return true;
 }
 
@@ -211,8 +255,9 @@ void ip_output(struct dp_core *core, struct rte_mbuf *m, const struct addr *loca
 }
 
 void ip6_output_link(struct dp_core *core, unsigned port, struct rte_mbuf *m,
-	const struct addr *local, const struct addr *remote, const uint8_t mac[6])
+	const struct addr *local, const struct addr *remote, const uint8_t mac[6], uint8_t next,
+	uint8_t hop_limit)
 {
-	if (put_header(core, port, m, local, remote, IP_PROTOCOL_ICMPV6, 255))
+	if (put_header(core, port, m, local, remote, next, hop_limit))
 		ethernet_output(core, port, m, mac, 0x86dd);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dataplane/lab.h"
 
+#include <rte_cksum.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
@@ -313,6 +314,35 @@ static void errors_about_our_segments_reach_tcp(void **state)
 	}
 }
 
+/* The quote is one of a first fragment (a router has cut it), or has options. */
+static void errors_that_quote_fragments_or_options_are_read(void **state)
+{
+	size_t n = icmp_error(3, 4, 1400, 8);
+	frame[14 + 20 + 8 + 6] = 0x20; /* more fragments */
+	frame[14 + 20 + 2] = frame[14 + 20 + 3] = 0;
+	uint16_t sum = (uint16_t)~rte_raw_cksum(frame + 34, n - 34);
+	memcpy(frame + 36, &sum, 2);
+	lab_put(core, frame, n);
+	assert_int_equal(lab_tcp.errors, 1);
+	frame[14 + 20 + 8 + 7] = 1; /* a later one: no ports */
+	frame[14 + 20 + 2] = frame[14 + 20 + 3] = 0;
+	sum = (uint16_t)~rte_raw_cksum(frame + 34, n - 34);
+	memcpy(frame + 36, &sum, 2);
+	assert_dropped(n, COUNT_drop_icmp_quote);
+
+	uint8_t quoted[128], message[128] = {3, 3};
+	n = lab_ip4(quoted, OURS, "198.51.100.25", IP_PROTOCOL_TCP, bytes_of(segment, sizeof segment));
+	memcpy(message + 8, quoted + 14, 20);
+	message[8] = 0x46;
+	memset(message + 28, 1, 4);
+	memcpy(message + 32, segment, sizeof segment);
+	lab_put(core, frame, icmp(message, 32 + 8));
+	assert_int_equal(lab_tcp.errors, 2);
+	assert_memory_equal(lab_tcp.data, segment, 8);
+	message[8] = 0x4f; /* options beyond what is quoted */
+	assert_dropped(icmp(message, 32 + 8), COUNT_drop_icmp_quote);
+}
+
 static void errors_that_quote_nothing_of_ours_are_dropped(void **state)
 {
 	assert_dropped(icmp_error(3, 3, 0, 7), COUNT_drop_icmp_quote);
@@ -435,6 +465,7 @@ int main(void)
 		CASE(echo_requests_of_every_length_are_answered),
 		CASE(icmp_with_a_wrong_checksum_or_cut_short_is_dropped),
 		CASE(errors_about_our_segments_reach_tcp),
+		CASE(errors_that_quote_fragments_or_options_are_read),
 		CASE(errors_that_quote_nothing_of_ours_are_dropped),
 		CASE(an_unknown_udp_port_is_unreachable),
 		CASE(an_unknown_protocol_is_unreachable),

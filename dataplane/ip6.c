@@ -65,7 +65,9 @@ static bool walk_options(struct ip6_walk *w, struct bytes options)
 		}
 		if (options.n < 2 || options.n < 2u + option[1])
 			return refuse(w, COUNT_drop_ip6_extension);
-		if (option[0] != 1 /* PadN */ && !is_router_alert(option)) {
+		if (is_router_alert(option))
+			w->has_router_alert = true;
+		else if (option[0] != 1 /* PadN */) {
 			if (++options_seen > OPTIONS_MAX)
 				return refuse(w, COUNT_drop_ip6_extension);
 			if (!unknown_option(w, option))
@@ -292,6 +294,7 @@ void ip6_input(struct dp_core *core, struct packet *p)
 	struct ip6_walk w = {.packet = p->network, .is_multicast = p->is_multicast};
 	int protocol = ip6_walk(&w);
 	p->body = w.body;
+	p->has_router_alert = w.has_router_alert;
 	p->has_fragment_header = w.fragment != NULL || p->is_reassembled;
 	if (protocol == IP6_FRAGMENT)
 		fragment(core, p, &w);

@@ -318,6 +318,24 @@ static void errors_about_our_segments_reach_tcp(void **state)
 	assert_dropped(an_icmp6_error(2, 0, 1279, 8), COUNT_drop_icmp_mtu);
 }
 
+static void errors_that_quote_a_first_fragment_are_read(void **state)
+{
+	for (unsigned field = 1; field <= 9; field += 8) { /* more; more, and an offset */
+		uint8_t quoted[128], payload[64] = {6, 0, 0, (uint8_t)field}, message[256] = {1, 4};
+		memcpy(payload + 8, segment, sizeof segment);
+		size_t n = lab_ip6(
+			quoted, OURS, "2001:db8:1::25", 44, bytes_of(payload, 8 + sizeof segment));
+		memcpy(message + 8, quoted + 14, n - 14);
+		n = icmp6(message, 8 + n - 14, PEER, OURS);
+		if (field == 1)
+			lab_put(core, frame, n);
+		else
+			assert_dropped(n, COUNT_drop_icmp_quote);
+		assert_int_equal(lab_tcp.errors, 1);
+		assert_memory_equal(lab_tcp.data, segment, 8);
+	}
+}
+
 static void bad_packets_are_told_why(void **state)
 {
 	static const uint8_t datagram[12] = {0x12, 0x34, 0, 53, 0, 12};
@@ -387,6 +405,7 @@ int main(void)
 		CASE(echo_requests_of_every_length_are_answered),
 		CASE(icmp6_with_a_wrong_checksum_or_cut_short_is_dropped),
 		CASE(errors_about_our_segments_reach_tcp),
+		CASE(errors_that_quote_a_first_fragment_are_read),
 		CASE(bad_packets_are_told_why),
 		CASE(an_error_hidden_behind_options_is_not_answered),
 	};

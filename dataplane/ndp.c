@@ -25,7 +25,7 @@ static void group_mac(const struct addr *group, uint8_t mac[6])
 	memcpy(mac + 2, group->b + 12, 4);
 }
 
-static struct addr solicited_group(const struct addr *target)
+struct addr solicited_group(const struct addr *target)
 {
 	struct addr group = {
 		{0xff, 2, [11] = 1, [12] = 0xff}
@@ -63,7 +63,7 @@ static void ndp_send(struct dp_core *core, unsigned port, const struct ndp_messa
 	group_mac(message->to, mac);
 	count(core, COUNT_ndp_out);
 	ip6_output_link(core, port, m, message->from, message->to,
-		message->mac == NULL ? mac : message->mac);
+		message->mac == NULL ? mac : message->mac, IP_PROTOCOL_ICMPV6, 255);
 }
 
 /* The link-local address is the last of a port and on everybody's link; while it is not to be had,

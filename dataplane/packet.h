@@ -17,6 +17,7 @@ struct packet {
 	bool is_multicast;	/* neither is the IP packet */
 	bool is_reassembled;	/* from fragments */
 	bool has_fragment_header; /* or had one, also of an atomic fragment */
+	bool has_router_alert;	/* in a hop-by-hop header */
 	bool is_for_ndp_only;	/* from :: or from an address of ours: duplicate detection, or a
 				   forgery */
 	uint8_t source_mac[6];
@@ -70,10 +71,11 @@ void ip6_input(struct dp_core *core, struct packet *p);
 /* Prepends the IP header and sends `m`, which starts at its transport header; takes it. */
 void ip_output(struct dp_core *core, struct rte_mbuf *m, const struct addr *local,
 	const struct addr *remote, uint8_t protocol, uint64_t now_us);
-/* The same, but within the link: to a given link-layer address and with a hop limit of 255 (NDP).
- */
+/* The same, but within the link: to a given link-layer address, with `next` as the number of what
+ * `m` starts with, and a hop limit of 255 (NDP) or 1 (MLD). */
 void ip6_output_link(struct dp_core *core, unsigned port, struct rte_mbuf *m,
-	const struct addr *local, const struct addr *remote, const uint8_t mac[6]);
+	const struct addr *local, const struct addr *remote, const uint8_t mac[6], uint8_t next,
+	uint8_t hop_limit);
 /* A walk over IPv6 extension headers to the transport header. */
 struct ip6_walk {
 	struct bytes packet; /* from the IPv6 header on, 40 bytes at least */
@@ -83,6 +85,7 @@ struct ip6_walk {
 	struct bytes body;	     /* behind the headers */
 	uint16_t next_at;	     /* where the number of what stands at `body` is */
 	const uint8_t *fragment;     /* the fragment header; NULL: none */
+	bool has_router_alert;
 	enum dp_counter why;	     /* -1 was returned */
 	int fault_code;		     /* of the ICMPv6 parameter problem to report; -1: none */
 	uint32_t fault_at;	     /* its pointer */
@@ -119,7 +122,13 @@ void icmp6_error(struct dp_core *core, struct packet *p, uint8_t type, uint8_t c
  */
 uint16_t icmp6_checksum(const struct addr *local, const struct addr *remote, struct bytes message);
 
+/* ---- mld.c ---- */
+void mld_input(struct dp_core *core, struct packet *p);
+void mld_tick(struct dp_core *core, uint64_t now_us);
+
 /* ---- ndp.c ---- */
+/* RFC 4291 2.7.1 */
+struct addr solicited_group(const struct addr *target);
 void ndp_input(struct dp_core *core, struct packet *p);
 /* Solicits `target`: by multicast, or one neighbour if `mac` is given. */
 void ndp_ask(struct dp_core *core, unsigned port, const struct addr *target, const uint8_t *mac);

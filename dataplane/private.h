@@ -29,6 +29,7 @@ enum dp_counter {
 #define LOCAL_ADDRS_MAX	 (DP_ADDRS_MAX + 1) /* with the link-local one */
 #define RSS_KEY_BYTES	 52 /* the longest key a NIC takes; Toeplitz over 36 bytes needs 40 */
 #define RETA_SIZE	 128
+#define IP4_IDS		 256 /* so that nobody learns from his own how many others are sent */
 
 #define IP_PROTOCOL_ICMP   1
 #define IP_PROTOCOL_TCP	   6
@@ -49,6 +50,13 @@ struct local_addr {
 	uint64_t claim_due_us;
 };
 
+/* When the first core is to report the port's groups (mld.c). */
+struct mld {
+	uint64_t start_due_us, answer_due_us; /* 0: nobody has asked */
+	uint8_t started;
+	bool is_v1; /* the querier that has asked */
+};
+
 struct dp_port {
 	char name[32];
 	uint16_t id; /* of the ethdev; UINT16_MAX: none (in tests) */
@@ -59,6 +67,7 @@ struct dp_port {
 	uint64_t rx_offloads;
 	struct local_addr addrs[LOCAL_ADDRS_MAX];
 	unsigned addr_count;
+	struct mld mld;
 };
 
 struct route {
@@ -94,6 +103,7 @@ struct inbox {
 struct neighbours; /* this core's copy: neighbour.h */
 struct resolver;   /* the first core's: resolver.h */
 struct reassembly; /* reassembly.h */
+struct path_mtus;  /* path_mtu.h */
 
 struct dp_core {
 	struct dp *dp;
@@ -103,9 +113,12 @@ struct dp_core {
 	struct neighbours *neighbours;
 	struct resolver *resolver; /* NULL but on the first core */
 	struct reassembly *reassembly;
+	struct path_mtus *path_mtus;
 	struct tx_batch tx[DP_PORTS_MAX];
 	struct inbox inbox[DP_CORES_MAX]; /* by sender */
+	uint16_t ip4_ids[IP4_IDS]; /* counters of identifications, by hash of the destination */
 	uint64_t housekeeping_due_us;
+	uint64_t now_us; /* of the turn */
 	uint64_t icmp_tokens_us; /* the rate limit of ICMP errors: time not yet used up */
 	uint64_t icmp_seen_us;
 	/* written by this core, read by any */

@@ -21,7 +21,9 @@ OURS4, OURS4_2, OURS6 = "192.0.2.1", "192.0.2.2", "2001:db8::1"
 PEER4, PEER6 = "192.0.2.99", "2001:db8::99"
 FAR4, FAR6 = "198.51.100.25", "2001:db8:ffff::25"
 TAP = "hktap%d" % (os.getpid() % 100000)
+BEHIND4, BEHIND6 = "203.0.113.9", "2001:db8:9::9"
 NS_OURS, NS_PEER = "hk-dp-%d" % os.getpid(), "hk-peer-%d" % os.getpid()
+NS_BEHIND = "hk-behind-%d" % os.getpid()
 ECHO_PORT = 7
 MEGABYTE = 1 << 20
 
@@ -280,6 +282,66 @@ def fragments_are_put_together():
         assert tool.sum("handed_over") > 0
 
 
+class Behind:
+    """A third namespace, behind the peer as its router, by a way on which no packet over 1300 bytes goes."""
+
+    def __enter__(self):
+        run("ip", "netns", "add", NS_BEHIND)
+        run("ip", "-n", NS_PEER, "link", "add", "behind", "type", "veth", "peer", "name", "up0", "netns", NS_BEHIND)
+        for ns, dev, addrs in ((NS_PEER, "behind", ("203.0.113.1/24", "2001:db8:9::1/64")),
+                               (NS_BEHIND, "up0", (BEHIND4 + "/24", BEHIND6 + "/64"))):
+            for addr in addrs:
+                run("ip", "-n", ns, "addr", "add", addr, "dev", dev, *(["nodad"] if ":" in addr else []))
+            run("ip", "-n", ns, "link", "set", dev, "up")
+        for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
+            run("sysctl", "-qw", name + "=1")
+        for router, host in (("203.0.113.1", BEHIND4), ("2001:db8:9::1", BEHIND6)):
+            run("ip", "-n", NS_BEHIND, "route", "add", "default", "via", router)
+            run("ip", "-n", NS_PEER, "route", "add", host, "dev", "behind", "mtu", "lock", "1300")
+        return self
+
+    def __exit__(self, *_):
+        for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
+            run("sysctl", "-qw", name + "=0")
+        run("ip", "netns", "del", NS_BEHIND)
+
+    @staticmethod
+    def call(function, *arguments, **named):
+        """What the function returns there: namespaces are a thread's own."""
+        result = []
+
+        def work():
+            with open("/run/netns/" + NS_BEHIND) as ns:
+                os.setns(ns.fileno(), os.CLONE_NEWNET)
+            result.append(function(*arguments, **named))
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        return result[0]
+
+
+def too_bigs_sent():
+    """ICMP errors of the router's about packets that were too big: IPv4 and IPv6."""
+    with open("/proc/thread-self/net/snmp") as f:
+        names, values = [line.split() for line in f if line.startswith("Icmp:")]
+    four = int(values[names.index("OutDestUnreachs")])
+    with open("/proc/thread-self/net/snmp6") as f:
+        six = next(int(line.split()[1]) for line in f if line.startswith("Icmp6OutPktTooBigs"))
+    return four, six
+
+
+def the_path_mtu_is_found_and_remembered():
+    with Tool() as tool, Behind() as behind:
+        for family, address in enumerate((OURS4, OURS6)):
+            assert behind.call(echo, address, MEGABYTE), "wrong bytes from " + address
+            told = too_bigs_sent()[family]
+            assert told > 0, "nobody was told that packets were too big"
+            assert behind.call(echo, address, MEGABYTE)
+            assert too_bigs_sent()[family] == told, "the path's MTU was forgotten"
+        tool.stop()
+        assert tool.sum("path_mtus_learned") >= 2
+
+
 def closed_ports_are_refused():
     with Tool():
         for address in (OURS4, OURS6):
@@ -359,6 +421,7 @@ CASES = [
     one_queue_serves_two_cores,
     hosts_behind_the_router_are_reached,
     fragments_are_put_together,
+    the_path_mtu_is_found_and_remembered,
     closed_ports_are_refused,
     connections_that_we_open_work,
     a_refusal_of_ours_is_noticed,

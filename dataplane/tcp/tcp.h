@@ -31,8 +31,13 @@ struct tcp_config {
 	/* Does this core own the 4-tuple? Used to choose a source port for active opens. */
 	bool (*is_ours)(void *user, const struct addr *local, uint16_t local_port,
 		const struct addr *remote, uint16_t remote_port);
-	/* The largest IP packet towards `remote`, bytes (1500 on Ethernet). */
+	/* The largest IP packet that the link towards `remote` takes, bytes (1500 on Ethernet). */
 	uint16_t (*mtu)(void *user, const struct addr *local, const struct addr *remote);
+	/* What is remembered of the path beyond it (RFC 1191, RFC 8201): the largest packet, 0 for nothing;
+	 * and to be told that larger ones than `mtu` do not reach `remote`, on the word of an ICMP error
+	 * about what is in flight. Either may be NULL. */
+	uint16_t (*path_mtu)(void *user, const struct addr *remote);
+	void (*learn_path_mtu)(void *user, const struct addr *remote, uint32_t mtu);
 	void *user;
 };
 /* NULL: no memory, or a configuration that cannot work (a limit of 0 but for half_open_max and time_wait_max,

@@ -22,6 +22,8 @@ static void too_big(struct tcp_conn *c, uint32_t mtu)
 	const uint16_t before = c->mss;
 	if (mtu == 0)
 		mtu = guess_mtu(c);
+	if (c->stack->config.learn_path_mtu != NULL)
+		c->stack->config.learn_path_mtu(c->stack->config.user, &c->tuple.remote, mtu);
 	tcp_mss_update(c, max_u32(mtu, least));
 	if (c->mss >= before) {
 		c->mss = before; /* never up */

@@ -35,15 +35,24 @@ static uint32_t headers(const struct tcp_tuple *tuple)
 	return addr_is_ipv4(&tuple->remote) ? 20 + 20 : 40 + 20;
 }
 
-static uint32_t path_mtu(const struct tcp_stack *s, const struct tcp_tuple *tuple)
+static uint32_t link_mtu(const struct tcp_stack *s, const struct tcp_tuple *tuple)
 {
 	const uint32_t least = addr_is_ipv4(&tuple->remote) ? TCP_PACKET_MIN_V4 : TCP_PACKET_MIN_V6;
 	return max_u32(s->config.mtu(s->config.user, &tuple->local, &tuple->remote), least);
 }
 
+static uint32_t path_mtu(const struct tcp_stack *s, const struct tcp_tuple *tuple)
+{
+	const uint32_t link = link_mtu(s, tuple);
+	const uint32_t path =
+		s->config.path_mtu == NULL ? 0 : s->config.path_mtu(s->config.user, &tuple->remote);
+	return path != 0 ? min_u32(path, link) : link;
+}
+
+/* What we can receive; the way there says nothing about the way back (RFC 1191 3.1). */
 uint16_t tcp_mss_to_announce(const struct tcp_stack *s, const struct tcp_tuple *tuple)
 {
-	return (uint16_t)(path_mtu(s, tuple) - headers(tuple));
+	return (uint16_t)(link_mtu(s, tuple) - headers(tuple));
 }
 
 void tcp_mss_update(struct tcp_conn *c, uint32_t mtu)
