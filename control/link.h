@@ -27,6 +27,12 @@
  *   status                                                   -> "generation","uptime","cores",
  *                                                               "connections","queue":{…},"spool":{…}
  *   records.reopen                                           (control got SIGHUP)
+ *   connections.list "state","peer": prefix,"port","direction": in|out,"after","limit"  -> "items":[{id,core,direction,
+ *                 state,local,local_port,remote,remote_port,rtt_us,rttvar_us,rto_us,cwnd,ssthresh,mss,send_window,
+ *                 receive_window,retransmits,bytes_in,bytes_out,send_queue,receive_queue,idle,age,phase,listener,name,
+ *                 domain,tls,cipher}] (seconds but for …_us; the last seven where known), "next": the next page's "after",
+ *                 if there is more; without "after" also "counts":[{core,connections,half_open,time_wait}]
+ *   connections.end "id"                                     ends it with RST
  */
 #pragma once
 

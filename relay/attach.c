@@ -11,13 +11,16 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "control/link.h"
+#include "relay/inspect.h"
 #include "relay/worker.h"
 
 #define CONNECT_US 1000000 /* between tries to reach control */
 #define STATS_US   250000
+#define BUSY_MS	   1 /* the longest wait while a worker does something for an operator */
 
 struct attach {
 	struct relay *relay;
+	struct inspect *inspect;
 	struct counters *counters;
 	struct stats_region *region;
 	int stats_fd, fd;
@@ -34,11 +37,13 @@ struct attach *attach_create(struct relay *relay, char error[256])
 	a->relay = relay;
 	a->fd = -1;
 	a->stats_fd = stats_create(&a->region);
-	if (a->stats_fd >= 0)
-		a->counters = counters_create(relay, a->region);
+	a->inspect = inspect_create(relay);
+	if (a->stats_fd >= 0 && a->inspect != NULL)
+		a->counters = counters_create(relay, a->region, a->inspect);
 	if (a->counters == NULL) {
 		snprintf(error, 256, "the counters' memory object could not be made: %s",
 			strerror(a->stats_fd < 0 ? -a->stats_fd : ENOMEM));
+		free(a->inspect);
 		free(a);
 		return NULL;
 	}
@@ -151,6 +156,8 @@ static void on_message(struct attach *a, size_t n, int fds[], unsigned *fd_count
 		on_status(a, yyjson_get_uint(yyjson_obj_get(root, "token")));
 	} else if (strcmp(type, "request") == 0 && op != NULL && strcmp(op, "records.reopen") == 0) {
 		record_file_reopen(a->relay->records);
+	} else if (strcmp(type, "request") == 0 && op != NULL && inspect_knows(op)) {
+		inspect_request(a->inspect, a->message, n);
 	} else if (strcmp(type, "request") == 0) {
 		pass_to_queue(a, NOTE_REQUEST, n);
 	}
@@ -178,6 +185,8 @@ static struct note *next_note(struct attach *a)
 {
 	struct note *note = a->unsent;
 	a->unsent = NULL;
+	if (note == NULL)
+		note = inspect_answer(a->inspect);
 	return note != NULL ? note : ring_pop_spsc(&a->relay->queue.to_main);
 }
 
@@ -207,12 +216,15 @@ void attach_turn(struct attach *a, int wait_ms)
 	if (a->fd < 0)
 		try_connect(a);
 	struct pollfd p = {.fd = a->fd, .events = POLLIN};
+	if (inspect_is_busy(a->inspect))
+		wait_ms = BUSY_MS;
 	if (a->fd >= 0)
 		poll(&p, 1, wait_ms);
 	else
 		usleep((useconds_t)wait_ms * 1000);
 	if (a->fd >= 0)
 		receive_all(a);
+	inspect_turn(a->inspect, time_monotonic_us());
 	send_notes(a);
 }
 
@@ -231,6 +243,7 @@ void attach_destroy(struct attach *a)
 		close(a->fd);
 	close(a->stats_fd);
 	counters_destroy(a->counters);
+	inspect_destroy(a->inspect);
 	free(a->unsent);
 	free(a);
 }

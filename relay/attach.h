@@ -17,6 +17,7 @@ void attach_destroy(struct attach *a);
 
 /* relay/counters.c: names every counter of the relay once, then copies values. */
 struct counters;
-struct counters *counters_create(struct relay *relay, struct stats_region *region);
+struct inspect;
+struct counters *counters_create(struct relay *relay, struct stats_region *region, const struct inspect *inspect);
 void counters_update(struct counters *c);
 void counters_destroy(struct counters *c);

@@ -26,6 +26,7 @@ struct conn *conn_get(struct worker *w, enum conn_kind kind, struct tcp_conn *tc
 	c->generation = generation;
 	c->kind = (uint8_t)kind;
 	c->tcp = tcp;
+	c->opened_us = c->active_us = w->now_us;
 	c->next = c->deadline_prev = c->deadline_next = CONN_NONE;
 	c->deadline = DEADLINE_NONE;
 	stream_init(&c->in, w->streams);

@@ -6,12 +6,14 @@
 
 #include "base/clock.h"
 #include "relay/attach.h"
-#include "relay/worker.h"
+#include "relay/inspect.h"
+#include "relay/look.h"
 
 /* Every round sets the same series in the same order, so each is looked for by its name only in the first. */
 struct counters {
 	struct relay *relay;
 	struct stats_region *region;
+	const struct inspect *inspect;
 	_Atomic uint64_t *cells[STATS_SERIES_MAX];
 	unsigned at; /* of this round: the next cell */
 };
@@ -68,6 +70,28 @@ static void update_tcp(struct counters *c, const struct worker *w, const char *l
 	}
 }
 
+/* Counted by walking all connections, so only some times a minute. */
+static void update_census(struct counters *c, unsigned core)
+{
+	static const char states[] = "TCP connections by state, as last counted (every 10 s)";
+	static const char rtts[] = "TCP connections whose smoothed round trip is at most le seconds, as last counted";
+	const struct look_census *census = inspect_census(c->inspect, core);
+	char label[STATS_LABEL_MAX];
+	uint64_t sum = 0;
+	for (unsigned i = 0; i < LOOK_STATES && tcp_state_name(i) != NULL; i++) {
+		snprintf(label, sizeof label, "core=\"%u\",state=\"%s\"", core, tcp_state_name(i));
+		set(c, "hikyaku_tcp_state", label, states, true, census->states[i]);
+	}
+	for (unsigned i = 0; i < LOOK_RTTS; i++) {
+		char le[16] = "+Inf";
+		if (look_rtt_us[i] != UINT32_MAX)
+			snprintf(le, sizeof le, "%g", look_rtt_us[i] / 1e6);
+		snprintf(label, sizeof label, "core=\"%u\",le=\"%s\"", core, le);
+		sum += census->rtts[i];
+		set(c, "hikyaku_tcp_rtt", label, rtts, true, sum);
+	}
+}
+
 static void update_queue(struct counters *c)
 {
 	struct queue_stats copy;
@@ -104,11 +128,11 @@ static void update_spool(struct counters *c)
 	set(c, "hikyaku_spool_batches", "", "Batches of mails made durable", false, atomic_load(&t->batches));
 }
 
-struct counters *counters_create(struct relay *relay, struct stats_region *region)
+struct counters *counters_create(struct relay *relay, struct stats_region *region, const struct inspect *inspect)
 {
 	struct counters *c = calloc(1, sizeof *c);
 	if (c != NULL)
-		*c = (struct counters){.relay = relay, .region = region};
+		*c = (struct counters){.relay = relay, .region = region, .inspect = inspect};
 	return c;
 }
 
@@ -122,6 +146,7 @@ void counters_update(struct counters *c)
 		update_worker(c, c->relay->workers[i], label);
 		update_dataplane(c, c->relay->workers[i], label);
 		update_tcp(c, c->relay->workers[i], label);
+		update_census(c, i);
 	}
 	update_queue(c);
 	update_spool(c);

@@ -1,44 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /* relay/queue_ops.c: operators' requests about the queue, as control passes them on (control/link.h). */
-#include "relay/relay.h"
+#include "relay/answer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-#include <yyjson.h>
 
 #include "control/link.h"
 
 #define LIST_LIMIT_MOST 200   /* items a response: it has to fit one message */
 #define RECIPIENTS_SHOWN 10   /* of an item; the count tells of the rest */
-
-/* ---- JSON of peers' bytes ---- */
-
-/* Strings are copied with what is no UTF-8 replaced by '?', since JSON has no other bytes. */
-static yyjson_mut_val *text_of(yyjson_mut_doc *doc, struct bytes b)
-{
-	char clean[1024];
-	size_t n = b.n < sizeof clean ? b.n : sizeof clean;
-	memcpy(clean, b.at == NULL ? (const uint8_t *)"" : b.at, n);
-	yyjson_mut_val *text = yyjson_mut_strncpy(doc, clean, n);
-	yyjson_mut_doc *probe = yyjson_mut_doc_new(NULL);
-	yyjson_mut_doc_set_root(probe, yyjson_mut_strn(probe, clean, n));
-	char *written = yyjson_mut_write(probe, 0, NULL);
-	if (written == NULL) {
-		for (size_t i = 0; i < n; i++)
-			if ((unsigned char)clean[i] >= 0x80)
-				clean[i] = '?';
-		text = yyjson_mut_strncpy(doc, clean, n);
-	}
-	free(written);
-	yyjson_mut_doc_free(probe);
-	return text;
-}
-
-static void add_bytes(yyjson_mut_doc *doc, yyjson_mut_val *object, const char *key, struct bytes b)
-{
-	yyjson_mut_obj_add(object, yyjson_mut_strcpy(doc, key), text_of(doc, b));
-}
 
 static void add_time(yyjson_mut_doc *doc, yyjson_mut_val *object, const char *key, uint64_t us)
 {
@@ -47,41 +17,6 @@ static void add_time(yyjson_mut_doc *doc, yyjson_mut_val *object, const char *ke
 }
 
 /* ---- requests ---- */
-
-static struct note *finish(yyjson_mut_doc *doc)
-{
-	size_t n;
-	char *json = yyjson_mut_write(doc, 0, &n);
-	struct note *note = json == NULL ? NULL : note_new(NOTE_RESPONSE, json, n);
-	free(json);
-	yyjson_mut_doc_free(doc);
-	return note;
-}
-
-static yyjson_mut_doc *response_new(uint64_t token, bool ok)
-{
-	yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
-	yyjson_mut_val *root = yyjson_mut_obj(doc);
-	yyjson_mut_doc_set_root(doc, root);
-	yyjson_mut_obj_add_str(doc, root, "type", "response");
-	yyjson_mut_obj_add_uint(doc, root, "token", token);
-	yyjson_mut_obj_add_bool(doc, root, "ok", ok);
-	return doc;
-}
-
-static struct note *refuse(uint64_t token, const char *error)
-{
-	yyjson_mut_doc *doc = response_new(token, false);
-	yyjson_mut_obj_add_strcpy(doc, yyjson_mut_doc_get_root(doc), "error", error);
-	return finish(doc);
-}
-
-static struct bytes member(yyjson_val *root, const char *key)
-{
-	yyjson_val *v = yyjson_obj_get(root, key);
-	const char *text = yyjson_get_str(v);
-	return text == NULL ? BYTES_NONE : bytes_of(text, yyjson_get_len(v));
-}
 
 static int state_of(struct bytes name)
 {
@@ -94,11 +29,11 @@ static int state_of(struct bytes name)
 /* NULL, or what is wrong with the request. */
 static const char *read_selection(yyjson_val *root, struct queue_selection *selection)
 {
-	struct bytes id = member(root, "queue_id");
-	*selection = (struct queue_selection){.domain = member(root, "domain"),
-		.reason = member(root, "reason"),
-		.sender = member(root, "sender"),
-		.state = state_of(member(root, "state"))};
+	struct bytes id = request_member(root, "queue_id");
+	*selection = (struct queue_selection){.domain = request_member(root, "domain"),
+		.reason = request_member(root, "reason"),
+		.sender = request_member(root, "sender"),
+		.state = state_of(request_member(root, "state"))};
 	if (selection->state == -2)
 		return "state: expected routing, ready, loading, active, waiting or held";
 	if (id.n != 0 && !mail_id_parse(id, &selection->mail_id))
@@ -147,7 +82,7 @@ static void add_reason(struct listing *l, yyjson_mut_val *item, const struct smt
 {
 	char text[SMTP_REPLY_FORMAT_MAX];
 	if (reply != NULL && reply->code != 0)
-		add_bytes(l->doc, item, "reason", bytes_of_string(smtp_reply_format(reply, text)));
+		answer_add(l->doc, item, "reason", bytes_of_string(smtp_reply_format(reply, text)));
 }
 
 static bool list_one(void *user, const struct queue_item_info *info)
@@ -169,14 +104,14 @@ static bool list_one(void *user, const struct queue_item_info *info)
 	yyjson_mut_obj_add_str(l->doc, item, "state", queue_item_state_name(info->state));
 	yyjson_mut_obj_add_uint(l->doc, item, "size", info->size);
 	add_time(l->doc, item, "received", info->received_us);
-	add_bytes(l->doc, item, "sender", info->sender);
-	add_bytes(l->doc, item, "domain", info->domain);
+	answer_add(l->doc, item, "sender", info->sender);
+	answer_add(l->doc, item, "domain", info->domain);
 	yyjson_mut_val *recipients = yyjson_mut_obj_add_arr(l->doc, item, "recipients");
 	for (uint32_t i = 0; i < info->recipient_count && i < RECIPIENTS_SHOWN; i++)
-		yyjson_mut_arr_append(recipients, text_of(l->doc, info->recipients[i]));
+		yyjson_mut_arr_append(recipients, answer_text(l->doc, info->recipients[i]));
 	yyjson_mut_obj_add_uint(l->doc, item, "recipient_count", info->recipient_count);
-	add_bytes(l->doc, item, "site", info->site);
-	add_bytes(l->doc, item, "profile", info->profile);
+	answer_add(l->doc, item, "site", info->site);
+	answer_add(l->doc, item, "profile", info->profile);
 	yyjson_mut_obj_add_uint(l->doc, item, "tries", info->tries);
 	add_time(l->doc, item, "next_try", info->next_try_us);
 	add_time(l->doc, item, "last_try", info->last_try_us);
@@ -191,25 +126,25 @@ static struct note *list(struct queue_thread *q, uint64_t token, yyjson_val *roo
 {
 	uint64_t after = 0;
 	yyjson_val *limit = yyjson_obj_get(root, "limit");
-	struct bytes after_text = member(root, "after");
+	struct bytes after_text = request_member(root, "after");
 	struct listing l = {.room = LINK_MESSAGE_MAX - 1024,
 		.limit = limit == NULL ? LIST_LIMIT_MOST : yyjson_get_uint(limit)};
 	if (l.limit == 0 || l.limit > LIST_LIMIT_MOST)
 		l.limit = LIST_LIMIT_MOST;
 	if (after_text.n != 0 && !mail_id_parse(after_text, &after))
-		return refuse(token, "after: not a queue id");
-	l.doc = response_new(token, true);
+		return answer_refuse(token, "after: not a queue id");
+	l.doc = answer_new(token, true);
 	l.items = yyjson_mut_obj_add_arr(l.doc, yyjson_mut_doc_get_root(l.doc), "items");
 	queue_list(q->queue, selection, after, list_one, &l);
 	yyjson_mut_obj_add_bool(l.doc, yyjson_mut_doc_get_root(l.doc), "more", l.more);
-	return finish(l.doc);
+	return answer_finish(l.doc);
 }
 
 static struct note *changed(uint64_t token, uint64_t n)
 {
-	yyjson_mut_doc *doc = response_new(token, true);
+	yyjson_mut_doc *doc = answer_new(token, true);
 	yyjson_mut_obj_add_uint(doc, yyjson_mut_doc_get_root(doc), "changed", n);
-	return finish(doc);
+	return answer_finish(doc);
 }
 
 /* The spool thread reads it; the response follows when it has. */
@@ -218,7 +153,7 @@ static struct note *ask_content(struct queue_thread *q, uint64_t token, yyjson_v
 	struct spool_request *r = calloc(1, sizeof *r);
 	if (id == 0 || r == NULL) {
 		free(r);
-		return refuse(token, "queue_id: expected the id of a queued mail");
+		return answer_refuse(token, "queue_id: expected the id of a queued mail");
 	}
 	r->kind = SPOOL_REQUEST_CONTENT;
 	r->id = id;
@@ -232,10 +167,10 @@ static struct note *perform(struct queue_thread *q, yyjson_val *root, uint64_t n
 {
 	struct queue_selection selection;
 	uint64_t token = yyjson_get_uint(yyjson_obj_get(root, "token"));
-	struct bytes op = member(root, "op");
+	struct bytes op = request_member(root, "op");
 	const char *wrong = read_selection(root, &selection);
 	if (wrong != NULL)
-		return refuse(token, wrong);
+		return answer_refuse(token, wrong);
 	if (bytes_equal(op, BYTES_LITERAL("queue.list")))
 		return list(q, token, root, &selection);
 	if (bytes_equal(op, BYTES_LITERAL("queue.content")))
@@ -248,7 +183,7 @@ static struct note *perform(struct queue_thread *q, yyjson_val *root, uint64_t n
 		return changed(token, queue_release(q->queue, &selection, now_us));
 	if (bytes_equal(op, BYTES_LITERAL("queue.remove")))
 		return changed(token, queue_remove(q->queue, &selection, now_us));
-	return refuse(token, "op: unknown");
+	return answer_refuse(token, "op: unknown");
 }
 
 struct note *queue_ops_perform(struct queue_thread *q, const char *json, size_t n, uint64_t now_us)
@@ -279,14 +214,14 @@ struct note *queue_ops_content(const struct spool_report *report)
 	char *text = malloc(report->n / 3 * 4 + 8);
 	if (text == NULL)
 		return NULL;
-	yyjson_mut_doc *doc = response_new(report->token, report->envelope_size != 0);
+	yyjson_mut_doc *doc = answer_new(report->token, report->envelope_size != 0);
 	yyjson_mut_val *root = yyjson_mut_doc_get_root(doc);
 	if (report->envelope_size == 0)
 		yyjson_mut_obj_add_str(doc, root, "error", "the mail is not in the spool any more");
 	yyjson_mut_obj_add_strn(doc, root, "data", text, base64(report->bytes, report->n, text));
 	yyjson_mut_obj_add_uint(doc, root, "offset", report->offset);
 	yyjson_mut_obj_add_uint(doc, root, "size", report->n);
-	struct note *note = finish(doc);
+	struct note *note = answer_finish(doc);
 	free(text);
 	return note;
 }

@@ -165,6 +165,7 @@ enum note_kind {
 	NOTE_UNLINKED,	/* main -> queue: control is gone; what was asked is not answered */
 };
 struct note {
+	struct note *next; /* of whoever keeps it, in a list */
 	enum note_kind kind;
 	size_t n;
 	char json[]; /* n bytes, then a NUL */

@@ -15,6 +15,29 @@
 #define HOUSEKEEPING_US 200000
 #define STARVED_US	20000
 
+/* ---- errands ---- */
+
+/* The release orders what the main thread has written before the worker's look at it, and the other way round. */
+bool worker_lend(struct worker *w, struct errand *errand)
+{
+	if (!worker_is_back(w))
+		return false;
+	atomic_store_explicit(&w->errand, errand, memory_order_release);
+	return true;
+}
+
+static bool run_errand(struct worker *w)
+{
+	struct errand *errand = atomic_load_explicit(&w->errand, memory_order_acquire);
+	if (errand == NULL)
+		return false;
+	if (errand->step(w, errand))
+		atomic_store_explicit(&w->errand, NULL, memory_order_release);
+	return true;
+}
+
+/* ---- a turn ---- */
+
 static void on_tcp_event(struct worker *w, struct tcp_conn *tcp, uint32_t events)
 {
 	if (events & TCP_EVENT_ACCEPTED) {
@@ -25,6 +48,7 @@ static void on_tcp_event(struct worker *w, struct tcp_conn *tcp, uint32_t events
 	struct conn *c = tcp_user(tcp);
 	if (c == NULL)
 		return;
+	c->active_us = w->now_us;
 	if (events & TCP_EVENT_FIN)
 		c->has_fin = true;
 	if (events & TCP_EVENT_CONNECTED)
@@ -178,6 +202,7 @@ static bool turn(void *user, struct tcp_stack *tcp, uint64_t now_us)
 	run_deadlines(w);
 	relieve_starved(w);
 	busy |= run_awake(w);
+	busy |= run_errand(w);
 	if (w->abort_count != 0)
 		submit_flush_aborts(w);
 	housekeeping(w);

@@ -105,6 +105,7 @@ struct conn {
 	uint64_t deadline_us;
 	uint32_t deadline_prev, deadline_next;
 	uint32_t next; /* free list or run list */
+	uint64_t opened_us, active_us; /* active: TCP last had something for it */
 	struct tcp_conn *tcp;
 	struct tls *tls;
 	struct stream in;  /* plaintext not used yet */
@@ -169,6 +170,13 @@ struct worker_counters {
 		atomic_load_explicit(&(w)->counters.name, memory_order_relaxed) + (n),               \
 		memory_order_relaxed)
 
+/* What the main thread has a worker do, a bounded step a turn. While the worker's box holds it, it is the worker's
+ * alone; the main thread puts one only into an empty box. Then it is first in a larger structure (relay/look.h). */
+struct errand {
+	/* true: done. */
+	bool (*step)(struct worker *w, struct errand *errand);
+};
+
 struct worker {
 	struct relay *relay;
 	const struct config *config;
@@ -205,12 +213,22 @@ struct worker {
 	bool is_draining;
 	char drain_reply[REPLY_BYTES_MAX + 1], timeout_reply[REPLY_BYTES_MAX + 1]; /* sessions point to them */
 	_Atomic uint32_t connections; /* for status */
+	_Atomic(struct errand *) errand; /* NULL: the box is empty */
 	struct worker_counters counters;
 	uint8_t scratch[SCRATCH_BYTES];
 };
 
 struct worker *worker_create(struct relay *relay, unsigned index, char error[256]);
 int worker_start(struct worker *w);
+
+/* ---- relay/worker.c ---- */
+/* Main thread: lends it; false: the box is not empty. */
+bool worker_lend(struct worker *w, struct errand *errand);
+/* Main thread: is the box empty, and what was lent ours again? */
+static inline bool worker_is_back(struct worker *w)
+{
+	return atomic_load_explicit(&w->errand, memory_order_acquire) == NULL;
+}
 
 /* ---- relay/conn.c: what both kinds of connection share ---- */
 struct conn *conn_at(const struct worker *w, uint32_t slot);

@@ -136,6 +136,8 @@ struct tls_verdict {
 };
 /* `tls` may be NULL: a leg in clear. */
 void tls_get_verdict(const struct tls *tls, struct tls_verdict *verdict);
+/* Only protocol and cipher, the latter a text that lives on; allocates nothing. NULL: not agreed yet. */
+const char *tls_agreed(const struct tls *tls, uint16_t *protocol);
 /* "TLSv1.3" */
 const char *tls_protocol_name(uint16_t protocol);
 const char *tls_verify_name(enum tls_verify verify);

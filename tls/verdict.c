@@ -118,6 +118,14 @@ void tls_get_verdict(const struct tls *tls, struct tls_verdict *verdict)
 	describe_verification(tls, verdict);
 }
 
+const char *tls_agreed(const struct tls *tls, uint16_t *protocol)
+{
+	if (!tls->is_done)
+		return NULL;
+	*protocol = (uint16_t)SSL_version(tls->ssl);
+	return SSL_CIPHER_standard_name(SSL_get_current_cipher(tls->ssl));
+}
+
 /* ---- is it enough? ---- */
 
 static enum tls_failure_kind check_strength(

@@ -313,6 +313,51 @@ class Status(Case):
         for seconds in ("0", "3601", "x", "-1", ""):
             self.run_ctl("counters", "--watch", seconds, code=64)
 
+    def connection(self, place, **more):
+        return {"id": f"0.{place}.0000abcd", "core": 0, "instance": "main", "direction": "in", "state": "ESTABLISHED",
+                "local": "192.0.2.25", "local_port": 25, "remote": "198.51.100.10", "remote_port": 40000 + place, "rtt_us": 1500,
+                "rttvar_us": 700, "rto_us": 200000, "cwnd": 14480, "ssthresh": 1 << 30, "mss": 1448, "send_window": 65536,
+                "receive_window": 65535, "retransmits": 0, "bytes_in": 10, "bytes_out": 20, "send_queue": 0, "receive_queue": 0,
+                "idle": 0.1, "age": 60.5, "phase": "command", "listener": "smtp", "name": "client.example.test", **more}
+
+    def test_connections_are_listed_page_by_page_up_to_the_limit(self):
+        first = "GET /v1/connections?peer=192.0.2.0%2F24&limit="
+        counts = [{"core": 0, "connections": 4, "half_open": 1, "time_wait": 9}]
+        self.answer(first + "1000", {"items": [self.connection(1)], "counts": counts, "next": "main/0.2"})
+        self.answer(first + "999&after=main%2F0.2", {"items": [self.connection(
+            2, remote="2001:db8::7", direction="out", name=NASTY, tls="TLSv1.3", cipher="TLS_X", domain="dest.example.test")]})
+        out = self.run_ctl("connections", "--peer", "192.0.2.0/24")
+        lines = [line for line in out.splitlines() if "0.1." in line or "[2001" in line]
+        self.assertEqual(lines[0].split(), "0.1.0000abcd in 192.0.2.25:25 198.51.100.10:40001 ESTABLISHED 1.5 14480 0 0/0 0 s "
+                         "smtp command client.example.test".split())
+        self.assertIn("[2001:db8::7]:40002", lines[1])
+        self.assertIn("for dest.example.test TLSv1.3", lines[1])
+        self.assertIn("2 shown; of all: 4 open, 1 half-open, 9 in TIME-WAIT", out)
+        self.answer(first + "1", {"items": [self.connection(1)], "counts": counts, "next": "main/0.2"})
+        out = self.run_ctl("connections", "--peer", "192.0.2.0/24", "--limit", "1", "--long")
+        self.assertIn("main  open for 1 min, 10 B in, 20 B out; RTO 200 ms, RTT variance 0.7 ms, ssthresh -, MSS 1448", out)
+        self.assertIn("1 shown, there are more (--limit)", out)
+        got = json.loads(self.run_ctl("--json", "connections", "--peer", "192.0.2.0/24"))
+        self.assertEqual(([i["id"][:4] for i in got["items"]], got["time_wait"]), (["0.1.", "0.2."], 9))
+
+    def test_connections_are_sorted_over_all_pages(self):
+        pages = [[5, 1, 9], [7, 7, 2], [8]]
+        for n, page in enumerate(pages):
+            self.answer("GET /v1/connections?limit=65535" + (f"&after=main%2F0.{n}" if n else ""), {
+                "items": [self.connection(10 * n + k, retransmits=r) for k, r in enumerate(page)],
+                **({"next": f"main/0.{n + 1}"} if n < 2 else {})})
+        got = json.loads(self.run_ctl("--json", "connections", "--sort", "retransmits", "--limit", "3"))
+        self.assertEqual([i["retransmits"] for i in got["items"]], [9, 8, 7])
+        self.assertIn("3 shown, there are more", self.run_ctl("connections", "--sort", "retransmits", "--limit", "3"))
+        self.run_ctl("connections", "--sort", "colour", code=64)
+        self.run_ctl("connections", "--limit", "0", code=64)
+        self.run_ctl("connections", "--port", "65536", code=64)
+
+    def test_a_connection_is_ended_by_its_name(self):
+        self.answer("DELETE /v1/connections/0.1.0000abcd", {"instance": "main"})
+        self.assertEqual(self.run_ctl("connections", "end", "0.1.0000abcd"), "ended\n")
+        self.run_ctl("connections", "end", "0.2", code=65)
+
     def test_config_check_needs_no_daemon(self):
         bare = {**self.env, "HIKYAKU_API": "/nowhere"}
         good = str(SOURCE / "deploy" / "hikyaku.yaml")
@@ -729,7 +774,7 @@ class Output(Case):
     def test_answers_of_any_bytes_are_taken(self):
         lines = ("status", "queue list", "queue show 1", "profile list", "profile show x", "rule in list", "cert list",
                  "cert show x", "explain in", "explain out domain=x", "export", "log", "metrics", "config show", "route remove x",
-                 "counters", "counters --watch 1")
+                 "counters", "counters --watch 1", "connections", "connections --sort rtt", "connections end x")
         shapeless = (b"", b"\0", b"[]", b"{", b"{}", b'{"x":1e999}', b"\xff")
         pairs = [(shapeless[i % len(shapeless)], line) for i, line in enumerate(lines)] + [
             (b'{"items":', "queue list"), (b'{"items":{}}', "queue list"), (b'{"items":[1,"x",null,{}]}', "queue list"),
@@ -739,6 +784,8 @@ class Output(Case):
             (b'{"certs":[1,{"names":"x","not_after":"x"}]}', "cert list"), (b'{"chain":[1,{}],"not_after":-1e300}', "cert show x"),
             (b'{"inbound":{"looked_at":[1]}}', "explain in"), (b'{"outbound":{"route":[],"looked_at":{}}}', "explain out domain=x"),
             (b'{"counters":[1,{"name":3,"values":[1,{"value":"x"},[]]}]}', "counters"), (b'{"counters":{}}', "counters --watch 1"),
+            (b'{"items":[1,{"id":7,"local":3}],"counts":{},"next":"a"}', "connections --long"),
+            (b'{"items":[1,[]],"counts":[1],"next":5}', "connections --sort queue"),
             (b'{"generation":"x","applied":[1],"pending":[{}],"refused":[1]}', "route remove x"), (b'1\n[]\n{"time":1e300}', "log")]
         for data, line in pairs:
             with self.subTest(line, data=data):

@@ -51,6 +51,11 @@
  *   POST   /v1/queue/retry|hold|release|remove?…   a selection as above (an empty one needs all=1) -> {"changed": n}
  *   GET    /v1/log?lines=N[&follow=1]       the last N records (JSON lines); follow: the stream goes on, past a rotation
  *                                            too; 404 where they go to the journal
+ *   GET    /v1/connections?state=&peer=&port=&direction=in|out&after=&limit=   a page of the TCP connections, as
+ *                                            connections.list of control/link.h, each with "instance"; "next": what the
+ *                                            next page has as its `after`, where there is more (all of one relay, then
+ *                                            the next relay's, or &instance=)
+ *   DELETE /v1/connections/ID[?instance=]   ends it with RST; 400: there is no such connection
  *   GET    /v1/counters[?instance=]         {"counters":[{"name","help","type":"counter|gauge","values":[{"instance",
  *                                            "core":"0",…,"value"}]}]}: every counter of the relays, named as in /metrics
  *   GET    /metrics                         OpenMetrics

@@ -717,6 +717,59 @@ def counters_are_told_as_json_by_family(control):
     two.close()
 
 
+# ---- connections ----
+
+@case
+def connections_come_page_by_page_and_relay_by_relay(control):
+    check_error(control.get("/v1/connections"), 503, "no relay")
+    asked = []
+
+    def pages(request):
+        asked.append({k: v for k, v in request.items() if k not in ("type", "token", "op")})
+        if "after" in request:
+            return {"items": [{"id": "0.300.1"}]}
+        return {"items": [{"id": "0.1.1"}], "next": "0.2", "counts": [{"core": 0, "connections": 2}]}
+    two, one = control.relay("two", ops={"connections.list": pages}), control.relay("one", ops={
+        "connections.list": {"items": [{"id": "0.1.1"}], "counts": []}})
+    wait_for("both relays", lambda: len(control.get("/v1/status").json["relays"]) == 2)
+    got, after = [], ""
+    while after is not None:
+        page = check(control.get("/v1/connections?port=25&state=ESTABLISHED&limit=1" + (after and "&after=" + after)), 200)
+        got += [(i["instance"], i["id"]) for i in page["items"]]
+        after = page.get("next")
+    expect(got == [("one", "0.1.1"), ("two", "0.1.1"), ("two", "0.300.1")], got)
+    expect(asked == [{"state": "ESTABLISHED", "limit": 1, "port": 25},
+                     {"after": "0.2", "state": "ESTABLISHED", "limit": 1, "port": 25}], asked)
+    page = check(control.get("/v1/connections?instance=one"), 200)
+    expect("next" not in page and len(page["items"]) == 1, page)
+    for query in ("port=65536", "port=x", "limit=-1", "after=x", "after=" + 70 * "x" + "/", "colour=red"):
+        check_error(control.get("/v1/connections?" + query), 400)
+    check_error(control.get("/v1/connections?instance=three"), 503, "three")
+    check_error(control.get("/v1/connections?after=three/0.1"), 503, "three")
+    one.close()
+    two.close()
+
+
+@case
+def a_connection_is_ended_on_the_relay_that_is_meant(control):
+    ended = []
+
+    def end(request):
+        ended.append(request["id"])
+        return {} if request["id"] == "0.1.2" else {"ok": False, "error": "there is no such connection (any more)"}
+    one = control.relay("one", ops={"connections.end": end})
+    one.wait("a generation", lambda r: r.generations)
+    check(control.request("DELETE", "/v1/connections/0.1.2"), 200, instance="one")
+    check_error(control.request("DELETE", "/v1/connections/0.1.3"), 400, "no such connection")
+    two = control.relay("two")
+    two.wait("a generation", lambda r: r.generations)
+    check_error(control.request("DELETE", "/v1/connections/0.1.2"), 400, "several")
+    check(control.request("DELETE", "/v1/connections/0.1.2?instance=one"), 200)
+    expect(ended == ["0.1.2", "0.1.3", "0.1.2"], ended)
+    one.close()
+    two.close()
+
+
 # ---- the life of the process ----
 
 @case

@@ -60,6 +60,15 @@ void answer_change(const struct request *request, struct answer *answer, uint64_
 /* A new document whose root is an object. */
 yyjson_mut_doc *json_object(void);
 
+/* ---- asking one relay: connections.c ---- */
+/* The one instance that is meant: named, or the only one attached; false: answered already. */
+bool relay_only(const struct request *request, struct answer *answer, char instance[64]);
+/* Asks it (`doc` is freed); false: answered already. Else `reply->doc` is there, to be freed. */
+bool relay_ask_one(const struct request *request, struct answer *answer, const char *instance,
+	yyjson_mut_doc *doc, struct relay_reply *reply);
+/* Its answer becomes ours, with "instance"; frees it. */
+void relay_answer(struct answer *answer, struct relay_reply *reply);
+
 /* ---- the handlers, by file ---- */
 http_handler status_get, config_get;
 http_handler documents_list, documents_get, documents_add, documents_patch, documents_move,
@@ -69,6 +78,7 @@ http_handler explain_post;
 http_handler certs_list, certs_get, certs_create, certs_import, certs_activate, certs_deactivate,
 	certs_delete;
 http_handler queue_get, queue_content, queue_change;
+http_handler connections_get, connections_delete;
 http_handler log_get, metrics_get, counters_get;
 
 /* Adds a warning for each active certificate that ends soon. Under the lock. */

@@ -163,10 +163,24 @@ uint64_t tcp_counter(const struct tcp_stats *stats, unsigned counter);
 unsigned tcp_drop_count(void);
 const char *tcp_drop_name(unsigned drop); /* "bad_checksum" */
 const char *tcp_drop_help(unsigned drop); /* the sentence of the table */
+/* The RFC 9293 names of the states, from 0 on; NULL: there are no more. */
+const char *tcp_state_name(unsigned state);
 struct tcp_info {
-	const char *state; /* RFC 9293 name */
+	const char *state; /* tcp_state_name(state_number) */
+	unsigned state_number;
+	bool is_active; /* opened by us */
+	uint64_t sent_us; /* when we last sent text, on the clock of now_us; 0: never */
 	uint32_t srtt_us, rttvar_us, rto_us, cwnd, ssthresh, snd_wnd, rcv_wnd, mss;
 	uint64_t retransmits, bytes_in, bytes_out;
 	size_t send_queue, receive_queue;
 };
 void tcp_get_info(const struct tcp_conn *conn, struct tcp_info *info);
+/* Looks at `places` places of the stack from `*cursor` (0 at first) on, and hands each connection there to `each`,
+ * until that returns false (it has had the last one then). false: there are no more places. So all connections
+ * are seen in steps of a bounded length; what opens and ends meanwhile is seen or not, and nothing twice. */
+bool tcp_walk(struct tcp_stack *stack, uint32_t *cursor, uint32_t places,
+	bool (*each)(void *user, struct tcp_conn *conn), void *user);
+/* Names a connection for its life: one that gets its place later has another name. */
+uint64_t tcp_conn_id(const struct tcp_conn *conn);
+/* NULL: it is no more. */
+struct tcp_conn *tcp_conn_by_id(struct tcp_stack *stack, uint64_t id);

@@ -400,7 +400,6 @@ void tcp_header_prepend(const struct tcp_header *h, struct rte_mbuf *m);
 /* ---- tcp_state.c ---- */
 /* The one writer of c->state. */
 void tcp_enter(struct tcp_conn *c, enum tcp_state next);
-const char *tcp_state_name(enum tcp_state state);
 static inline bool tcp_is_synchronized(const struct tcp_conn *c)
 {
 	return c->state >= TCP_ESTABLISHED;

@@ -37,9 +37,9 @@ static const char *const names[] = {
 #undef STATE
 };
 
-const char *tcp_state_name(enum tcp_state state)
+const char *tcp_state_name(unsigned state)
 {
-	return names[state];
+	return state < RTE_DIM(names) ? names[state] : NULL;
 }
 
 void tcp_enter(struct tcp_conn *c, enum tcp_state next)
