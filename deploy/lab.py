@@ -345,7 +345,8 @@ class Lab:
         for process in reversed(self.processes):
             self.stop(process)
         self.stack.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        # Whatever may be mounted below it stays whole.
+        run("rm", "-rf", "--one-file-system", "--preserve-root", self.folder, check=False)
 
     def __enter__(self):
         return self

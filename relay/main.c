@@ -132,7 +132,7 @@ static int start_storage(struct relay *relay, char error[256])
 	if (rc == 0)
 		rc = spool_thread_open(relay, found_mail, relay, error);
 	if (rc == 0)
-		rc = record_file_open(&relay->records, relay->config->paths.records, relay->config->log.journal, error);
+		rc = record_file_open(&relay->records, relay->config, error);
 	if (rc == 0)
 		queue_get_stats(relay->queue.queue, &relay->queue.stats); /* no other thread yet */
 	return rc;

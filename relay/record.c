@@ -1,17 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-/* relay/record.c: records on their way from the threads to the record file, as JSON lines. */
+/* relay/record.c: records on their way from the threads to the main thread, and as lines: JSON or text. */
 #include "relay/relay.h"
-#include "relay/worker.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
-
-#include <systemd/sd-journal.h>
-
-#include "base/log.h"
 
 bool record_lane_init(struct record_lane *lane)
 {
@@ -43,7 +36,8 @@ void record_push(struct record_lane *lane, struct record *record)
 struct line {
 	char *to;
 	size_t size, n;
-	bool is_cut; /* something did not fit */
+	bool is_text; /* key=value, else JSON */
+	bool is_cut;  /* something did not fit */
 };
 
 static void put_raw(struct line *l, const char *text, size_t n)
@@ -56,7 +50,7 @@ static void put_raw(struct line *l, const char *text, size_t n)
 	l->n += n;
 }
 
-/* A field goes in whole or not at all: a line that is full stays JSON. */
+/* A field goes in whole or not at all: a line that is full stays one that can be read. */
 static void end_field(struct line *l, size_t begin)
 {
 	if (l->is_cut)
@@ -101,9 +95,32 @@ static void put_string(struct line *l, const char *text)
 
 static void put_key(struct line *l, const char *key)
 {
+	if (l->is_text) {
+		put_raw(l, " ", l->n != 0);
+		put_raw(l, key, strlen(key));
+		put_raw(l, "=", 1);
+		return;
+	}
 	put_raw(l, l->n == 1 ? "\"" : ",\"", l->n == 1 ? 1 : 2);
 	put_raw(l, key, strlen(key));
 	put_raw(l, "\":", 2);
+}
+
+/* What a reader of the text form cannot take for anything else stands without quotes. */
+static bool is_bare(const char *text)
+{
+	for (const char *p = text; *p != '\0'; p++)
+		if (*p <= ' ' || *p > '~' || *p == '"' || *p == '\\' || *p == '=')
+			return false;
+	return text[0] != '\0';
+}
+
+static void put_value(struct line *l, const char *text)
+{
+	if (l->is_text && is_bare(text))
+		put_raw(l, text, strlen(text));
+	else
+		put_string(l, text);
 }
 
 static void put_text(struct line *l, const char *key, const char *text)
@@ -112,7 +129,7 @@ static void put_text(struct line *l, const char *key, const char *text)
 	if (text[0] == '\0')
 		return;
 	put_key(l, key);
-	put_string(l, text);
+	put_value(l, text);
 	end_field(l, begin);
 }
 
@@ -183,13 +200,46 @@ static void put_tls(struct line *l, const struct record *r)
 	put_text(l, "cert_issuer", r->cert_issuer);
 }
 
-/* Also if it is empty: the null sender. */
-static void put_from(struct line *l, const char *from)
+/* Also if it is empty: the null sender. The text form has it as people write it, in angle brackets. */
+static void put_mailbox(struct line *l, const char *key, const char *mailbox)
 {
+	char bracketed[sizeof((struct record *)NULL)->from + 2];
 	size_t begin = l->n;
-	put_key(l, "from");
-	put_string(l, from);
+	snprintf(bracketed, sizeof bracketed, "<%s>", mailbox);
+	put_key(l, key);
+	put_value(l, l->is_text ? bracketed : mailbox);
 	end_field(l, begin);
+}
+
+static void put_fields(struct line *l, const struct record *r)
+{
+	put_id(l, "session_id", r->session_id);
+	put_id(l, "queue_id", r->queue_id);
+	put_text(l, "direction", r->is_outbound ? "out" : "in");
+	put_text(l, "disposition", record_disposition_name(r->disposition));
+	put_text(l, "stage", r->stage);
+	put_text(l, "listener", r->listener);
+	put_address(l, "client_ip", &r->client_addr);
+	put_text(l, "client_name", r->client_name);
+	put_text(l, "helo", r->helo);
+	put_text(l, "proto", r->proto);
+	put_mailbox(l, "from", r->from);
+	if (r->to[0] != '\0')
+		put_mailbox(l, "to", r->to);
+	put_text(l, "relay", r->relay);
+	put_address(l, "dest_ip", &r->dest_addr);
+	put_number(l, "dest_port", r->dest_port);
+	put_text(l, "rule_id", r->rule_id);
+	put_text(l, "profile", r->profile);
+	put_number(l, "generation", r->generation);
+	put_tls(l, r);
+	put_time(l, "first_tried", r->first_tried_us);
+	put_time(l, "last_tried", r->last_tried_us);
+	put_number(l, "tries", r->tries);
+	put_number(l, "delay_us", r->delay_us);
+	put_number(l, "size", r->size);
+	put_text(l, "reply", r->reply);
+	put_text(l, "reason", r->reason);
 }
 
 size_t record_format(const struct record *r, char *to, size_t size)
@@ -197,133 +247,16 @@ size_t record_format(const struct record *r, char *to, size_t size)
 	struct line l = {.to = to, .size = size - 2};
 	put_raw(&l, "{", 1);
 	put_time(&l, "time", r->time_us);
-	put_id(&l, "session_id", r->session_id);
-	put_id(&l, "queue_id", r->queue_id);
-	put_text(&l, "direction", r->is_outbound ? "out" : "in");
-	put_text(&l, "disposition", record_disposition_name(r->disposition));
-	put_text(&l, "stage", r->stage);
-	put_text(&l, "listener", r->listener);
-	put_address(&l, "client_ip", &r->client_addr);
-	put_text(&l, "client_name", r->client_name);
-	put_text(&l, "helo", r->helo);
-	put_text(&l, "proto", r->proto);
-	put_from(&l, r->from);
-	put_text(&l, "to", r->to);
-	put_text(&l, "relay", r->relay);
-	put_address(&l, "dest_ip", &r->dest_addr);
-	put_number(&l, "dest_port", r->dest_port);
-	put_text(&l, "rule_id", r->rule_id);
-	put_text(&l, "profile", r->profile);
-	put_number(&l, "generation", r->generation);
-	put_tls(&l, r);
-	put_time(&l, "first_tried", r->first_tried_us);
-	put_time(&l, "last_tried", r->last_tried_us);
-	put_number(&l, "tries", r->tries);
-	put_number(&l, "delay_us", r->delay_us);
-	put_number(&l, "size", r->size);
-	put_text(&l, "reply", r->reply);
-	put_text(&l, "reason", r->reason);
+	put_fields(&l, r);
 	to[l.n++] = '}';
 	to[l.n++] = '\n';
 	return l.n;
 }
 
-/* ---- the file ---- */
-
-struct record_file {
-	char *path;
-	bool journal;
-	int fd;
-	size_t n;
-	char buffer[4 * RECORD_LINE_MAX];
-};
-
-static int open_path(const char *path)
+size_t record_format_text(const struct record *r, char *to, size_t size)
 {
-	return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
-}
-
-int record_file_open(struct record_file **file, const char *path, bool journal, char error[256])
-{
-	struct record_file *f = calloc(1, sizeof *f);
-	if (f == NULL)
-		return -ENOMEM;
-	f->journal = journal;
-	f->path = strdup(path);
-	f->fd = journal ? -1 : open_path(path);
-	if (!journal && f->fd < 0) {
-		int rc = -errno;
-		snprintf(error, 256, "cannot open the record file %s: %s (paths.records)", path, strerror(-rc));
-		free(f->path);
-		free(f);
-		return rc;
-	}
-	*file = f;
-	return 0;
-}
-
-void record_file_flush(struct record_file *f)
-{
-	for (size_t at = 0; at < f->n;) {
-		ssize_t n = write(f->fd, f->buffer + at, f->n - at);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) {
-			log_error("records", "cannot write", "path=%s error=\"%s\" lost_bytes=%zu", f->path,
-				strerror(errno), f->n - at);
-			break;
-		}
-		at += (size_t)n;
-	}
-	f->n = 0;
-}
-
-void record_file_reopen(struct record_file *f)
-{
-	if (f->journal)
-		return;
-	record_file_flush(f);
-	int fd = open_path(f->path);
-	if (fd < 0) {
-		log_error("records", "cannot reopen; going on with the old file", "path=%s error=\"%s\"", f->path,
-			strerror(errno));
-		return;
-	}
-	close(f->fd);
-	f->fd = fd;
-}
-
-void record_file_write(struct record_file *f, const struct record *record)
-{
-	char id[MAIL_ID_TEXT_MAX];
-	if (f->n + RECORD_LINE_MAX > sizeof f->buffer)
-		record_file_flush(f);
-	size_t n = record_format(record, f->buffer + f->n, RECORD_LINE_MAX);
-	if (!f->journal) {
-		f->n += n;
-		return;
-	}
-	sd_journal_send("MESSAGE=%.*s", (int)n - 1, f->buffer + f->n, "HIKYAKU_QUEUE_ID=%s",
-		mail_id_format(record->queue_id, id), "HIKYAKU_DISPOSITION=%s",
-		record_disposition_name(record->disposition), NULL);
-}
-
-static bool drain_lane(struct relay *relay, struct record_lane *lane)
-{
-	bool any = false;
-	for (struct record *r; (r = ring_pop_spsc(&lane->full)) != NULL; any = true) {
-		record_file_write(relay->records, r);
-		ring_push_spsc(&lane->empty, r);
-	}
-	return any;
-}
-
-bool records_drain(struct relay *relay)
-{
-	bool any = drain_lane(relay, &relay->queue.records);
-	for (unsigned i = 0; i < relay->cores; i++)
-		any |= drain_lane(relay, &relay->workers[i]->records);
-	if (any)
-		record_file_flush(relay->records);
-	return any;
+	struct line l = {.to = to, .size = size - 1, .is_text = true};
+	put_fields(&l, r);
+	to[l.n] = '\0';
+	return l.n;
 }

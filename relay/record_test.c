@@ -147,6 +147,43 @@ static void a_line_without_room_is_json_at_every_size(void **state)
 		}
 }
 
+static const char *text_of(const struct record *r, size_t size)
+{
+	static char text[RECORD_LINE_MAX];
+	size_t n = record_format_text(r, text, size);
+	assert_in_range(n, 0, size - 1);
+	assert_int_equal(strlen(text), n);
+	return text;
+}
+
+static void the_text_form_has_the_same_fields_as_words(void **state)
+{
+	struct record r = {.disposition = RECORD_DEFERRED, .is_outbound = true, .dest_port = 25, .tries = 2,
+		.bits = 256, .bits_total = 256};
+	strcpy(r.from, "");
+	strcpy(r.to, "bob@dest.example.test");
+	strcpy(r.relay, "mx.example.test");
+	strcpy(r.tls_version, "TLSv1.3");
+	strcpy(r.reply, "450 4.2.1 \"full\"\r\n%s%n j\xc3\xb6rg \xff");
+	strcpy(r.reason, "a=b");
+	addr_parse("203.0.113.25", &r.dest_addr);
+	assert_string_equal(text_of(&r, RECORD_LINE_MAX),
+		"direction=out disposition=deferred from=<> to=<bob@dest.example.test> relay=mx.example.test "
+		"dest_ip=203.0.113.25 dest_port=25 via_tls=true tls_version=TLSv1.3 bits=256/256 tries=2 "
+		"reply=\"450 4.2.1 \\\"full\\\"\\u000d\\u000a%s%n j\xc3\xb6rg \\ufffd\" reason=\"a=b\"");
+}
+
+static void any_byte_of_a_peer_stays_one_line_of_text_of_the_size_asked_for(void **state)
+{
+	for (int byte = 1; byte < 256; byte++)
+		for (size_t size = 1; size < 4000; size += size < 40 ? 1 : 997) {
+			struct record r = {0};
+			fill(&r, (char)byte);
+			for (const char *p = text_of(&r, size); *p != '\0'; p++)
+				assert_true((unsigned char)*p >= ' ' && *p != 0x7f);
+		}
+}
+
 static void a_lane_gives_each_slot_back_and_counts_what_is_lost(void **state)
 {
 	struct record_lane lane = {0};
@@ -180,6 +217,8 @@ int main(void)
 		cmocka_unit_test(any_byte_of_a_peer_stays_one_line_of_json_and_loses_no_field),
 		cmocka_unit_test(what_is_utf8_stays_and_what_is_none_is_replaced),
 		cmocka_unit_test(a_line_without_room_is_json_at_every_size),
+		cmocka_unit_test(the_text_form_has_the_same_fields_as_words),
+		cmocka_unit_test(any_byte_of_a_peer_stays_one_line_of_text_of_the_size_asked_for),
 		cmocka_unit_test(a_lane_gives_each_slot_back_and_counts_what_is_lost),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

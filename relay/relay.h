@@ -61,7 +61,7 @@ int generation_offer(struct relay *relay, int policy_fd, int keys_fd, char error
 /* Main: frees what users have handed back. */
 void generation_collect(struct relay *relay);
 
-/* ---- records: relay/record.c ---- */
+/* ---- records: relay/record.c, relay/record_file.c ---- */
 
 #define RECORD_RING 4096
 /* From one thread to the main thread: full slots one way, empty ones the other. */
@@ -78,9 +78,12 @@ void record_push(struct record_lane *lane, struct record *record);
  * least; RECORD_LINE_MAX is enough for any record: six bytes for each of a peer's, and the keys. */
 size_t record_format(const struct record *record, char *to, size_t size);
 #define RECORD_LINE_MAX 20480
+/* The same as key=value, for syslog: no time (syslog has its own), no newline, NUL at its end. */
+size_t record_format_text(const struct record *record, char *to, size_t size);
 
 struct record_file;
-int record_file_open(struct record_file **file, const char *path, bool journal, char error[256]);
+/* By the settings paths.records, log.journal and log.syslog. */
+int record_file_open(struct record_file **file, const struct config *config, char error[256]);
 void record_file_reopen(struct record_file *file);
 void record_file_write(struct record_file *file, const struct record *record);
 void record_file_flush(struct record_file *file);

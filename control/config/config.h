@@ -79,6 +79,7 @@ struct config {
 	struct {
 		char *level; /* error warn info debug */
 		bool journal; /* records go to the journal instead of paths.records */
+		bool syslog;  /* and to syslog, as text */
 	} log;
 };
 

@@ -157,7 +157,7 @@ void log_get(const struct request *request, struct answer *answer)
 		return;
 	if (config->log.journal) {
 		answer_error(answer, 404,
-			"records go to the journal (log.journal): see them with journalctl");
+			"records go to the journal (log.journal): see them with `journalctl -t hikyaku-relay`");
 		return;
 	}
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
