@@ -524,6 +524,34 @@ static void phases_follow_what_is_waited_for(void **state)
 	mail_pool_destroy(pool);
 }
 
+static void a_pipelined_data_is_waited_for_as_such(void **state)
+{
+	struct mail_pool *pool = mail_pool_create(2, 1, 0);
+	struct mail *mail = test_mail_make(pool, BYTES_LITERAL("x\r\n"));
+	struct bytes with_one_unsendable[] = {BYTES_LITERAL("b@example.test"), BYTES_LITERAL("c\r\n@example.test")};
+	for (int is_unsendable = 0; is_unsendable < 2; is_unsendable++) {
+		const struct smtp_client_job job = {mail, BYTES_LITERAL("a@example.test"),
+			is_unsendable ? with_one_unsendable : two_recipients, 2, 0};
+		open_session(SMTP_CLIENT_TLS_MAY);
+		say("220 mx\r\n");
+		say("250-mx\r\n250 PIPELINING\r\n");
+		assert_true(begin(&job));
+		assert_int_equal(smtp_client_phase(peer.c), SMTP_CLIENT_PHASE_MAIL);
+		say("250 ok\r\n");
+		for (int rcpt = is_unsendable; rcpt < 2; rcpt++) {
+			assert_int_equal(smtp_client_phase(peer.c), SMTP_CLIENT_PHASE_RCPT);
+			say("250 ok\r\n");
+		}
+		assert_int_equal(smtp_client_phase(peer.c), SMTP_CLIENT_PHASE_DATA);
+		smtp_client_lost(peer.c, "conversation timed out");
+		pump(BYTES_NONE);
+		assert_non_null(strstr(peer.watch.last.text, "while sending DATA"));
+		close_session();
+	}
+	mail_put(mail);
+	mail_pool_destroy(pool);
+}
+
 static void quit_before_ready_is_said_once_ready(void **state)
 {
 	open_session(SMTP_CLIENT_TLS_MAY);
@@ -591,6 +619,7 @@ int main(void)
 		cmocka_unit_test(an_early_reply_is_a_refusal_or_a_lie),
 		cmocka_unit_test(a_mail_that_is_gone_is_deferred_and_never_ended),
 		cmocka_unit_test(phases_follow_what_is_waited_for),
+		cmocka_unit_test(a_pipelined_data_is_waited_for_as_such),
 		cmocka_unit_test(quit_before_ready_is_said_once_ready),
 		cmocka_unit_test(what_comes_after_the_end_is_swallowed),
 		cmocka_unit_test(a_path_longer_than_the_limit_is_refused_here),

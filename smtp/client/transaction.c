@@ -371,7 +371,6 @@ static void on_end(struct smtp_client *c, const struct smtp_reply *reply)
 void transaction_reply(struct smtp_client *c)
 {
 	const struct smtp_reply *reply = &c->parser.reply;
-	catch_up(c);
 	switch (c->recv) {
 	case CLIENT_MAIL: on_mail(c, reply); break;
 	case CLIENT_RCPT: on_rcpt(c, reply); break;
@@ -379,6 +378,7 @@ void transaction_reply(struct smtp_client *c)
 	case CLIENT_END: on_end(c, reply); break;
 	default: break;
 	}
+	catch_up(c);
 }
 
 /* A refusal in the middle is one; a success before the end is a lie. */
