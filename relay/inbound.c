@@ -87,7 +87,10 @@ static void record_accepted(struct worker *w, struct conn *c)
 	snprintf(r->proto, sizeof r->proto, "%s", smtp_server_proto(in->session));
 	memcpy(r->from, in->from, sizeof r->from);
 	memcpy(r->to, in->to, sizeof r->to);
-	snprintf(r->reply, sizeof r->reply, "250 2.0.0 Ok, %u recipients", in->recipients);
+	if (in->is_left)
+		snprintf(r->reason, sizeof r->reason, "the client had gone before the reply");
+	else
+		snprintf(r->reply, sizeof r->reply, "250 2.0.0 Ok, %u recipients", in->recipients);
 	record_push(&w->records, r);
 }
 
@@ -183,6 +186,30 @@ void inbound_accept(struct worker *w, struct tcp_conn *tcp)
 	conn_run(w, c);
 }
 
+/* Its mail is durable or not, and nobody is there to be told. */
+static void settle_left(struct worker *w, struct conn *c)
+{
+	if (c->inbound.verdict == VERDICT_DURABLE)
+		record_accepted(w, c);
+	conn_free(w, c);
+}
+
+/* Without TCP there is nothing to run: it waits for the spool alone, which answers every commit. */
+static void leave(struct worker *w, struct conn *c)
+{
+	c->inbound.is_left = true;
+	if (c->inbound.verdict != VERDICT_NONE) {
+		settle_left(w, c);
+		return;
+	}
+	conn_set_deadline(w, c, DEADLINE_NONE);
+	tcp_set_user(c->tcp, NULL);
+	c->tcp = NULL;
+	c->is_closing = true;
+	stream_reset(&c->in);
+	stream_reset(&c->out);
+}
+
 void inbound_ended(struct worker *w, struct conn *c)
 {
 	if (c->tls_state == CONN_HANDSHAKE) {
@@ -191,7 +218,10 @@ void inbound_ended(struct worker *w, struct conn *c)
 	}
 	clients_remove(&w->clients, &c->inbound.client);
 	submit_abort(w, c);
-	conn_free(w, c);
+	if (c->inbound.is_waiting)
+		leave(w, c);
+	else
+		conn_free(w, c);
 }
 
 void inbound_handshake_done(struct worker *w, struct conn *c)
@@ -489,7 +519,10 @@ void inbound_verdict(struct worker *w, struct verdict_word verdict)
 		return;
 	}
 	c->inbound.verdict = verdict.is_durable ? VERDICT_DURABLE : VERDICT_FAILED;
-	conn_wake(w, c);
+	if (c->inbound.is_left)
+		settle_left(w, c);
+	else
+		conn_wake(w, c);
 }
 
 void inbound_deadline(struct worker *w, struct conn *c)

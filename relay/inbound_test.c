@@ -62,7 +62,7 @@ static void a_mail_that_is_not_durable_gets_452(void **state)
 	lab_free(lab);
 }
 
-static void a_verdict_for_a_client_that_has_gone_is_nobody_elses(void **state)
+static void a_verdict_for_a_client_that_has_gone_is_nobody_elses_and_recorded(void **state)
 {
 	struct lab *lab = lab_new(open_to_all, NULL);
 	lab->spool = LAB_SPOOL_SILENT;
@@ -71,12 +71,37 @@ static void a_verdict_for_a_client_that_has_gone_is_nobody_elses(void **state)
 	lab_say(p, "Subject: x\r\n\r\nhello\r\n.\r\n");
 	tcp_abort(p->conn);
 	lab_run(lab, LAB_SECOND);
-	assert_int_equal(lab->w->conn_count, 0);
-	struct peer *other = greeted(lab); /* in the same slot */
+	assert_int_equal(clients_count(&lab->w->clients, &lab->far_addr), 0);
+	struct peer *other = greeted(lab);
+	assert_int_equal(lab->accepted_count, 0);
 	lab_verdict(lab, true);
 	lab_run(lab, LAB_SECOND);
-	assert_int_equal(stale(lab), 1);
+	assert_int_equal(stale(lab), 0);
 	assert_null(strstr(other->in, "250 2.0.0"));
+	assert_int_equal(lab->w->conn_count, 1); /* the other's */
+	assert_int_equal(lab->accepted_count, 1);
+	assert_string_equal(lab->accepted.from, "a@example.test");
+	assert_string_equal(lab->accepted.to, "b@here.example.test");
+	assert_string_equal(lab->accepted.helo, "client.example.test");
+	assert_string_equal(lab->accepted.reply, "");
+	assert_string_equal(lab->accepted.reason, "the client had gone before the reply");
+	assert_int_not_equal(lab->accepted.queue_id, 0);
+	lab_free(lab);
+}
+
+static void a_mail_that_failed_after_its_client_has_gone_is_not_recorded_as_accepted(void **state)
+{
+	struct lab *lab = lab_new(open_to_all, NULL);
+	lab->spool = LAB_SPOOL_SILENT;
+	struct peer *p = greeted(lab);
+	begin_data(p);
+	lab_say(p, "Subject: x\r\n\r\nhello\r\n.\r\n");
+	tcp_abort(p->conn);
+	lab_run(lab, LAB_SECOND);
+	lab_verdict(lab, false);
+	lab_run(lab, LAB_SECOND);
+	assert_int_equal(lab->w->conn_count, 0);
+	assert_int_equal(lab->accepted_count, 0);
 	lab_free(lab);
 }
 
@@ -92,7 +117,8 @@ static void a_spool_that_never_answers_is_not_waited_for_for_ever_nor_guessed(vo
 	assert_string_equal(p->in + strcspn(p->in, "2345"), ""); /* not a word */
 	lab_verdict(lab, true);
 	lab_run(lab, LAB_SECOND);
-	assert_int_equal(stale(lab), 1);
+	assert_int_equal(lab->w->conn_count, 0);
+	assert_int_equal(lab->accepted_count, 1); /* it is there, after all */
 	lab_free(lab);
 }
 
@@ -355,7 +381,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_250_comes_after_the_verdict_and_not_before),
 		cmocka_unit_test(a_mail_that_is_not_durable_gets_452),
-		cmocka_unit_test(a_verdict_for_a_client_that_has_gone_is_nobody_elses),
+		cmocka_unit_test(a_verdict_for_a_client_that_has_gone_is_nobody_elses_and_recorded),
+		cmocka_unit_test(a_mail_that_failed_after_its_client_has_gone_is_not_recorded_as_accepted),
 		cmocka_unit_test(a_spool_that_never_answers_is_not_waited_for_for_ever_nor_guessed),
 		cmocka_unit_test(a_mail_without_room_is_refused_at_its_end_and_the_session_still_times_out),
 		cmocka_unit_test(silence_at_each_stage_ends_with_421),

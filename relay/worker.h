@@ -58,6 +58,7 @@ struct inbound {
 	struct mail_chunk *unspooled; /* first chunk the spool has not been given */
 	bool is_submitting;  /* the commit waits for room in the ring */
 	bool is_waiting;     /* the spool's verdict, or room for the answer, is awaited */
+	bool is_left;	     /* the client has gone meanwhile: kept for the record of its mail */
 	uint8_t verdict;     /* enum verdict */
 	uint64_t content_bytes; /* of this mail */
 	uint64_t rate_mark;  /* content_bytes when the deadline was armed */
@@ -283,7 +284,8 @@ void inbound_handshake_done(struct worker *w, struct conn *c);
 void inbound_handshake_failed(struct worker *w, struct conn *c, const char *why);
 void inbound_verdict(struct worker *w, struct verdict_word verdict);
 void inbound_deadline(struct worker *w, struct conn *c);
-/* The peer or we have gone: the mail in progress is forgotten. */
+/* The peer or we have gone: the mail in progress is forgotten, but for one whose commit is out. It is listed if
+ * it becomes durable, so its record is owed: the connection's place is kept until the verdict. */
 void inbound_ended(struct worker *w, struct conn *c);
 void inbound_drain(struct worker *w, struct conn *c);
 

@@ -184,8 +184,13 @@ static void empty_rings(struct lab *lab)
 {
 	struct record *r;
 	generation_collect(&lab->relay);
-	while ((r = ring_pop_spsc(&lab->w->records.full)) != NULL)
+	while ((r = ring_pop_spsc(&lab->w->records.full)) != NULL) {
+		if (r->disposition == RECORD_ACCEPTED) {
+			lab->accepted = *r;
+			lab->accepted_count++;
+		}
 		ring_push_spsc(&lab->w->records.empty, r);
+	}
 }
 
 void lab_run(struct lab *lab, uint64_t us)

@@ -45,6 +45,8 @@ struct lab {
 	enum lab_spool spool;
 	unsigned commits, aborts;
 	struct mail *committed; /* the spool is silent: waits for its verdict */
+	struct record accepted; /* the last of its kind */
+	unsigned accepted_count;
 	struct mail_pool *bodies; /* of the jobs */
 	struct tls_lib *tls_lib; /* the far end's */
 	struct tls_server_set *server;
