@@ -98,10 +98,15 @@ static void write_record(struct queue_thread *q, const struct record *record)
 	record_push(&q->records, r);
 }
 
+static struct moment moment_of(uint64_t wall_us)
+{
+	return (struct moment){.wall_us = wall_us, .monotonic_us = time_monotonic_us()};
+}
+
 static void perform(struct queue_thread *q, const struct queue_effect *e, uint64_t now_us)
 {
 	switch (e->kind) {
-	case QUEUE_EFFECT_ROUTE: dns_route(q->dns, e->token, e->domain, e->sender, now_us); break;
+	case QUEUE_EFFECT_ROUTE: dns_route(q->dns, e->token, e->domain, e->sender, moment_of(now_us)); break;
 	case QUEUE_EFFECT_LOAD: request_spool(q, SPOOL_REQUEST_LOAD, e->mail_id, NULL, BYTES_NONE); break;
 	case QUEUE_EFFECT_START: start_job(q, e->job, now_us); break;
 	case QUEUE_EFFECT_STATE: request_spool(q, SPOOL_REQUEST_STATE, e->mail_id, NULL, e->state); break;
@@ -178,8 +183,8 @@ static void on_note(struct queue_thread *q, const struct note *note, uint64_t no
 		if (response != NULL && !ring_push_spsc(&q->to_main, response))
 			free(response);
 		break;
-	case NOTE_RESOLVED: dns_resolved(q->dns, note->json, note->n, now_us); break;
-	case NOTE_UNLINKED: dns_unlinked(q->dns, now_us); break;
+	case NOTE_RESOLVED: dns_resolved(q->dns, note->json, note->n, moment_of(now_us)); break;
+	case NOTE_UNLINKED: dns_unlinked(q->dns, moment_of(now_us)); break;
 	case NOTE_RESPONSE:
 	case NOTE_RESOLVE: break; /* the other way only */
 	}
@@ -202,7 +207,7 @@ static bool round_of(struct queue_thread *q, uint64_t now_us)
 	any |= take_notes(q, now_us);
 	if (view_refresh(&q->views)) {
 		queue_policy_changed(q->queue, now_us);
-		dns_policy_changed(q->dns, now_us);
+		dns_policy_changed(q->dns, moment_of(now_us));
 		any = true;
 	}
 	view_collect(&q->views);
@@ -216,10 +221,11 @@ static bool round_of(struct queue_thread *q, uint64_t now_us)
 
 static void seldom(struct queue_thread *q, uint64_t now_us, uint64_t *due_us)
 {
-	if (now_us < *due_us)
+	struct moment now = moment_of(now_us);
+	if (now.monotonic_us < *due_us)
 		return;
-	*due_us = now_us + 100000;
-	dns_tick(q->dns, now_us);
+	*due_us = now.monotonic_us + 100000;
+	dns_tick(q->dns, now);
 	struct queue_stats stats;
 	queue_get_stats(q->queue, &stats);
 	words_copy(&q->stats, &stats, sizeof stats);

@@ -194,15 +194,19 @@ void queue_send_to_spool(struct queue_thread *q, struct spool_request *request);
 /* relay/queue_ops.c: performs one request of the link; the response as a note. */
 struct note *queue_ops_perform(struct queue_thread *q, const char *json, size_t n, uint64_t now_us);
 struct note *queue_ops_content(const struct spool_report *report);
-/* relay/routes.c: answers QUEUE_EFFECT_ROUTE, at once or when control has resolved names. */
+/* relay/routes.c: answers QUEUE_EFFECT_ROUTE, at once or when control has resolved names. The queue keeps times over
+ * restarts, so by the wall clock; waits and the age of answers go by the other, which nobody sets. */
+struct moment {
+	uint64_t wall_us, monotonic_us;
+};
 struct dns_cache *dns_cache_create(struct queue_thread *q);
 void dns_cache_destroy(struct dns_cache *dns);
-void dns_route(struct dns_cache *dns, uint64_t token, struct bytes domain, struct bytes sender, uint64_t now_us);
-void dns_resolved(struct dns_cache *dns, const char *json, size_t n, uint64_t now_us);
-void dns_unlinked(struct dns_cache *dns, uint64_t now_us);
+void dns_route(struct dns_cache *dns, uint64_t token, struct bytes domain, struct bytes sender, struct moment now);
+void dns_resolved(struct dns_cache *dns, const char *json, size_t n, struct moment now);
+void dns_unlinked(struct dns_cache *dns, struct moment now);
 /* A policy has come, maybe the first. */
-void dns_policy_changed(struct dns_cache *dns, uint64_t now_us);
-void dns_tick(struct dns_cache *dns, uint64_t now_us);
+void dns_policy_changed(struct dns_cache *dns, struct moment now);
+void dns_tick(struct dns_cache *dns, struct moment now);
 
 /* Copies 64-bit counters that another thread reads, or writes, meanwhile: each is whole, not all of one moment. */
 static inline void words_copy(void *to, const void *from, size_t bytes)

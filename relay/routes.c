@@ -54,7 +54,7 @@ struct dns_cache {
 	struct answer *queue_first, *queue_last;
 	struct waiting *unrouted, **unrouted_end; /* until the first policy comes, the oldest first */
 	uint64_t next_token;
-	uint64_t now_us;
+	struct moment now;
 	struct queue_route route; /* what is being worked out; too large for a stack frame a level */
 };
 
@@ -100,7 +100,7 @@ static void send_question(struct dns_cache *d, struct answer *a, uint32_t slot)
 	a->asked_slot = slot + 1;
 	d->asked[slot] = a;
 	d->asked_token[slot] = ++d->next_token * ASKED_MAX + slot;
-	d->asked_until_us[slot] = d->now_us + ANSWER_SECONDS * SECOND;
+	d->asked_until_us[slot] = d->now.monotonic_us + ANSWER_SECONDS * SECOND;
 	d->asked_count++;
 	/* Names here have passed the address grammar or the policy compiler: no quote, no backslash, no control. */
 	int n = snprintf(json, sizeof json, "{\"type\":\"resolve\",\"token\":%llu,\"%s\":\"%s\",\"port\":%u}",
@@ -161,9 +161,9 @@ static struct answer *find_answer(struct dns_cache *d, const char *name, uint16_
 /* Can the answer be used now? Else it is being asked for. */
 static bool is_usable(struct dns_cache *d, struct answer *a)
 {
-	if (a->is_known && d->now_us < a->fresh_until_us)
+	if (a->is_known && d->now.monotonic_us < a->fresh_until_us)
 		return true;
-	if (d->now_us < a->failed_until_us)
+	if (d->now.monotonic_us < a->failed_until_us)
 		return true;
 	ask(d, a);
 	return false;
@@ -295,21 +295,21 @@ static void route_or_wait(struct dns_cache *d, struct waiting *w)
 		wait->waiting = w;
 		return;
 	}
-	queue_route_answer(d->q->queue, w->token, &d->route, d->now_us);
+	queue_route_answer(d->q->queue, w->token, &d->route, d->now.wall_us);
 	free(w);
 }
 
-void dns_route(struct dns_cache *d, uint64_t token, struct bytes domain, struct bytes sender, uint64_t now_us)
+void dns_route(struct dns_cache *d, uint64_t token, struct bytes domain, struct bytes sender, struct moment now)
 {
-	d->now_us = now_us;
+	d->now = now;
 	struct waiting *w = malloc(sizeof *w + domain.n + sender.n);
 	if (w == NULL) {
 		set_outcome(&d->route, QUEUE_ROUTE_DEFER, 451, 3, 0, "out of memory while routing");
 		d->route.target_count = 0;
-		queue_route_answer(d->q->queue, token, &d->route, now_us);
+		queue_route_answer(d->q->queue, token, &d->route, now.wall_us);
 		return;
 	}
-	*w = (struct waiting){.token = token, .since_us = now_us, .domain_n = domain.n, .sender_n = sender.n};
+	*w = (struct waiting){.token = token, .since_us = now.monotonic_us, .domain_n = domain.n, .sender_n = sender.n};
 	memcpy(w->bytes, domain.at, domain.n);
 	if (sender.n != 0)
 		memcpy(w->bytes + domain.n, sender.at, sender.n);
@@ -326,8 +326,9 @@ void dns_route(struct dns_cache *d, uint64_t token, struct bytes domain, struct 
 /* Routes those that wait for a policy: all of them, once it is there, else those that have waited too long. */
 static void route_unrouted(struct dns_cache *d)
 {
-	uint64_t until_us = d->q->views.current != NULL ? UINT64_MAX : d->now_us - POLICY_SECONDS * SECOND;
-	while (d->unrouted != NULL && d->unrouted->since_us < until_us) {
+	bool has_policy = d->q->views.current != NULL;
+	while (d->unrouted != NULL &&
+		(has_policy || d->unrouted->since_us + POLICY_SECONDS * SECOND < d->now.monotonic_us)) {
 		struct waiting *w = d->unrouted;
 		d->unrouted = w->next;
 		if (d->unrouted == NULL)
@@ -337,9 +338,9 @@ static void route_unrouted(struct dns_cache *d)
 	}
 }
 
-void dns_policy_changed(struct dns_cache *d, uint64_t now_us)
+void dns_policy_changed(struct dns_cache *d, struct moment now)
 {
-	d->now_us = now_us;
+	d->now = now;
 	route_unrouted(d);
 }
 
@@ -368,15 +369,15 @@ static struct answer *take_asked(struct dns_cache *d, uint32_t slot)
  * that there are none. */
 static void answer_failed(struct dns_cache *d, struct answer *a, const char *why)
 {
-	if (a->is_known && a->outcome == QUEUE_ROUTE_OK && d->now_us < a->stale_until_us) {
-		a->fresh_until_us = d->now_us + FAILURE_SECONDS * SECOND;
+	if (a->is_known && a->outcome == QUEUE_ROUTE_OK && d->now.monotonic_us < a->stale_until_us) {
+		a->fresh_until_us = d->now.monotonic_us + FAILURE_SECONDS * SECOND;
 	} else {
 		struct queue_route failed;
 		a->is_known = false;
 		set_outcome(&failed, QUEUE_ROUTE_DEFER, 451, 4, 3, why);
 		a->outcome = failed.outcome;
 		a->reply = failed.reply;
-		a->failed_until_us = d->now_us + FAILURE_SECONDS * SECOND;
+		a->failed_until_us = d->now.monotonic_us + FAILURE_SECONDS * SECOND;
 	}
 	wake_waiting(d, a);
 }
@@ -447,14 +448,14 @@ static void set_answer(struct dns_cache *d, struct answer *a, yyjson_val *root)
 		set_failure(a, root, text);
 	a->is_known = true;
 	a->failed_until_us = 0;
-	a->fresh_until_us = d->now_us + ttl * SECOND;
+	a->fresh_until_us = d->now.monotonic_us + ttl * SECOND;
 	a->stale_until_us = a->fresh_until_us + STALE_SECONDS * SECOND;
 	wake_waiting(d, a);
 }
 
-void dns_resolved(struct dns_cache *d, const char *json, size_t n, uint64_t now_us)
+void dns_resolved(struct dns_cache *d, const char *json, size_t n, struct moment now)
 {
-	d->now_us = now_us;
+	d->now = now;
 	yyjson_doc *doc = yyjson_read(json, n, 0);
 	yyjson_val *root = yyjson_doc_get_root(doc);
 	uint64_t token = yyjson_get_uint(yyjson_obj_get(root, "token"));
@@ -466,9 +467,9 @@ void dns_resolved(struct dns_cache *d, const char *json, size_t n, uint64_t now_
 	yyjson_doc_free(doc);
 }
 
-void dns_unlinked(struct dns_cache *d, uint64_t now_us)
+void dns_unlinked(struct dns_cache *d, struct moment now)
 {
-	d->now_us = now_us;
+	d->now = now;
 	for (uint32_t slot = 0; slot < ASKED_MAX; slot++)
 		if (d->asked[slot] != NULL)
 			answer_failed(d, take_asked(d, slot), "the control plane, which resolves names, is away");
@@ -483,7 +484,7 @@ static bool is_wanted(const struct dns_cache *d, const struct answer *a)
 		return true;
 	if (d->count > ANSWERS_MAX)
 		return false;
-	return d->now_us < a->failed_until_us || (a->is_known && d->now_us < a->stale_until_us);
+	return d->now.monotonic_us < a->failed_until_us || (a->is_known && d->now.monotonic_us < a->stale_until_us);
 }
 
 /* Answers too old to serve are forgotten, a few buckets at a time. */
@@ -504,11 +505,11 @@ static void sweep(struct dns_cache *d)
 	}
 }
 
-void dns_tick(struct dns_cache *d, uint64_t now_us)
+void dns_tick(struct dns_cache *d, struct moment now)
 {
-	d->now_us = now_us;
+	d->now = now;
 	for (uint32_t slot = 0; d->asked_count != 0 && slot < ASKED_MAX; slot++)
-		if (d->asked[slot] != NULL && d->asked_until_us[slot] <= now_us)
+		if (d->asked[slot] != NULL && d->asked_until_us[slot] <= now.monotonic_us)
 			answer_failed(d, take_asked(d, slot), "the control plane did not answer in time");
 	ask_queued(d);
 	route_unrouted(d);

@@ -19,6 +19,7 @@ static struct {
 	unsigned count;
 	uint64_t tokens[ANSWERS];
 	struct queue_route last;
+	uint64_t now_us;
 } answered;
 
 void queue_route_answer(struct queue *q, uint64_t token, const struct queue_route *route, uint64_t now_us)
@@ -27,6 +28,7 @@ void queue_route_answer(struct queue *q, uint64_t token, const struct queue_rout
 		answered.tokens[answered.count] = token;
 	answered.count++;
 	answered.last = *route;
+	answered.now_us = now_us;
 }
 
 struct note *note_new(enum note_kind kind, const char *json, size_t n)
@@ -43,8 +45,13 @@ struct rig {
 	struct queue_thread q;
 	struct view view;
 	struct policy *policy;
-	uint64_t now_us;
+	uint64_t now_us, wall_us;
 };
+
+static struct moment now_of(const struct rig *r)
+{
+	return (struct moment){.wall_us = r->wall_us, .monotonic_us = r->now_us};
+}
 
 static const char documents[] =
 	"{\"routes\":[{\"id\":\"fixed\",\"domain\":\"fixed.example.test\",\"hosts\":[{\"host\":\"192.0.2.1\","
@@ -70,7 +77,8 @@ static struct rig *rig_new(bool has_policy)
 {
 	struct rig *r = calloc(1, sizeof *r);
 	assert_true(ring_init(&r->q.to_main, 4096));
-	r->now_us = 1700000000 * SECOND;
+	r->now_us = 3 * SECOND; /* since the machine has started */
+	r->wall_us = 1700000000 * SECOND;
 	assert_non_null(r->q.dns = dns_cache_create(&r->q));
 	memset(&answered, 0, sizeof answered);
 	if (has_policy)
@@ -92,7 +100,7 @@ static void rig_free(struct rig *r)
 
 static void route(struct rig *r, uint64_t token, const char *domain)
 {
-	dns_route(r->q.dns, token, bytes_of_string(domain), BYTES_LITERAL("a@sender.example.test"), r->now_us);
+	dns_route(r->q.dns, token, bytes_of_string(domain), BYTES_LITERAL("a@sender.example.test"), now_of(r));
 }
 
 /* The next question: its token, and that it is about `name` ("domain" or "host"). */
@@ -125,7 +133,7 @@ __attribute__((format(printf, 3, 4))) static void resolved(struct rig *r, uint64
 	va_start(args, format);
 	n += vsnprintf(json + n, sizeof json - (size_t)n, format, args);
 	va_end(args);
-	dns_resolved(r->q.dns, json, (size_t)n, r->now_us);
+	dns_resolved(r->q.dns, json, (size_t)n, now_of(r));
 }
 
 #define OK_ONE                                                                                       \
@@ -148,10 +156,10 @@ static void without_a_policy_mail_waits_for_it_a_while(void **state)
 	route(r, 1, "a.example.test");
 	r->now_us += 15 * SECOND;
 	route(r, 2, "b.example.test");
-	dns_tick(r->q.dns, r->now_us);
+	dns_tick(r->q.dns, now_of(r));
 	assert_int_equal(answered.count, 0);
 	r->now_us += 6 * SECOND;
-	dns_tick(r->q.dns, r->now_us);
+	dns_tick(r->q.dns, now_of(r));
 	expect(1, QUEUE_ROUTE_DEFER, 0);
 	assert_int_equal(answered.tokens[0], 1);
 	route(r, 3, "c.example.test"); /* still waiting at the end: freed with the cache */
@@ -165,7 +173,7 @@ static void the_first_policy_routes_what_waited_for_it(void **state)
 	route(r, 2, "fixed.example.test");
 	assert_int_equal(answered.count, 0);
 	rig_give_policy(r);
-	dns_policy_changed(r->q.dns, r->now_us);
+	dns_policy_changed(r->q.dns, now_of(r));
 	expect(2, QUEUE_ROUTE_OK, 2);
 	assert_int_equal(answered.tokens[0], 1);
 	route(r, 3, "fixed.example.test");
@@ -298,7 +306,7 @@ static void answers_to_other_questions_and_rubbish_are_ignored(void **state)
 	resolved(r, question + 1, OK_ONE);
 	resolved(r, question + 1024, OK_ONE); /* the same slot, another time */
 	resolved(r, question, "no JSON");
-	dns_resolved(r->q.dns, "", 0, r->now_us);
+	dns_resolved(r->q.dns, "", 0, now_of(r));
 	assert_int_equal(answered.count, 0);
 	resolved(r, question, OK_ONE);
 	resolved(r, question, OK_ONE); /* twice */
@@ -311,10 +319,11 @@ static void a_question_without_an_answer_ends_in_a_deferral(void **state)
 	struct rig *r = rig_new(true);
 	route(r, 1, "a.example.test");
 	uint64_t question = asked(r, "domain", "a.example.test");
-	dns_tick(r->q.dns, r->now_us + 29 * SECOND);
+	r->now_us += 29 * SECOND;
+	dns_tick(r->q.dns, now_of(r));
 	assert_int_equal(answered.count, 0);
-	r->now_us += 31 * SECOND;
-	dns_tick(r->q.dns, r->now_us);
+	r->now_us += 2 * SECOND;
+	dns_tick(r->q.dns, now_of(r));
 	expect(1, QUEUE_ROUTE_DEFER, 0);
 	resolved(r, question, OK_ONE); /* too late */
 	assert_int_equal(answered.count, 1);
@@ -328,6 +337,28 @@ static void a_question_without_an_answer_ends_in_a_deferral(void **state)
 	rig_free(r);
 }
 
+static void a_wall_clock_that_is_set_ends_no_wait_and_makes_no_answer_older(void **state)
+{
+	struct rig *r = rig_new(true);
+	route(r, 1, "known.example.test");
+	resolved(r, asked(r, "domain", "known.example.test"), OK_ONE);
+	route(r, 2, "unknown.example.test");
+	uint64_t question = asked(r, "domain", "unknown.example.test");
+	static const int64_t days[] = {400, -800};
+	for (unsigned i = 0; i < 2; i++) {
+		r->wall_us += (uint64_t)(days[i] * 86400) * SECOND;
+		for (int t = 0; t < 400; t++)
+			dns_tick(r->q.dns, now_of(r));
+		route(r, 3 + i, "known.example.test");
+		asked_nothing(r);
+		expect(2 + i, QUEUE_ROUTE_OK, 1);
+		assert_int_equal(answered.now_us, r->wall_us); /* the queue's own times are its */
+	}
+	resolved(r, question, OK_ONE);
+	expect(4, QUEUE_ROUTE_OK, 1);
+	rig_free(r);
+}
+
 static void while_control_is_away_what_was_known_serves_for_a_day(void **state)
 {
 	struct rig *r = rig_new(true);
@@ -337,19 +368,19 @@ static void while_control_is_away_what_was_known_serves_for_a_day(void **state)
 		r->now_us += 3600 * SECOND;
 		route(r, 1 + hour, "known.example.test");
 		asked(r, "domain", "known.example.test");
-		dns_unlinked(r->q.dns, r->now_us);
+		dns_unlinked(r->q.dns, now_of(r));
 		expect(1 + hour, QUEUE_ROUTE_OK, 1);
 		for (int i = 0; i < 400; i++)
-			dns_tick(r->q.dns, r->now_us); /* the sweep leaves it alone */
+			dns_tick(r->q.dns, now_of(r)); /* the sweep leaves it alone */
 	}
 	route(r, 100, "unknown.example.test");
 	asked(r, "domain", "unknown.example.test");
-	dns_unlinked(r->q.dns, r->now_us);
+	dns_unlinked(r->q.dns, now_of(r));
 	expect(25, QUEUE_ROUTE_DEFER, 0);
 	r->now_us += 2 * 3600 * SECOND;
 	route(r, 101, "known.example.test");
 	asked(r, "domain", "known.example.test");
-	dns_unlinked(r->q.dns, r->now_us);
+	dns_unlinked(r->q.dns, now_of(r));
 	expect(26, QUEUE_ROUTE_DEFER, 0); /* too old */
 	rig_free(r);
 }
@@ -385,6 +416,7 @@ int main(void)
 		cmocka_unit_test(only_what_says_fail_is_final),
 		cmocka_unit_test(answers_to_other_questions_and_rubbish_are_ignored),
 		cmocka_unit_test(a_question_without_an_answer_ends_in_a_deferral),
+		cmocka_unit_test(a_wall_clock_that_is_set_ends_no_wait_and_makes_no_answer_older),
 		cmocka_unit_test(while_control_is_away_what_was_known_serves_for_a_day),
 		cmocka_unit_test(more_questions_than_may_be_open_wait_their_turn),
 	};
