@@ -90,6 +90,9 @@ static bool set_dataplane(struct dp_config *dp, const struct config *config)
 		if (!set_route(&dp->routes[dp->route_count++], &config->dataplane.routes[i], config))
 			return false;
 	dp->tcp.connections_max = config->limits.connections;
+	dp->tcp.inbound_max = (uint32_t)((100ull - config->limits.delivery_percent) * config->limits.connections / 100);
+	if (dp->tcp.inbound_max == 0)
+		dp->tcp.inbound_max = 1;
 	dp->tcp.half_open_max = config->limits.connections / 4 + 1;
 	dp->tcp.time_wait_max = 2 * config->limits.connections;
 	dp->tcp.receive_bytes_max = config->limits.tcp_receive_bytes;

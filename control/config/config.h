@@ -50,6 +50,7 @@ struct config {
 	unsigned listeners_count;
 	struct {
 		unsigned connections;		 /* per core */
+		unsigned delivery_percent;	 /* of connections, not for clients */
 		unsigned connections_per_client; /* per address, per core */
 		unsigned handshakes;		 /* in flight, per core */
 		unsigned tcp_receive_bytes, tcp_send_bytes;

@@ -17,6 +17,7 @@ struct tcp_conn;
 /* ---- a stack ---- */
 struct tcp_config {
 	uint32_t connections_max;     /* established and half-open; at the limit SYNs get no answer */
+	uint32_t inbound_max;	      /* of them, opened by peers, half-open ones too; 0: all */
 	uint32_t half_open_max;	      /* of them, not yet established by a peer; at the limit stale ones make
 					 room, and where there are none SYN cookies are sent */
 	uint32_t time_wait_max;	      /* small records; the oldest is recycled at the limit */
@@ -24,7 +25,9 @@ struct tcp_config {
 	uint32_t send_bytes_max;      /* per connection: unsent and unacknowledged */
 	uint64_t buffer_bytes_max;    /* all connections' received and unacknowledged data together; an mbuf
 					 counts with its whole buffer, however little is in it, so that this
-					 bounds how many mbufs of the pool (and of the ports' pools) are held */
+					 bounds how many mbufs of the pool (and of the ports' pools) are held.
+					 At 5/8 SYNs get no answer, at 6/8 windows grow no more, at 7/8 the idlest
+					 connections that hold data are reset */
 	struct rte_mempool *pool;     /* data segments; headroom for Ethernet, IPv6 and TCP headers */
 	struct rte_mempool *control_pool; /* ACK, RST, SYN-ACK: never starved by data */
 	uint8_t secret[16];	      /* keys ISNs, timestamp offsets and the table's hash (RFC 6528, 7323) */
@@ -41,7 +44,8 @@ struct tcp_config {
 	void *user;
 };
 /* NULL: no memory, or a configuration that cannot work (a limit of 0 but for half_open_max and time_wait_max,
- * no pool or callback, data rooms below 664 and 128 bytes). Everything is taken here, nothing later. Needs the
+ * no pool or callback, data rooms below 664 and 128 bytes). Everything is taken here, nothing later, but pages are
+ * first touched when they are needed. Needs the
  * EAL: it registers a dynamic field of 24 bytes in mbufs. */
 struct tcp_stack *tcp_stack_create(const struct tcp_config *config, uint64_t now_us);
 /* Frees all, segments in flight too; sends nothing. */
@@ -114,6 +118,7 @@ enum tcp_end {
 	TCP_END_TIMEOUT,   /* retransmissions or the user timeout gave up */
 	TCP_END_UNREACHABLE, /* ICMP hard error while opening */
 	TCP_END_ABORTED,   /* by us */
+	TCP_END_NO_MEMORY, /* reset by us: the core ran short of it and this connection had moved nothing for longest */
 };
 enum tcp_end tcp_end_reason(const struct tcp_conn *conn); /* while handling ENDED */
 const char *tcp_end_name(enum tcp_end end);

@@ -120,6 +120,7 @@ static void new_ack(struct tcp_conn *c, const struct tcp_segment *seg)
 	sample_rtt(c, seg, sent_us);
 	c->backoff = 0;
 	c->progress_us = c->stack->now_us;
+	c->moved_ms = tcp_now_ms(c->stack);
 	recover_by(c, acked);
 	if (c->snd_una == c->snd_max)
 		tcp_timer_stop(c, TCP_TIMER_RETRANSMIT);

@@ -109,6 +109,8 @@ uint64_t tcp_half_open_due_us(const struct tcp_stack *s)
  * gets a cookie, which may still lead to a connection. NULL: that is the case. */
 static struct tcp_half_open *half_open_get(struct tcp_stack *s)
 {
+	if (TAILQ_EMPTY(&s->half_opens_free) && s->half_opens_fresh < s->config.half_open_max)
+		return &s->half_opens[s->half_opens_fresh++];
 	for (unsigned sends = TCP_SYN_ACK_SENDS; TAILQ_EMPTY(&s->half_opens_free) && sends >= TCP_SYN_ACK_STALE; sends--)
 		if (!TAILQ_EMPTY(&s->half_open_sent[sends - 1])) {
 			tcp_count(s, half_open_evicted);
@@ -164,6 +166,7 @@ static enum tcp_drop become_conn(struct tcp_stack *s, const struct tcp_half_open
 	struct tcp_conn *c = tcp_conn_get(s, &was->tuple, seg->hash);
 	if (c == NULL)
 		return TCP_DROP_connections_full;
+	s->inbound_used++;
 	const struct tcp_segment syn = {
 		.seq = was->irs,
 		.window = was->snd_wnd,
@@ -184,9 +187,14 @@ static enum tcp_drop become_conn(struct tcp_stack *s, const struct tcp_half_open
 	return tcp_segment_arrives(c, seg);
 }
 
-static bool is_full(const struct tcp_stack *s)
+/* May a peer open one more? */
+static enum tcp_drop check_limits(const struct tcp_stack *s)
 {
-	return s->conns_used + s->stats.half_open >= s->config.connections_max;
+	if (s->conns_used + s->stats.half_open >= s->config.connections_max)
+		return TCP_DROP_connections_full;
+	if (s->inbound_used + s->stats.half_open >= s->config.inbound_max)
+		return TCP_DROP_inbound_full;
+	return tcp_memory_is_short_for(s, TCP_MEMORY_NEW) ? TCP_DROP_memory_short : TCP_DROP_NONE;
 }
 
 /* An ACK to a listener: of nobody, or of a cookie. RST where it cannot be, so that a client does not wait. */
@@ -195,13 +203,14 @@ static enum tcp_drop ack_to_listener(struct tcp_stack *s, const struct tcp_liste
 	struct tcp_half_open was;
 	const bool are_out = s->now_us < s->cookies_until_us;
 	if (!(seg->flags & RTE_TCP_SYN_FLAG) && tcp_cookie_check(s, seg, &was)) {
-		if (!is_full(s)) {
+		const enum tcp_drop full = check_limits(s);
+		if (full == TCP_DROP_NONE) {
 			was.tag = l->tag;
 			tcp_count(s, cookies_accepted);
 			return become_conn(s, &was, seg);
 		}
 		tcp_send_reset_to(s, seg);
-		return TCP_DROP_connections_full;
+		return full;
 	}
 	tcp_send_reset_to(s, seg);
 	if (!are_out)
@@ -222,10 +231,10 @@ enum tcp_drop tcp_nobody_arrives(struct tcp_stack *s, struct tcp_segment *seg, u
 	}
 	if (seg->flags & RTE_TCP_ACK_FLAG)
 		return ack_to_listener(s, l, seg);
-	if (is_full(s))
-		return TCP_DROP_connections_full;
-	half_open_start(s, seg, l->tag, iss_least); /* text or FIN in a SYN will come again */
-	return TCP_DROP_NONE;
+	const enum tcp_drop full = check_limits(s);
+	if (full == TCP_DROP_NONE)
+		half_open_start(s, seg, l->tag, iss_least); /* text or FIN in a SYN will come again */
+	return full;
 }
 
 static bool is_acceptable(const struct tcp_stack *s, const struct tcp_half_open *h, const struct tcp_segment *seg)

@@ -76,7 +76,7 @@ static uint32_t window_to_offer(const struct tcp_conn *c)
 	const struct tcp_stack *s = c->stack;
 	const uint32_t space = tcp_receive_space(c), offered = c->rcv_adv - c->rcv_nxt;
 	const uint32_t step = min_u32(largest_window(c) / 2, c->mss);
-	if (space < offered + step || s->stats.buffered_bytes > s->config.buffer_bytes_max / 4 * 3)
+	if (space < offered + step || tcp_memory_is_short_for(s, TCP_MEMORY_WINDOWS))
 		return offered;
 	return space;
 }
@@ -306,8 +306,10 @@ static enum sent send_next(struct tcp_conn *c)
 	const enum sent sent = c->send_next != NULL ? send_data_if_due(c) : send_fin_if_due(c);
 	if (sent != SENT_ONE)
 		return sent;
-	if (was_idle)
+	if (was_idle) {
 		c->progress_us = c->stack->now_us;
+		c->moved_ms = tcp_now_ms(c->stack);
+	}
 	if (c->is_persisting) {
 		c->is_persisting = false;
 		tcp_rto_restart(c);

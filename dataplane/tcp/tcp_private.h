@@ -31,6 +31,8 @@
 #define TCP_PORT_FIRST	   10000 /* source ports of active opens: this to 65535 (RFC 6056 3.2) */
 #define TCP_PORT_TRIES	   4096	 /* bounds the walk; at 16 cores 256 of them are ours */
 #define TCP_WSCALE_MAX	   14
+#define TCP_IDLE_LOOKS	   128	 /* connections looked at in a turn for the idlest: some 10 us, cold */
+#define TCP_IDLE_LEAST_MS  5000	 /* twice and thrice a lost segment may have been sent again by then */
 
 /* ---- times ---- */
 #define TCP_RTO_INITIAL_US	1000000u  /* RFC 6298 2.1 */
@@ -234,6 +236,7 @@ struct tcp_conn {
 	struct timer_node node;
 	uint32_t srtt_us, rttvar_us, rto_us; /* srtt 0: no sample yet */
 	uint32_t iss, irs;
+	uint32_t moved_ms;    /* data was last acknowledged or received in order, or first sent after a rest */
 	uint64_t progress_us; /* the peer last acknowledged something, or there was nothing to */
 	uint64_t last_send_us;
 	uint64_t syn_sent_us; /* 0: sent more than once, no RTT sample */
@@ -320,6 +323,10 @@ struct tcp_stack {
 	struct tcp_departure *departures;
 	uint32_t departures_head, departures_tail;
 	struct tcp_conn *conns, *conns_free;
+	uint32_t conns_fresh, half_opens_fresh, time_waits_fresh; /* slots ever used */
+	uint32_t inbound_used; /* connections that peers have opened */
+	struct tcp_conn *idlest; /* of those looked at so far; NULL: none (tcp_memory.c) */
+	uint32_t idlest_ms, idle_at;
 	struct tcp_half_open *half_opens;
 	struct tcp_half_open_list half_open_sent[TCP_SYN_ACK_SENDS]; /* by how often but one */
 	struct tcp_half_open_list half_opens_free;
@@ -358,6 +365,20 @@ static inline uint32_t tcp_ts_now(const struct tcp_stack *s, uint32_t offset)
 {
 	return (uint32_t)(s->now_us / 1000) + offset;
 }
+
+static inline uint32_t tcp_now_ms(const struct tcp_stack *s)
+{
+	return (uint32_t)(s->now_us / 1000);
+}
+
+/* ---- tcp_memory.c ---- */
+/* Zeroed and aligned to a page; NULL: no memory. */
+void *tcp_memory_take(size_t count, size_t size);
+void tcp_memory_give(void *p, size_t count, size_t size);
+/* In the order in which they are given up; in eighths of buffer_bytes_max. */
+enum tcp_memory_use { TCP_MEMORY_NEW = 5, TCP_MEMORY_WINDOWS = 6, TCP_MEMORY_STALLED = 7 };
+bool tcp_memory_is_short_for(const struct tcp_stack *s, enum tcp_memory_use use);
+void tcp_memory_tick(struct tcp_stack *s);
 
 /* ---- tcp_table.c ---- */
 bool tcp_table_init(struct tcp_table *t, uint32_t entries);

@@ -41,6 +41,7 @@ static void append_in_order(struct tcp_conn *c, struct rte_mbuf *m)
 	c->rcv_nxt += len;
 	c->receive_bytes += len;
 	c->bytes_in += len;
+	c->moved_ms = tcp_now_ms(s);
 	if (can_join(s, c->receive.tail, m))
 		tcp_release(s, m);
 	else

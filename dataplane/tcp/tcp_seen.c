@@ -105,7 +105,7 @@ void tcp_get_info(const struct tcp_conn *c, struct tcp_info *info)
 bool tcp_walk(struct tcp_stack *s, uint32_t *cursor, uint32_t places,
 	bool (*each)(void *user, struct tcp_conn *conn), void *user)
 {
-	const uint32_t all = s->config.connections_max;
+	const uint32_t all = s->conns_fresh; /* slots that were ever used */
 	for (; places > 0 && *cursor < all; places--) {
 		struct tcp_conn *c = &s->conns[(*cursor)++];
 		if (c->state != TCP_CLOSED && !each(user, c))
@@ -122,7 +122,7 @@ uint64_t tcp_conn_id(const struct tcp_conn *c)
 
 struct tcp_conn *tcp_conn_by_id(struct tcp_stack *s, uint64_t id)
 {
-	if (id >> 32 >= s->config.connections_max)
+	if (id >> 32 >= s->conns_fresh)
 		return NULL;
 	struct tcp_conn *c = &s->conns[id >> 32];
 	return c->state != TCP_CLOSED && tcp_conn_id(c) == id ? c : NULL;

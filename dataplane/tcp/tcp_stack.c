@@ -17,27 +17,6 @@ static bool register_mark(struct tcp_stack *s)
 	return s->mark_offset >= 0;
 }
 
-static void *take(size_t count, size_t size)
-{
-	size_t bytes = (count * size + 63) / 64 * 64;
-	void *p = aligned_alloc(64, bytes == 0 ? 64 : bytes);
-	if (p != NULL)
-		memset(p, 0, bytes);
-	return p;
-}
-
-static void make_free_lists(struct tcp_stack *s)
-{
-	for (uint32_t i = s->config.connections_max; i-- > 0;) {
-		s->conns[i].free_next = s->conns_free;
-		s->conns_free = &s->conns[i];
-	}
-	for (uint32_t i = 0; i < s->config.half_open_max; i++)
-		TAILQ_INSERT_TAIL(&s->half_opens_free, &s->half_opens[i], link);
-	for (uint32_t i = 0; i < s->config.time_wait_max; i++)
-		TAILQ_INSERT_TAIL(&s->time_waits_free, &s->time_waits[i], link);
-}
-
 /* Limits that follow from the configured ones. */
 static void derive(struct tcp_stack *s)
 {
@@ -48,6 +27,8 @@ static void derive(struct tcp_stack *s)
 		s->rcv_wscale++;
 	/* Twice what full segments of 512 bytes would need: small ones cannot pin a mbuf each. */
 	s->reassembly_max = (uint16_t)min_u32(c->receive_bytes_max / 256 + 16, UINT16_MAX);
+	if (c->inbound_max == 0 || c->inbound_max > c->connections_max)
+		s->config.inbound_max = c->connections_max;
 	s->send_mbufs_max = (uint16_t)min_u32(c->send_bytes_max / 256 + 16, UINT16_MAX / 2);
 }
 
@@ -65,10 +46,10 @@ static bool is_config_possible(const struct tcp_config *c)
 static bool take_all(struct tcp_stack *s)
 {
 	const struct tcp_config *c = &s->config;
-	s->departures = take(TCP_DEPARTURES, sizeof *s->departures);
-	s->conns = take(c->connections_max, sizeof *s->conns);
-	s->half_opens = take(c->half_open_max, sizeof *s->half_opens);
-	s->time_waits = take(c->time_wait_max, sizeof *s->time_waits);
+	s->departures = tcp_memory_take(TCP_DEPARTURES, sizeof *s->departures);
+	s->conns = tcp_memory_take(c->connections_max, sizeof *s->conns);
+	s->half_opens = tcp_memory_take(c->half_open_max, sizeof *s->half_opens);
+	s->time_waits = tcp_memory_take(c->time_wait_max, sizeof *s->time_waits);
 	return s->departures != NULL && s->conns != NULL && s->half_opens != NULL && s->time_waits != NULL &&
 		tcp_table_init(&s->table, c->connections_max + c->half_open_max + c->time_wait_max);
 }
@@ -77,7 +58,7 @@ struct tcp_stack *tcp_stack_create(const struct tcp_config *config, uint64_t now
 {
 	if (!is_config_possible(config))
 		return NULL;
-	struct tcp_stack *s = take(1, sizeof *s);
+	struct tcp_stack *s = tcp_memory_take(1, sizeof *s);
 	if (s == NULL)
 		return NULL;
 	s->config = *config;
@@ -95,7 +76,6 @@ struct tcp_stack *tcp_stack_create(const struct tcp_config *config, uint64_t now
 		tcp_stack_destroy(s);
 		return NULL;
 	}
-	make_free_lists(s);
 	return s;
 }
 
@@ -103,17 +83,17 @@ void tcp_stack_destroy(struct tcp_stack *s)
 {
 	for (; s->departures_head != s->departures_tail; s->departures_head++)
 		rte_pktmbuf_free(s->departures[s->departures_head % TCP_DEPARTURES].m);
-	for (uint32_t i = 0; s->conns != NULL && i < s->config.connections_max; i++) {
+	for (uint32_t i = 0; i < s->conns_fresh; i++) {
 		tcp_queue_free(s, &s->conns[i].send);
 		tcp_queue_free(s, &s->conns[i].receive);
 		tcp_queue_free(s, &s->conns[i].reassembly);
 	}
 	tcp_table_fini(&s->table);
-	free(s->departures);
-	free(s->conns);
-	free(s->half_opens);
-	free(s->time_waits);
-	free(s);
+	tcp_memory_give(s->departures, TCP_DEPARTURES, sizeof *s->departures);
+	tcp_memory_give(s->conns, s->config.connections_max, sizeof *s->conns);
+	tcp_memory_give(s->half_opens, s->config.half_open_max, sizeof *s->half_opens);
+	tcp_memory_give(s->time_waits, s->config.time_wait_max, sizeof *s->time_waits);
+	tcp_memory_give(s, 1, sizeof *s);
 }
 
 /* ---- time ---- */
@@ -124,6 +104,7 @@ void tcp_tick(struct tcp_stack *s, uint64_t now_us)
 	timer_wheel_advance(&s->wheel, now_us, s);
 	tcp_half_open_expire(s);
 	tcp_time_wait_expire(s);
+	tcp_memory_tick(s);
 }
 
 uint64_t tcp_next_due_us(const struct tcp_stack *s)
@@ -176,6 +157,7 @@ const char *tcp_end_name(enum tcp_end end)
 	case TCP_END_TIMEOUT: return "timeout";
 	case TCP_END_UNREACHABLE: return "unreachable";
 	case TCP_END_ABORTED: return "aborted";
+	case TCP_END_NO_MEMORY: return "short of memory";
 	}
 	return "unknown";
 }

@@ -51,9 +51,12 @@ void tcp_enter(struct tcp_conn *c, enum tcp_state next)
 struct tcp_conn *tcp_conn_get(struct tcp_stack *s, const struct tcp_tuple *tuple, uint64_t hash)
 {
 	struct tcp_conn *c = s->conns_free;
-	if (c == NULL)
+	if (c != NULL)
+		s->conns_free = c->free_next;
+	else if (s->conns_fresh < s->config.connections_max)
+		c = &s->conns[s->conns_fresh++];
+	else
 		return NULL;
-	s->conns_free = c->free_next;
 	s->conns_used++;
 	tcp_count(s, connections);
 	*c = (struct tcp_conn){
@@ -63,6 +66,7 @@ struct tcp_conn *tcp_conn_get(struct tcp_stack *s, const struct tcp_tuple *tuple
 		.cc = &tcp_cc_newreno,
 		.rto_us = TCP_RTO_INITIAL_US,
 		.progress_us = s->now_us,
+		.moved_ms = tcp_now_ms(s),
 	};
 	tcp_timers_init(c);
 	tcp_table_insert(s, hash, tcp_ref_make(TCP_CONN, (size_t)(c - s->conns)));
@@ -79,6 +83,7 @@ void tcp_conn_put(struct tcp_conn *c)
 	c->free_next = s->conns_free;
 	s->conns_free = c;
 	s->conns_used--;
+	s->inbound_used -= !c->is_active;
 }
 
 void tcp_event(struct tcp_conn *c, uint32_t events)

@@ -14,16 +14,13 @@ bool tcp_table_init(struct tcp_table *t, uint32_t entries)
 	while (buckets < entries / 4 + 1)
 		buckets *= 2;
 	t->mask = buckets - 1;
-	t->buckets = aligned_alloc(64, sizeof *t->buckets * buckets);
-	if (t->buckets == NULL)
-		return false;
-	memset(t->buckets, 0, sizeof *t->buckets * buckets);
-	return true;
+	t->buckets = tcp_memory_take(buckets, sizeof *t->buckets);
+	return t->buckets != NULL;
 }
 
 void tcp_table_fini(struct tcp_table *t)
 {
-	free(t->buckets);
+	tcp_memory_give(t->buckets, t->mask + 1, sizeof *t->buckets);
 	t->buckets = NULL;
 }
 

@@ -19,16 +19,24 @@ static void time_wait_end(struct tcp_stack *s, struct tcp_time_wait *w)
 	tcp_count_add(s, time_wait, -1);
 }
 
-void tcp_time_wait_add(struct tcp_stack *s, const struct tcp_conn *c)
+static struct tcp_time_wait *time_wait_get(struct tcp_stack *s)
 {
-	if (s->config.time_wait_max == 0)
-		return;
+	if (TAILQ_EMPTY(&s->time_waits_free) && s->time_waits_fresh < s->config.time_wait_max)
+		return &s->time_waits[s->time_waits_fresh++];
 	if (TAILQ_EMPTY(&s->time_waits_free)) {
 		tcp_count(s, time_wait_recycled);
 		time_wait_end(s, TAILQ_FIRST(&s->time_waiting));
 	}
 	struct tcp_time_wait *w = TAILQ_FIRST(&s->time_waits_free);
 	TAILQ_REMOVE(&s->time_waits_free, w, link);
+	return w;
+}
+
+void tcp_time_wait_add(struct tcp_stack *s, const struct tcp_conn *c)
+{
+	if (s->config.time_wait_max == 0)
+		return;
+	struct tcp_time_wait *w = time_wait_get(s);
 	*w = (struct tcp_time_wait){
 		.tuple = c->tuple,
 		.hash = c->hash,

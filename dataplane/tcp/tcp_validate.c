@@ -275,7 +275,7 @@ static const char *half_opens(const struct tcp_stack *s)
 		}
 	}
 	HOLDS(NULL, waiting == s->stats.half_open);
-	HOLDS(NULL, free_ones + waiting == s->config.half_open_max);
+	HOLDS(NULL, free_ones + waiting == s->half_opens_fresh);
 	return NULL;
 }
 
@@ -287,8 +287,8 @@ static bool is_free(const struct tcp_stack *s, const struct tcp_conn *c)
 const char *tcp_validate(const struct tcp_stack *s, struct tcp_watch *watch)
 {
 	uint64_t held = 0, received = 0;
-	uint32_t used = 0, open = 0, free_ones = 0;
-	for (uint32_t i = 0; i < s->config.connections_max; i++) {
+	uint32_t used = 0, open = 0, free_ones = 0, inbound = 0;
+	for (uint32_t i = 0; i < s->conns_fresh; i++) {
 		const struct tcp_conn *c = &s->conns[i];
 		if (is_free(s, c)) {
 			if (watch != NULL && i < TCP_WATCH_CONNS)
@@ -297,6 +297,7 @@ const char *tcp_validate(const struct tcp_stack *s, struct tcp_watch *watch)
 		}
 		used++;
 		open += c->state != TCP_CLOSED;
+		inbound += !c->is_active;
 		PASSES(conn(s, c, &held, &received));
 		if (watch != NULL && c->state > TCP_SYN_SENT)
 			PASSES(onward(c, watch, i));
@@ -305,7 +306,8 @@ const char *tcp_validate(const struct tcp_stack *s, struct tcp_watch *watch)
 		free_ones++;
 	HOLDS(NULL, used == s->conns_used);
 	HOLDS(NULL, open == s->stats.connections);
-	HOLDS(NULL, used + free_ones == s->config.connections_max);
+	HOLDS(NULL, inbound == s->inbound_used);
+	HOLDS(NULL, used + free_ones == s->conns_fresh && s->conns_fresh <= s->config.connections_max);
 	HOLDS(NULL, held == s->stats.buffered_bytes);
 	/* A chained segment is let in by its first mbuf. What is sent may be split beyond the limit. */
 	HOLDS(NULL, received <= s->config.buffer_bytes_max + 64 * 2304);
