@@ -5,7 +5,8 @@
 #include <netinet/in.h>
 
 #include <rte_byteorder.h>
-#include <rte_cksum.h>
+
+#include "base/checksum.h"
 
 enum { OPTION_END = 0, OPTION_NOP = 1, OPTION_MSS = 2, OPTION_WSCALE = 3, OPTION_TIMESTAMPS = 8 };
 
@@ -32,7 +33,7 @@ static uint8_t *put32(uint8_t *p, uint32_t v)
  * nothing in ones' complement, and the other fields are the same in both families: no case for it. */
 static uint32_t pseudo_header_sum(const struct addr *a, const struct addr *b, uint32_t len)
 {
-	return (uint32_t)rte_raw_cksum(a, sizeof *a) + rte_raw_cksum(b, sizeof *b) +
+	return (uint32_t)checksum_sum(bytes_of(a, sizeof *a)) + checksum_sum(bytes_of(b, sizeof *b)) +
 		rte_cpu_to_be_16((uint16_t)len) + rte_cpu_to_be_16(IPPROTO_TCP);
 }
 
@@ -47,7 +48,7 @@ static bool is_checksum_good(const struct rte_mbuf *m, const struct tcp_arrival 
 {
 	uint32_t sum = pseudo_header_sum(&a->local, &a->remote, m->pkt_len), done = 0;
 	for (; m != NULL; m = m->next) {
-		uint16_t part = rte_raw_cksum(rte_pktmbuf_mtod(m, const void *), m->data_len);
+		uint16_t part = checksum_sum(bytes_of(rte_pktmbuf_mtod(m, const void *), m->data_len));
 		sum = fold(sum) + (uint32_t)(done % 2 == 0 ? part : rte_bswap16(part));
 		done += m->data_len;
 	}
@@ -169,7 +170,7 @@ void tcp_header_prepend(const struct tcp_header *h, struct rte_mbuf *m)
 	p = put32(p, 0); /* checksum, urgent pointer */
 	write_options(h, p);
 	uint16_t sum = fold(pseudo_header_sum(&h->tuple->local, &h->tuple->remote, m->pkt_len) +
-		rte_raw_cksum(start, m->data_len));
+		checksum_sum(bytes_of(start, m->data_len)));
 	sum = (uint16_t)~sum;
 	memcpy(start + 16, &sum, sizeof sum);
 }
