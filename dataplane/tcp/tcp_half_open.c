@@ -16,6 +16,7 @@ static bool send_syn_ack(struct tcp_stack *s, const struct tcp_half_open *h, uin
 		.window = (uint16_t)min_u32(s->config.receive_bytes_max, UINT16_MAX),
 		.has_ts = h->has_ts,
 		.has_wscale = h->has_wscale,
+		.has_sack_ok = h->has_sack,
 		.wscale = s->rcv_wscale,
 		.mss = tcp_mss_to_announce(s, &h->tuple),
 		.tsval = tsval,
@@ -136,6 +137,7 @@ static struct tcp_half_open half_open_of(const struct tcp_stack *s, const struct
 		.snd_wscale = syn->wscale & 15,
 		.has_ts = syn->has_ts,
 		.has_wscale = syn->has_wscale,
+		.has_sack = syn->has_sack_ok,
 	};
 }
 
@@ -173,6 +175,7 @@ static enum tcp_drop become_conn(struct tcp_stack *s, const struct tcp_half_open
 		.mss = was->peer_mss,
 		.has_wscale = was->has_wscale,
 		.wscale = was->snd_wscale,
+		.has_sack_ok = was->has_sack,
 		.has_ts = was->has_ts,
 		.tsval = was->ts_recent,
 	};

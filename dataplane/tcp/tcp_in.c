@@ -31,6 +31,7 @@ void tcp_window_of_syn(struct tcp_conn *c, const struct tcp_segment *seg)
 	c->has_wscale = seg->has_wscale;
 	c->snd_wscale = seg->has_wscale ? seg->wscale : 0;
 	c->rcv_wscale = seg->has_wscale ? c->stack->rcv_wscale : 0;
+	c->has_sack = seg->has_sack_ok;
 	c->has_ts = seg->has_ts;
 	if (seg->has_ts)
 		remember_timestamp(c, seg);
@@ -160,6 +161,7 @@ static void trim(struct tcp_conn *c, struct tcp_segment *seg)
 		if (old > seg->text) /* so is its FIN */
 			seg->flags &= (uint8_t)~RTE_TCP_FIN_FLAG;
 		uint32_t n = min_u32(old, seg->text);
+		tcp_note_duplicate(c, seg->seq, seg->seq + n);
 		seg->seq += old;
 		seg->skip += n;
 		seg->text -= n;
@@ -248,11 +250,8 @@ static enum tcp_drop note_fin(struct tcp_conn *c, struct tcp_segment *seg)
 	}
 	if (!(seg->flags & RTE_TCP_FIN_FLAG))
 		return TCP_DROP_NONE;
-	if (c->reassembly.tail != NULL) {
-		const struct tcp_mark *last = tcp_mark(c->stack, c->reassembly.tail);
-		if (seq_gt(last->seq + last->len, end))
-			return TCP_DROP_text_after_fin;
-	}
+	if (seq_gt(tcp_reassembly_end(c), end))
+		return TCP_DROP_text_after_fin;
 	c->fin_seen = true;
 	c->fin_seq = end;
 	return TCP_DROP_NONE;

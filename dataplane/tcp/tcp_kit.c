@@ -86,6 +86,12 @@ size_t kit_encode(const struct kit_segment *seg, const struct addr *source, cons
 		p = put(put(p, 0x010303, 3), (uint32_t)seg->wscale, 1);
 	if (seg->has_ts)
 		p = put(put(put(p, 0x0101080a, 4), seg->tsval, 4), seg->tsecr, 4);
+	if (seg->has_sack_ok)
+		p = put(p, 0x01010402, 4);
+	if (seg->sack_count != 0)
+		p = put(p, 0x01010500u + 2 + 8 * seg->sack_count, 4);
+	for (unsigned i = 0; i < seg->sack_count; i++)
+		p = put(put(p, seg->sack[i][0], 4), seg->sack[i][1], 4);
 	offset[0] = (uint8_t)((p - to) / 4 << 4);
 	offset[1] = seg->flags;
 	if (seg->text.n != 0)
@@ -95,12 +101,26 @@ size_t kit_encode(const struct kit_segment *seg, const struct addr *source, cons
 	return (size_t)(p - to);
 }
 
+static bool decode_sack(struct kit_segment *seg, const uint8_t *p)
+{
+	seg->sack_count = (p[1] - 2u) / 8;
+	for (unsigned i = 0; i < seg->sack_count; i++) {
+		seg->sack[i][0] = get(p + 2 + 8 * i, 4);
+		seg->sack[i][1] = get(p + 6 + 8 * i, 4);
+	}
+	return true;
+}
+
 static bool decode_option(struct kit_segment *seg, const uint8_t *p)
 {
+	if (p[0] == 5 && p[1] % 8 == 2 && p[1] >= 10 && p[1] <= 34)
+		return decode_sack(seg, p);
 	if (p[0] == 2 && p[1] == 4)
 		seg->mss = (uint16_t)get(p + 2, 2);
 	else if (p[0] == 3 && p[1] == 3)
 		seg->wscale = p[2];
+	else if (p[0] == 4 && p[1] == 2)
+		seg->has_sack_ok = true;
 	else if (p[0] == 8 && p[1] == 10)
 		seg->has_ts = true, seg->tsval = get(p + 2, 4), seg->tsecr = get(p + 6, 4);
 	else
@@ -125,7 +145,8 @@ bool kit_decode(struct kit_segment *seg, const struct addr *source, const struct
 	seg->window = (uint16_t)get(p + 14, 2);
 	seg->mss = 0;
 	seg->wscale = -1;
-	seg->has_ts = false;
+	seg->has_ts = seg->has_sack_ok = false;
+	seg->sack_count = 0;
 	for (size_t i = 20; i < header; i += p[i] == 1 ? 1 : p[i + 1])
 		if (p[i] != 1 && (i + 1 >= header || i + p[i + 1] > header || !decode_option(seg, p + i)))
 			return false;

@@ -27,6 +27,9 @@ struct kit_segment {
 	int wscale;	/* -1: no option */
 	bool has_ts;
 	uint32_t tsval, tsecr;
+	bool has_sack_ok;
+	unsigned sack_count; /* blocks: start and end of each */
+	uint32_t sack[4][2];
 	struct bytes text; /* of a segment taken: in `storage` */
 	uint8_t storage[2048];
 };

@@ -54,7 +54,7 @@ bool tcp_memory_is_short_for(const struct tcp_stack *s, enum tcp_memory_use use)
 
 static bool holds_data(const struct tcp_conn *c)
 {
-	return c->state != TCP_CLOSED && (c->send.head != NULL || c->receive.head != NULL || c->reassembly.head != NULL);
+	return c->state != TCP_CLOSED && (c->send.head != NULL || c->receive.head != NULL || c->reassembly != NULL);
 }
 
 static void look_at(struct tcp_stack *s, struct tcp_conn *c)

@@ -104,9 +104,10 @@ bool tcp_window_update_is_due(const struct tcp_conn *c)
 
 /* ---- segments of a connection ---- */
 
-static struct tcp_header header_of(struct tcp_conn *c, uint32_t seq, uint8_t flags)
+/* `room`: bytes left for SACK blocks, which come last. */
+static struct tcp_header header_of(struct tcp_conn *c, uint32_t seq, uint8_t flags, unsigned room)
 {
-	return (struct tcp_header){
+	struct tcp_header h = {
 		.tuple = &c->tuple,
 		.seq = seq,
 		.ack = c->rcv_nxt,
@@ -116,6 +117,9 @@ static struct tcp_header header_of(struct tcp_conn *c, uint32_t seq, uint8_t fla
 		.tsval = tcp_ts_now(c->stack, c->ts_offset),
 		.tsecr = c->ts_recent,
 	};
+	if (c->has_sack && room >= 12)
+		h.sack_count = tcp_sack_blocks(c, h.sack, min_u32((room - 4) / 8, c->has_ts ? 3 : TCP_SACK_BLOCKS));
+	return h;
 }
 
 static void ack_was_sent(struct tcp_conn *c)
@@ -128,7 +132,7 @@ static void ack_was_sent(struct tcp_conn *c)
 
 bool tcp_send_ack(struct tcp_conn *c, uint32_t seq, uint8_t flags)
 {
-	const struct tcp_header h = header_of(c, seq, flags);
+	const struct tcp_header h = header_of(c, seq, flags, flags & RTE_TCP_RST_FLAG ? 0 : 40);
 	if (!tcp_send_control(c->stack, &h))
 		return false;
 	ack_was_sent(c);
@@ -147,6 +151,7 @@ bool tcp_send_syn(struct tcp_conn *c)
 		.window = (uint16_t)min_u32(s->config.receive_bytes_max, UINT16_MAX),
 		.has_ts = !is_answer || c->has_ts,
 		.has_wscale = !is_answer || c->has_wscale,
+		.has_sack_ok = !is_answer || c->has_sack,
 		.wscale = s->rcv_wscale,
 		.mss = tcp_mss_to_announce(s, &c->tuple),
 		.tsval = tcp_ts_now(s, c->ts_offset),
@@ -197,7 +202,7 @@ static bool send_record(struct tcp_conn *c, struct rte_mbuf *m)
 	uint8_t flags = RTE_TCP_ACK_FLAG;
 	if (mark->next == NULL)
 		flags |= c->fin_queued ? RTE_TCP_PSH_FLAG | RTE_TCP_FIN_FLAG : RTE_TCP_PSH_FLAG;
-	const struct tcp_header h = header_of(c, mark->seq, flags);
+	const struct tcp_header h = header_of(c, mark->seq, flags, c->mss - mark->len);
 	const uint32_t end = mark->seq + mark->len + !!(flags & RTE_TCP_FIN_FLAG);
 	out->data_len = mark->len;
 	out->pkt_len = mark->len;

@@ -33,6 +33,8 @@
 #define TCP_WSCALE_MAX	   14
 #define TCP_IDLE_LOOKS	   128	 /* connections looked at in a turn for the idlest: some 10 us, cold */
 #define TCP_IDLE_LEAST_MS  5000	 /* twice and thrice a lost segment may have been sent again by then */
+#define TCP_SACK_BLOCKS	   4  /* as many as fit into an option of 40 bytes (RFC 2018 3) */
+#define TCP_ISLANDS_MAX	   64 /* out of order: bounds the walk to a segment's place; 64 gaps are 5 % of 1.8 MB */
 
 /* ---- times ---- */
 #define TCP_RTO_INITIAL_US	1000000u  /* RFC 6298 2.1 */
@@ -98,6 +100,10 @@ struct tcp_replies {
 enum tcp_kind { TCP_NOBODY, TCP_CONN, TCP_HALF_OPEN, TCP_TIME_WAITING };
 typedef uint32_t tcp_ref; /* kind in the top two bits, slot + 1 below; 0: nobody */
 
+struct tcp_range { /* of sequence numbers; `end` is the first behind it */
+	uint32_t start, end;
+};
+
 /* ---- what is known of a segment that has arrived ---- */
 struct tcp_segment {
 	struct rte_mbuf *m; /* NULL once taken */
@@ -111,7 +117,9 @@ struct tcp_segment {
 	uint16_t mss;	 /* 0: no option */
 	uint8_t flags;
 	uint8_t wscale;
-	bool has_wscale, has_ts;
+	bool has_wscale, has_ts, has_sack_ok;
+	uint8_t sack_count;
+	struct tcp_range sack[TCP_SACK_BLOCKS]; /* as they came: not checked */
 };
 /* SEG.LEN: text and the controls that take a sequence number */
 static inline uint32_t tcp_segment_len(const struct tcp_segment *seg)
@@ -122,7 +130,7 @@ static inline uint32_t tcp_segment_len(const struct tcp_segment *seg)
 /* ---- what a queue knows of an mbuf it holds; kept in the mbuf, as a dynamic field ---- */
 struct tcp_mark {
 	struct rte_mbuf *next; /* ours: mbuf.next would be followed by a driver that still sends it */
-	uint64_t sent_us : 63;
+	uint64_t sent_us : 56; /* of the first of a run (an island of tcp_reassembly.c): the last, tcp_run_last() */
 	uint64_t is_retransmitted : 1;
 	uint32_t seq;
 	uint16_t offset; /* of the first byte that counts, from buf_addr */
@@ -130,6 +138,22 @@ struct tcp_mark {
 };
 struct tcp_queue {
 	struct rte_mbuf *head, *tail;
+};
+
+/* ---- text out of order; a connection has it only while there is some (tcp_reassembly.c) ---- */
+struct tcp_reassembly {
+	struct rte_mbuf *head;		  /* the first mbuf of the first island */
+	struct rte_mbuf *last_island;	  /* the first mbuf of the last */
+	uint32_t recent[TCP_SACK_BLOCKS]; /* sequence numbers received, the latest first (RFC 2018 4) */
+	uint8_t recent_count;
+	uint8_t islands;
+};
+
+/* Pieces of one size, taken at start. */
+struct tcp_slab {
+	void *memory;
+	void *free; /* that were used: each begins with the next one's address */
+	size_t used, count, size; /* those up to `used` were used at some time: no memory is touched before */
 };
 
 /* ---- states: one list; tcp_state.c says what may follow what ---- */
@@ -182,7 +206,7 @@ struct tcp_conn {
 	bool is_persisting : 1;
 	bool is_active : 1;    /* opened by us */
 	bool is_announced : 1; /* the user knows it */
-	bool has_ts : 1, has_wscale : 1;
+	bool has_ts : 1, has_wscale : 1, has_sack : 1;
 	bool fin_queued : 1;   /* tcp_close() was called */
 	bool fin_received : 1; /* and everything before it */
 	bool fin_seen : 1;     /* maybe with text missing before it; at fin_seq */
@@ -225,9 +249,11 @@ struct tcp_conn {
 	alignas(64) struct rte_mbuf *send_next; /* the record that snd_nxt is the start of; NULL: none */
 	struct tcp_queue send;	      /* unacknowledged and unsent */
 	struct tcp_queue receive;     /* in order, not read */
-	struct tcp_queue reassembly;  /* out of order, ascending, disjoint */
+	struct tcp_reassembly *reassembly; /* out of order; NULL: nothing */
+	struct tcp_range dsack;	      /* came twice, and the peer has not been told (RFC 2883); empty: none */
 	uint32_t send_bytes, receive_bytes;
-	uint16_t send_mbufs, reassembly_mbufs;
+	uint32_t receive_mbufs; /* in order and out of order */
+	uint16_t send_mbufs;
 	struct tcp_replies replies;
 
 	/* Then timers and the rest. */
@@ -267,7 +293,7 @@ struct tcp_half_open {
 	uint16_t peer_mss, snd_wnd;
 	uint8_t snd_wscale : 4;
 	uint8_t sends : 4; /* of the SYN-ACK */
-	bool has_ts : 1, has_wscale : 1;
+	bool has_ts : 1, has_wscale : 1, has_sack : 1;
 };
 static_assert(sizeof(struct tcp_half_open) <= 96, "a SYN costs a peer nothing; it must cost us little");
 TAILQ_HEAD(tcp_half_open_list, tcp_half_open);
@@ -314,7 +340,8 @@ struct tcp_stack {
 	uint64_t now_us;
 	int mark_offset; /* of struct tcp_mark in an mbuf */
 	uint8_t rcv_wscale;
-	uint16_t reassembly_max, send_mbufs_max; /* per connection */
+	uint32_t receive_mbufs_max; /* per connection: beyond it none is kept out of order */
+	uint16_t send_mbufs_max;    /* per connection */
 	uint16_t payload_max; /* of a data mbuf */
 	struct tcp_table table;
 	struct timer_wheel wheel;
@@ -332,6 +359,7 @@ struct tcp_stack {
 	struct tcp_half_open_list half_opens_free;
 	struct tcp_cookie_key cookie_keys[2]; /* by period */
 	uint64_t cookies_until_us;	      /* the last one sent is good until then */
+	struct tcp_slab reassemblies;
 	struct tcp_time_wait *time_waits;
 	struct tcp_time_wait_list time_waiting, time_waits_free;
 	uint32_t conns_used;
@@ -347,6 +375,25 @@ static inline struct tcp_mark *tcp_mark(const struct tcp_stack *s, struct rte_mb
 static inline const uint8_t *tcp_marked_bytes(struct rte_mbuf *m, const struct tcp_mark *mark)
 {
 	return (const uint8_t *)m->buf_addr + mark->offset;
+}
+/* A run of neighbouring mbufs is known by its first, which knows its last. */
+static inline struct rte_mbuf *tcp_run_last(const struct tcp_stack *s, struct rte_mbuf *first)
+{
+	return (struct rte_mbuf *)(uintptr_t)tcp_mark(s, first)->sent_us;
+}
+static inline void tcp_run_set_last(const struct tcp_stack *s, struct rte_mbuf *first, struct rte_mbuf *last)
+{
+	tcp_mark(s, first)->sent_us = (uintptr_t)last;
+}
+static inline uint32_t tcp_mark_end(const struct tcp_mark *mark)
+{
+	return mark->seq + mark->len;
+}
+static inline void tcp_mark_skip(struct tcp_mark *mark, uint32_t n) /* the first n bytes count no more */
+{
+	mark->seq += n;
+	mark->offset = (uint16_t)(mark->offset + n);
+	mark->len = (uint16_t)(mark->len - n);
 }
 /* Only the stack's thread writes a counter, any may read it (tcp_get_stats): relaxed loads and stores say so, and
  * cost what plain ones do. */
@@ -409,10 +456,12 @@ struct tcp_header {
 	uint32_t seq, ack;
 	uint8_t flags;
 	uint16_t window;
-	bool has_ts, has_wscale;
+	bool has_ts, has_wscale, has_sack_ok;
 	uint8_t wscale;
 	uint16_t mss; /* 0: no option */
 	uint32_t tsval, tsecr;
+	uint8_t sack_count;
+	struct tcp_range sack[TCP_SACK_BLOCKS];
 };
 unsigned tcp_header_size(const struct tcp_header *h);
 /* Writes the header in front of the mbuf's `text` bytes at its start and fills the checksum of all of it. */
@@ -541,3 +590,35 @@ void tcp_send_rewind(struct tcp_conn *c);
 /* ---- tcp_receive.c ---- */
 /* Seventh, process the segment text. Takes seg->m if it keeps any of it. */
 enum tcp_drop tcp_text_arrives(struct tcp_conn *c, struct tcp_segment *seg);
+/* Copies the text of `m` behind that of `tail`, if it fits and the buffer is ours alone. */
+bool tcp_receive_can_join(struct tcp_stack *s, struct rte_mbuf *tail, struct rte_mbuf *m);
+void tcp_receive_release(struct tcp_conn *c, struct rte_mbuf *m);
+
+/* ---- tcp_reassembly.c ---- */
+/* Takes an mbuf with text beyond rcv_nxt, unless it says why not. */
+enum tcp_drop tcp_reassembly_insert(struct tcp_conn *c, struct rte_mbuf *m);
+/* What the text up to rcv_nxt has made contiguous: removed and returned, from rcv_nxt on; empty: nothing. */
+struct tcp_queue tcp_reassembly_pull(struct tcp_conn *c);
+/* Where the last island ends; rcv_nxt if there is none. */
+uint32_t tcp_reassembly_end(const struct tcp_conn *c);
+void tcp_reassembly_free(struct tcp_conn *c);
+/* The peer has sent this twice. */
+void tcp_note_duplicate(struct tcp_conn *c, uint32_t start, uint32_t end);
+/* The blocks of the next SACK option, at most `most`; a D-SACK block among them is told once. */
+uint8_t tcp_sack_blocks(struct tcp_conn *c, struct tcp_range *blocks, unsigned most);
+
+/* ---- tcp_stack.c ---- */
+static inline void *tcp_slab_get(struct tcp_slab *slab) /* as it was left; NULL: none */
+{
+	void *piece = slab->free;
+	if (piece != NULL)
+		memcpy(&slab->free, piece, sizeof slab->free);
+	else if (slab->used < slab->count)
+		piece = (uint8_t *)slab->memory + slab->used++ * slab->size;
+	return piece;
+}
+static inline void tcp_slab_put(struct tcp_slab *slab, void *piece)
+{
+	memcpy(piece, &slab->free, sizeof slab->free);
+	slab->free = piece;
+}

@@ -1,156 +1,75 @@
 // SPDX-License-Identifier: Apache-2.0
-/* dataplane/tcp/tcp_receive.c: received text: in order until it is read, out of order until the gap is filled.
+/* dataplane/tcp/tcp_receive.c: received text, until it is read; tcp_reassembly.c has what is out of order.
  *
  * The mbufs it came in are kept, but text that fits behind the last one's is copied there, so that two
  * neighbours always hold more than one buffer: a peer that sends a byte a segment costs no more than twice the
- * memory of its window. Out of order the number of mbufs is bounded as well. */
+ * memory of its window. Out of order, where that does not work, the number of mbufs is bounded. */
 #include "dataplane/tcp/tcp_private.h"
 
-static uint32_t mark_end(const struct tcp_mark *mark)
-{
-	return mark->seq + mark->len;
-}
-
-static void trim_left(struct tcp_mark *mark, uint32_t seq)
-{
-	uint32_t n = seq - mark->seq;
-	mark->seq += n;
-	mark->offset = (uint16_t)(mark->offset + n);
-	mark->len = (uint16_t)(mark->len - n);
-}
-
-/* Copies the text of `m` behind that of `tail`, if it fits and the buffer is ours alone. */
-static bool can_join(struct tcp_stack *s, struct rte_mbuf *tail, struct rte_mbuf *m)
+bool tcp_receive_can_join(struct tcp_stack *s, struct rte_mbuf *tail, struct rte_mbuf *m)
 {
 	if (tail == NULL || !RTE_MBUF_DIRECT(tail) || rte_mbuf_refcnt_read(tail) != 1)
 		return false;
 	struct tcp_mark *to = tcp_mark(s, tail), *from = tcp_mark(s, m);
-	if (mark_end(to) != from->seq || to->offset + to->len + from->len > tail->buf_len)
+	if (tcp_mark_end(to) != from->seq || to->offset + to->len + from->len > tail->buf_len)
 		return false;
 	memcpy((uint8_t *)tail->buf_addr + to->offset + to->len, tcp_marked_bytes(m, from), from->len);
 	to->len = (uint16_t)(to->len + from->len);
 	return true;
 }
 
+void tcp_receive_release(struct tcp_conn *c, struct rte_mbuf *m)
+{
+	c->receive_mbufs--;
+	tcp_release(c->stack, m);
+}
+
+static void advance(struct tcp_conn *c, uint32_t n)
+{
+	c->dup_acks_due = 0; /* they would acknowledge what is not there any more: the gap */
+	c->rcv_nxt += n;
+	c->receive_bytes += n;
+	c->bytes_in += n;
+	c->moved_ms = tcp_now_ms(c->stack);
+}
+
 /* Takes an mbuf whose text starts at rcv_nxt. */
 static void append_in_order(struct tcp_conn *c, struct rte_mbuf *m)
 {
 	struct tcp_stack *s = c->stack;
-	const uint16_t len = tcp_mark(s, m)->len;
-	c->dup_acks_due = 0; /* they would acknowledge what is not there any more: the gap */
-	c->rcv_nxt += len;
-	c->receive_bytes += len;
-	c->bytes_in += len;
-	c->moved_ms = tcp_now_ms(s);
-	if (can_join(s, c->receive.tail, m))
-		tcp_release(s, m);
+	advance(c, tcp_mark(s, m)->len);
+	if (tcp_receive_can_join(s, c->receive.tail, m))
+		tcp_receive_release(c, m);
 	else
 		tcp_queue_append(s, &c->receive, m);
-}
-
-static struct rte_mbuf *pop_reassembly(struct tcp_conn *c)
-{
-	c->reassembly_mbufs--;
-	return tcp_queue_pop(c->stack, &c->reassembly);
 }
 
 /* The gap may have been filled: what now is in order moves over. */
 static void pull_reassembly(struct tcp_conn *c)
 {
 	struct tcp_stack *s = c->stack;
-	while (c->reassembly.head != NULL) {
-		struct tcp_mark *mark = tcp_mark(s, c->reassembly.head);
-		if (seq_gt(mark->seq, c->rcv_nxt))
-			return;
-		struct rte_mbuf *m = pop_reassembly(c);
-		if (seq_leq(mark_end(mark), c->rcv_nxt)) {
-			tcp_release(s, m);
-			continue;
-		}
-		trim_left(mark, c->rcv_nxt);
-		append_in_order(c, m);
-	}
-}
-
-/* The last mbuf out of order that starts at or before `seq`; NULL: none. */
-static struct rte_mbuf *find_before(struct tcp_conn *c, uint32_t seq)
-{
-	struct tcp_stack *s = c->stack;
-	struct rte_mbuf *before = NULL, *m = c->reassembly.head;
-	if (m != NULL && seq_leq(tcp_mark(s, c->reassembly.tail)->seq, seq))
-		return c->reassembly.tail;
-	for (; m != NULL && seq_leq(tcp_mark(s, m)->seq, seq); m = tcp_mark(s, m)->next)
-		before = m;
-	return before;
-}
-
-/* Removes the mbufs behind `before` (or at the head) that `mark` covers whole, and cuts `mark` at the next. */
-static void cut_followers(struct tcp_conn *c, struct rte_mbuf *before, struct tcp_mark *mark)
-{
-	struct tcp_stack *s = c->stack;
-	for (;;) {
-		struct rte_mbuf **link = before == NULL ? &c->reassembly.head : &tcp_mark(s, before)->next;
-		struct rte_mbuf *m = *link;
-		if (m == NULL || seq_geq(tcp_mark(s, m)->seq, mark_end(mark)))
-			return;
-		if (seq_gt(mark_end(tcp_mark(s, m)), mark_end(mark))) {
-			mark->len = (uint16_t)(tcp_mark(s, m)->seq - mark->seq);
-			return;
-		}
-		*link = tcp_mark(s, m)->next;
-		if (c->reassembly.tail == m)
-			c->reassembly.tail = before;
-		c->reassembly_mbufs--;
-		tcp_release(s, m);
-	}
-}
-
-static enum tcp_drop insert_out_of_order(struct tcp_conn *c, struct rte_mbuf *m)
-{
-	struct tcp_stack *s = c->stack;
-	struct tcp_mark *mark = tcp_mark(s, m);
-	struct rte_mbuf *before = find_before(c, mark->seq);
-	if (before != NULL && seq_gt(mark_end(tcp_mark(s, before)), mark->seq)) {
-		if (seq_geq(mark_end(tcp_mark(s, before)), mark_end(mark)))
-			return TCP_DROP_duplicate_text;
-		trim_left(mark, mark_end(tcp_mark(s, before)));
-	}
-	cut_followers(c, before, mark);
-	if (mark->len == 0)
-		return TCP_DROP_duplicate_text;
-	if (can_join(s, before, m)) {
-		tcp_release(s, m);
-		return TCP_DROP_NONE;
-	}
-	if (c->reassembly_mbufs >= s->reassembly_max)
-		return TCP_DROP_reassembly_full;
-	mark->next = before == NULL ? c->reassembly.head : tcp_mark(s, before)->next;
-	if (before == NULL)
-		c->reassembly.head = m;
-	else
-		tcp_mark(s, before)->next = m;
-	if (c->reassembly.tail == before)
-		c->reassembly.tail = m;
-	c->reassembly_mbufs++;
-	return TCP_DROP_NONE;
+	struct tcp_queue q = tcp_reassembly_pull(c);
+	if (q.head == NULL)
+		return;
+	advance(c, tcp_mark_end(tcp_mark(s, q.tail)) - c->rcv_nxt);
+	tcp_mark(s, c->receive.tail)->next = q.head; /* there is one: what filled the gap */
+	c->receive.tail = q.tail;
 }
 
 /* Takes one mbuf, not chained, with its mark made. */
 static enum tcp_drop piece_arrives(struct tcp_conn *c, struct rte_mbuf *m)
 {
-	struct tcp_stack *s = c->stack;
-	struct tcp_mark *mark = tcp_mark(s, m);
-	enum tcp_drop drop = TCP_DROP_NONE;
-	tcp_hold(s, m);
-	if (seq_gt(mark->seq, c->rcv_nxt)) {
-		drop = insert_out_of_order(c, m);
+	tcp_hold(c->stack, m);
+	c->receive_mbufs++;
+	if (seq_gt(tcp_mark(c->stack, m)->seq, c->rcv_nxt)) {
+		enum tcp_drop drop = tcp_reassembly_insert(c, m);
 		if (drop != TCP_DROP_NONE)
-			tcp_release(s, m);
+			tcp_receive_release(c, m);
 		return drop;
 	}
 	append_in_order(c, m);
 	pull_reassembly(c);
-	return drop;
+	return TCP_DROP_NONE;
 }
 
 /* RFC 5681 4.2: each segment out of order is answered by a duplicate ACK of its own, also where many come in a
@@ -179,7 +98,7 @@ enum tcp_drop tcp_text_arrives(struct tcp_conn *c, struct tcp_segment *seg)
 	struct tcp_stack *s = c->stack;
 	struct rte_mbuf *m = seg->m, *next;
 	const uint32_t before = c->receive_bytes;
-	const bool had_gap = c->reassembly.head != NULL, is_ahead = seq_gt(seg->seq, c->rcv_nxt);
+	const bool had_gap = c->reassembly != NULL, is_ahead = seq_gt(seg->seq, c->rcv_nxt);
 	uint32_t seq = seg->seq, skip = seg->skip, left = seg->text;
 	enum tcp_drop drop = TCP_DROP_NONE;
 	if (!tcp_hold_fits(s, m)) {
@@ -210,7 +129,7 @@ enum tcp_drop tcp_text_arrives(struct tcp_conn *c, struct tcp_segment *seg)
 		tcp_event(c, TCP_EVENT_READABLE);
 	if (is_ahead)
 		note_out_of_order(c, drop);
-	schedule_ack(c, had_gap || c->reassembly.head != NULL);
+	schedule_ack(c, had_gap || c->reassembly != NULL);
 	return drop;
 }
 
@@ -231,11 +150,11 @@ void tcp_consume(struct tcp_conn *c, size_t n)
 	while (n > 0) {
 		struct tcp_mark *mark = tcp_mark(s, c->receive.head);
 		if (n < mark->len) {
-			trim_left(mark, mark->seq + (uint32_t)n);
+			tcp_mark_skip(mark, (uint32_t)n);
 			break;
 		}
 		n -= mark->len;
-		tcp_release(s, tcp_queue_pop(s, &c->receive));
+		tcp_receive_release(c, tcp_queue_pop(s, &c->receive));
 	}
 	if (tcp_window_update_is_due(c)) {
 		c->ack_now = true;

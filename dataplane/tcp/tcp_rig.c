@@ -77,7 +77,7 @@ void rig_in_raw(struct rig *r, const struct kit_segment *seg)
 
 void rig_in(struct rig *r, uint8_t flags, uint32_t seq, uint32_t ack, const char *text)
 {
-	const struct kit_segment seg = {
+	struct kit_segment seg = {
 		.from = r->remote_port,
 		.to = r->local_port,
 		.seq = seq,
@@ -88,8 +88,13 @@ void rig_in(struct rig *r, uint8_t flags, uint32_t seq, uint32_t ack, const char
 		.wscale = flags & KIT_SYN ? r->wscale : -1,
 		.has_ts = r->has_ts,
 		.tsval = r->tsval,
+		.tsecr = r->tsecr,
+		.has_sack_ok = flags & KIT_SYN && r->has_sack,
+		.sack_count = r->sack_count,
 		.text = bytes_of_string(text),
 	};
+	memcpy(seg.sack, r->sack, sizeof seg.sack);
+	r->sack_count = 0;
 	rig_in_raw(r, &seg);
 }
 
@@ -218,6 +223,49 @@ void rig_expect_read(struct rig *r, const char *text)
 	assert_int_equal(tcp_peek(r->c).n, 0);
 }
 
+char rig_big[65536];
+
+void rig_make_big(void)
+{
+	for (size_t i = 0; i + 1 < sizeof rig_big; i++)
+		rig_big[i] = (char)('!' + (i * i / 7 + i) % 90);
+}
+
+void rig_begin(struct rig *r)
+{
+	struct tcp_config config = rig_config();
+	rig_start(r, &config);
+	rig_accept(r);
+}
+
+struct tcp_info rig_info(const struct rig *r)
+{
+	struct tcp_info i;
+	tcp_get_info(r->c, &i);
+	return i;
+}
+
+void rig_write_big(struct rig *r, size_t n)
+{
+	assert_int_equal(tcp_write(r->c, bytes_of(rig_big, n)), n);
+}
+
+unsigned rig_take_all(struct rig *r, uint32_t from)
+{
+	unsigned n = 0;
+	while (rig_out(r)) {
+		assert_int_equal(r->got.seq, from);
+		from += (uint32_t)r->got.text.n;
+		n++;
+	}
+	return n;
+}
+
+void rig_ack(struct rig *r, uint32_t to)
+{
+	rig_in(r, KIT_ACK, r->seq, to, "");
+}
+
 const char *rig_state(struct rig *r)
 {
 	struct tcp_info info;
@@ -239,6 +287,7 @@ uint64_t rig_drops(struct rig *r, const char *name)
 int rig_main(const struct CMUnitTest *tests, size_t count)
 {
 	int failed = 0;
+	rig_make_big();
 	kit_start();
 	data_pool = kit_pool("data", 1023);
 	control_pool = kit_pool("control", 255);

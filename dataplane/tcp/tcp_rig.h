@@ -24,7 +24,10 @@ struct rig {
 	uint16_t mss;
 	int wscale;
 	bool has_ts;
-	uint32_t tsval;
+	uint32_t tsval, tsecr;
+	bool has_sack;	     /* the peer's SYN permits it */
+	unsigned sack_count; /* blocks that the next segment carries: start and end of each */
+	uint32_t sack[4][2];
 	uint32_t events;	/* of the connection, gathered */
 	enum tcp_end end;
 	struct kit_segment got; /* the last taken */
@@ -62,6 +65,17 @@ void rig_accept(struct rig *r);
 void rig_connect(struct rig *r);
 size_t rig_write(struct rig *r, const char *text);
 void rig_expect_read(struct rig *r, const char *text);
+/* A text in which places can be told apart; a test that has cut it makes it anew. */
+extern char rig_big[65536];
+void rig_make_big(void);
+/* rig_start() with the defaults, and rig_accept(). */
+void rig_begin(struct rig *r);
+struct tcp_info rig_info(const struct rig *r);
+void rig_write_big(struct rig *r, size_t n);
+/* Takes all there is; returns how many segments, which must follow each other from `from`. */
+unsigned rig_take_all(struct rig *r, uint32_t from);
+/* The peer acknowledges up to `to`. */
+void rig_ack(struct rig *r, uint32_t to);
 const char *rig_state(struct rig *r);
 uint64_t rig_drops(struct rig *r, const char *name);
 int rig_main(const struct CMUnitTest *tests, size_t count);

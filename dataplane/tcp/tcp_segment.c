@@ -8,7 +8,15 @@
 
 #include "base/checksum.h"
 
-enum { OPTION_END = 0, OPTION_NOP = 1, OPTION_MSS = 2, OPTION_WSCALE = 3, OPTION_TIMESTAMPS = 8 };
+enum {
+	OPTION_END,
+	OPTION_NOP,
+	OPTION_MSS,
+	OPTION_WSCALE,
+	OPTION_SACK_PERMITTED,
+	OPTION_SACK,
+	OPTION_TIMESTAMPS = 8,
+};
 
 static uint16_t get16(const uint8_t *p)
 {
@@ -55,7 +63,13 @@ static bool is_checksum_good(const struct rte_mbuf *m, const struct tcp_arrival 
 	return fold(sum) == 0xffff;
 }
 
-/* RFC 7323 2.2, 3.2; RFC 9293 3.7.1: options with a wrong length are as if they were not there. */
+static void read_sack(struct tcp_segment *seg, const uint8_t *p, unsigned n)
+{
+	for (seg->sack_count = 0; n >= 8 && seg->sack_count < TCP_SACK_BLOCKS; n -= 8, p += 8)
+		seg->sack[seg->sack_count++] = (struct tcp_range){get32(p), get32(p + 4)};
+}
+
+/* RFC 2018 2, 3; RFC 7323 2.2, 3.2; RFC 9293 3.7.1: options with a wrong length are as if they were not there. */
 static void read_option(struct tcp_segment *seg, uint8_t kind, const uint8_t *value, unsigned n)
 {
 	const bool is_syn = seg->flags & RTE_TCP_SYN_FLAG;
@@ -64,6 +78,10 @@ static void read_option(struct tcp_segment *seg, uint8_t kind, const uint8_t *va
 	} else if (kind == OPTION_WSCALE && n == 1 && is_syn) {
 		seg->has_wscale = true;
 		seg->wscale = value[0] > TCP_WSCALE_MAX ? TCP_WSCALE_MAX : value[0];
+	} else if (kind == OPTION_SACK_PERMITTED && n == 0 && is_syn) {
+		seg->has_sack_ok = true;
+	} else if (kind == OPTION_SACK && n % 8 == 0 && !is_syn) {
+		read_sack(seg, value, n);
 	} else if (kind == OPTION_TIMESTAMPS && n == 8) {
 		seg->has_ts = true;
 		seg->tsval = get32(value);
@@ -136,7 +154,8 @@ enum tcp_drop tcp_segment_parse(struct tcp_segment *seg, struct rte_mbuf *m, con
 
 unsigned tcp_header_size(const struct tcp_header *h)
 {
-	return 20 + (h->mss != 0 ? 4 : 0) + (h->has_wscale ? 4 : 0) + (h->has_ts ? 12 : 0);
+	return 20 + (h->mss != 0 ? 4 : 0) + (h->has_wscale ? 4 : 0) + (h->has_sack_ok ? 4 : 0) +
+		(h->has_ts ? 12 : 0) + (h->sack_count != 0 ? 4 + 8u * h->sack_count : 0);
 }
 
 static void write_options(const struct tcp_header *h, uint8_t *p)
@@ -149,9 +168,17 @@ static void write_options(const struct tcp_header *h, uint8_t *p)
 		*p++ = OPTION_NOP, *p++ = OPTION_WSCALE, *p++ = 3;
 		*p++ = h->wscale;
 	}
+	if (h->has_sack_ok) {
+		*p++ = OPTION_NOP, *p++ = OPTION_NOP, *p++ = OPTION_SACK_PERMITTED, *p++ = 2;
+	}
 	if (h->has_ts) { /* aligned as RFC 7323 appendix A shows it */
 		*p++ = OPTION_NOP, *p++ = OPTION_NOP, *p++ = OPTION_TIMESTAMPS, *p++ = 10;
-		put32(put32(p, h->tsval), h->tsecr);
+		p = put32(put32(p, h->tsval), h->tsecr);
+	}
+	if (h->sack_count != 0) {
+		*p++ = OPTION_NOP, *p++ = OPTION_NOP, *p++ = OPTION_SACK, *p++ = (uint8_t)(2 + 8 * h->sack_count);
+		for (unsigned i = 0; i < h->sack_count; i++)
+			p = put32(put32(p, h->sack[i].start), h->sack[i].end);
 	}
 }
 

@@ -17,6 +17,17 @@ static bool register_mark(struct tcp_stack *s)
 	return s->mark_offset >= 0;
 }
 
+static bool slab_init(struct tcp_slab *slab, size_t count, size_t size)
+{
+	*slab = (struct tcp_slab){.memory = tcp_memory_take(count, size), .count = count, .size = size};
+	return slab->memory != NULL;
+}
+
+static void slab_fini(struct tcp_slab *slab)
+{
+	tcp_memory_give(slab->memory, slab->count, slab->size);
+}
+
 /* Limits that follow from the configured ones. */
 static void derive(struct tcp_stack *s)
 {
@@ -26,7 +37,7 @@ static void derive(struct tcp_stack *s)
 	while (s->rcv_wscale < TCP_WSCALE_MAX && c->receive_bytes_max >> s->rcv_wscale > UINT16_MAX)
 		s->rcv_wscale++;
 	/* Twice what full segments of 512 bytes would need: small ones cannot pin a mbuf each. */
-	s->reassembly_max = (uint16_t)min_u32(c->receive_bytes_max / 256 + 16, UINT16_MAX);
+	s->receive_mbufs_max = c->receive_bytes_max / 256 + 16;
 	if (c->inbound_max == 0 || c->inbound_max > c->connections_max)
 		s->config.inbound_max = c->connections_max;
 	s->send_mbufs_max = (uint16_t)min_u32(c->send_bytes_max / 256 + 16, UINT16_MAX / 2);
@@ -43,6 +54,13 @@ static bool is_config_possible(const struct tcp_config *c)
 		rte_pktmbuf_data_room_size(c->control_pool) >= TCP_PAYLOAD_OFFSET;
 }
 
+/* How many connections can hold something at a time: each holds an mbuf at least. */
+static size_t holders_max(const struct tcp_config *c)
+{
+	const uint64_t mbufs = c->buffer_bytes_max / rte_pktmbuf_data_room_size(c->pool);
+	return mbufs < c->connections_max ? mbufs : c->connections_max;
+}
+
 static bool take_all(struct tcp_stack *s)
 {
 	const struct tcp_config *c = &s->config;
@@ -51,6 +69,7 @@ static bool take_all(struct tcp_stack *s)
 	s->half_opens = tcp_memory_take(c->half_open_max, sizeof *s->half_opens);
 	s->time_waits = tcp_memory_take(c->time_wait_max, sizeof *s->time_waits);
 	return s->departures != NULL && s->conns != NULL && s->half_opens != NULL && s->time_waits != NULL &&
+		slab_init(&s->reassemblies, holders_max(c), sizeof(struct tcp_reassembly)) &&
 		tcp_table_init(&s->table, c->connections_max + c->half_open_max + c->time_wait_max);
 }
 
@@ -86,9 +105,10 @@ void tcp_stack_destroy(struct tcp_stack *s)
 	for (uint32_t i = 0; i < s->conns_fresh; i++) {
 		tcp_queue_free(s, &s->conns[i].send);
 		tcp_queue_free(s, &s->conns[i].receive);
-		tcp_queue_free(s, &s->conns[i].reassembly);
+		tcp_reassembly_free(&s->conns[i]);
 	}
 	tcp_table_fini(&s->table);
+	slab_fini(&s->reassemblies);
 	tcp_memory_give(s->departures, TCP_DEPARTURES, sizeof *s->departures);
 	tcp_memory_give(s->conns, s->config.connections_max, sizeof *s->conns);
 	tcp_memory_give(s->half_opens, s->config.half_open_max, sizeof *s->half_opens);

@@ -112,7 +112,7 @@ void tcp_conn_end(struct tcp_conn *c, enum tcp_end end)
 	c->is_dirty = false;
 	tcp_table_remove(s, (uint32_t)c->hash, tcp_ref_make(TCP_CONN, (size_t)(c - s->conns)));
 	tcp_queue_free(s, &c->send);
-	tcp_queue_free(s, &c->reassembly);
+	tcp_reassembly_free(c);
 	c->send_next = NULL;
 	c->send_bytes = 0;
 	tcp_count_add(s, connections, -1);

@@ -103,6 +103,29 @@ static const char *send_queue(const struct tcp_conn *c, struct walk *w)
 	return NULL;
 }
 
+/* Each island is contiguous, knows its last mbuf, and has a gap before it. */
+static const char *islands(const struct tcp_conn *c, struct walk *w)
+{
+	const struct tcp_stack *s = c->stack;
+	const struct tcp_reassembly *r = c->reassembly;
+	uint32_t count = 0;
+	*w = (struct walk){.held = w->held};
+	HOLDS(c, seq_gt(mark_of(s, r->head)->seq, c->rcv_nxt));
+	for (struct rte_mbuf *first = r->head; first != NULL; first = mark_of(s, w->last)->next) {
+		const struct rte_mbuf *last = tcp_run_last(s, first);
+		HOLDS(c, w->last == NULL || seq_gt(mark_of(s, first)->seq, end_of(c, w->last)));
+		PASSES(step(c, w, first, false));
+		while (w->last != last)
+			PASSES(step(c, w, mark_of(s, w->last)->next, true));
+		HOLDS(c, (mark_of(s, last)->next == NULL) == (r->last_island == first));
+		count++;
+	}
+	HOLDS(c, count == r->islands && count <= TCP_ISLANDS_MAX);
+	HOLDS(c, seq_leq(end_of(c, w->last), c->rcv_adv));
+	HOLDS(c, !c->fin_seen || seq_leq(end_of(c, w->last), c->fin_seq));
+	return NULL;
+}
+
 /* What came in order and was not read, up to RCV.NXT; what came out of order, behind it and within the window. */
 static const char *receive_queues(const struct tcp_conn *c, struct walk *w)
 {
@@ -110,14 +133,10 @@ static const char *receive_queues(const struct tcp_conn *c, struct walk *w)
 	HOLDS(c, w->bytes == c->receive_bytes);
 	if (w->last != NULL)
 		HOLDS(c, end_of(c, w->last) + c->fin_received == c->rcv_nxt);
-	PASSES(walk(c, w, &c->reassembly, false));
-	HOLDS(c, w->mbufs == c->reassembly_mbufs);
-	HOLDS(c, w->mbufs <= c->stack->reassembly_max);
-	if (w->last != NULL) {
-		HOLDS(c, seq_gt(mark_of(c->stack, c->reassembly.head)->seq, c->rcv_nxt));
-		HOLDS(c, seq_leq(end_of(c, w->last), c->rcv_adv));
-		HOLDS(c, !c->fin_seen || seq_leq(end_of(c, w->last), c->fin_seq));
-	}
+	const uint32_t in_order = w->mbufs;
+	if (c->reassembly != NULL)
+		PASSES(islands(c, w));
+	HOLDS(c, in_order + (c->reassembly != NULL ? w->mbufs : 0) == c->receive_mbufs);
 	return NULL;
 }
 
@@ -218,7 +237,7 @@ static const char *conn(const struct tcp_stack *s, const struct tcp_conn *c, uin
 		PASSES(walk(c, &w, &c->receive, true));
 		*held += w.held;
 		*received += w.held;
-		HOLDS(c, c->send.head == NULL && c->reassembly.head == NULL && !c->is_dirty);
+		HOLDS(c, c->send.head == NULL && c->reassembly == NULL && !c->is_dirty);
 		HOLDS(c, (c->events & TCP_EVENT_ENDED) || s->told == c);
 		HOLDS(c, !timer_is_armed(&c->node));
 		return NULL;

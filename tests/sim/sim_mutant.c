@@ -42,7 +42,7 @@ static bool read_a_byte_twice(struct sim *s, unsigned side, struct tcp_conn *c)
 
 static bool acknowledge_too_much(struct sim *s, unsigned side, struct tcp_conn *c)
 {
-	if (!tcp_is_synchronized(c) || c->fin_seen || c->rcv_adv - c->rcv_nxt < 100 || c->reassembly.head != NULL)
+	if (!tcp_is_synchronized(c) || c->fin_seen || c->rcv_adv - c->rcv_nxt < 100 || c->reassembly != NULL)
 		return false;
 	c->rcv_nxt++;
 	return true;
@@ -97,9 +97,9 @@ static bool close_the_congestion_window(struct sim *s, unsigned side, struct tcp
 
 static bool overlap_reassembly(struct sim *s, unsigned side, struct tcp_conn *c)
 {
-	struct rte_mbuf *m = c->reassembly.head;
-	if (m == NULL || m == c->reassembly.tail)
+	if (c->reassembly == NULL || c->reassembly->islands < 2)
 		return false;
+	struct rte_mbuf *m = tcp_run_last(c->stack, c->reassembly->head);
 	struct tcp_mark *mark = tcp_mark(c->stack, m), *after = tcp_mark(c->stack, mark->next);
 	mark->len = (uint16_t)(after->seq - mark->seq + 1);
 	return true;
@@ -116,9 +116,9 @@ static bool forget_a_time_wait(struct sim *s, unsigned side, struct tcp_conn *c)
 
 static bool deliver_twice_without_check(struct sim *s, unsigned side, struct tcp_conn *c)
 {
-	struct rte_mbuf *m = c->reassembly.head;
-	if (m == NULL)
+	if (c->reassembly == NULL)
 		return false;
+	struct rte_mbuf *m = c->reassembly->head;
 	((uint8_t *)m->buf_addr)[tcp_mark(c->stack, m)->offset] ^= 0x40; /* as if a checksum had not been looked at */
 	return true;
 }
