@@ -137,6 +137,14 @@ static bool choose_port(struct tcp_stack *s, struct tcp_tuple *t, uint64_t *hash
 	return false;
 }
 
+/* Can a connection lead there (RFC 9293 MUST-46)? Which addresses are a subnet's broadcast, IP knows. */
+static bool is_one_host(const struct addr *a)
+{
+	static const uint8_t all[4] = {255, 255, 255, 255};
+	return !addr_is_unspecified(a) && !addr_is_multicast(a) &&
+		!(addr_is_ipv4(a) && memcmp(addr_ipv4(a), all, sizeof all) == 0);
+}
+
 struct tcp_conn *tcp_connect(struct tcp_stack *s, const struct addr *local, const struct addr *remote,
 	uint16_t remote_port, void *user, int *error, uint64_t now_us)
 {
@@ -144,8 +152,8 @@ struct tcp_conn *tcp_connect(struct tcp_stack *s, const struct addr *local, cons
 	uint64_t hash;
 	s->now_us = now_us;
 	*error = -EADDRNOTAVAIL;
-	if (remote_port == 0 || addr_is_unspecified(local) || addr_is_unspecified(remote) ||
-		addr_is_multicast(remote) || addr_is_ipv4(local) != addr_is_ipv4(remote))
+	if (remote_port == 0 || addr_is_unspecified(local) || !is_one_host(remote) ||
+		addr_is_ipv4(local) != addr_is_ipv4(remote))
 		return NULL;
 	*error = -ENOBUFS;
 	if (s->conns_used + s->stats.half_open >= s->config.connections_max)

@@ -116,14 +116,17 @@ static void command_unlisten(struct run *r, const char *p)
 	r->is_listening = false;
 }
 
+/* connect [to ADDRESS] [fails] */
 static void command_connect(struct run *r, const char *p)
 {
 	int error;
 	struct flow *f = r->flow;
+	struct addr remote = r->remote;
+	scan_address(r, &p, "to", &remote);
 	const bool is_to_fail = scan_word(&p, "fails");
 	f->remote_port = 25;
 	f->local_port = 0;
-	f->conn = tcp_connect(r->stack.tcp, &r->local, &r->remote, f->remote_port, r, &error, r->stack.now_us);
+	f->conn = tcp_connect(r->stack.tcp, &r->local, &remote, f->remote_port, r, &error, r->stack.now_us);
 	if ((f->conn == NULL) != is_to_fail)
 		fail(r, "tcp_connect() %s", is_to_fail ? "did not fail" : strerror(-error));
 }

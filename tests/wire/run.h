@@ -83,6 +83,9 @@ void set_variable(struct run *r, const char *name, size_t n, int64_t value);
 /* Seconds, with a fraction, in microseconds. */
 uint64_t scan_seconds(struct run *r, const char **p);
 
+/* `word ADDRESS`; false: it is not this word. */
+bool scan_address(struct run *r, const char **p, const char *word, struct addr *addr);
+
 /* ---- segment.c: lines that begin with < and > ---- */
 /* The byte of a stream at `offset` from its first: what both sides send, so that whatever arrives can be checked. */
 uint8_t stream_byte(uint64_t offset);

@@ -2,6 +2,7 @@
 #include "tests/wire/run.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 void scan_blank(const char **p)
@@ -140,4 +141,17 @@ uint64_t scan_seconds(struct run *r, const char **p)
 		for (; isdigit((unsigned char)**p); ++*p)
 			us += (uint64_t)(**p - '0') * (scale /= 10);
 	return us;
+}
+
+bool scan_address(struct run *r, const char **p, const char *word, struct addr *addr)
+{
+	const char *text;
+	char copy[ADDR_TEXT_MAX];
+	if (!scan_word(p, word))
+		return false;
+	const size_t n = scan_any(p, &text);
+	snprintf(copy, sizeof copy, "%.*s", (int)n, text);
+	if (!addr_parse(copy, addr))
+		fail(r, "no address: %s", copy);
+	return true;
 }

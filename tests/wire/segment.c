@@ -222,19 +222,6 @@ static void put_options(struct run *r, const struct wish *w, struct packet *pack
 	memcpy(packet->options, bytes, packet->options_size);
 }
 
-static bool scan_address(struct run *r, const char **p, const char *word, struct addr *addr)
-{
-	const char *text;
-	char copy[ADDR_TEXT_MAX];
-	if (!scan_word(p, word))
-		return false;
-	const size_t n = scan_any(p, &text);
-	snprintf(copy, sizeof copy, "%.*s", (int)n, text);
-	if (!addr_parse(copy, addr))
-		fail(r, "no address: %s", copy);
-	return true;
-}
-
 /* What may be odd about it; any order. */
 static void scan_oddities(struct run *r, const char **p, struct packet *packet, uint8_t *ecn, bool *is_other)
 {
