@@ -19,9 +19,10 @@
  *   relay   {"type":"response","token":9,"ok":true,…} or {"…","ok":false,"error":"…"}
  *
  * Requests (a selection is any of "domain", "reason", "sender", "state", "queue_id"):
- *   queue.list    selection, "after": queue id, "limit": n  -> "items":[{queue_id,state,size,received,sender,
+ *   queue.list    selection, "after": place, "limit": n     -> "items":[{queue_id,item,state,size,received,sender,
  *                 domain,recipients,site,profile,tries,next_try,last_try,expires,reason,resident}],"more":bool
- *                 (times in seconds since 1970 with fraction)
+ *                 (times in seconds since 1970 with fraction; a place is "QUEUEID.ITEM", behind that item, or
+ *                 "QUEUEID", behind the whole mail; items come in the order of both)
  *   queue.content "queue_id","offset"                        -> "data": base64, "size", "content_size"
  *   queue.retry | queue.hold | queue.release | queue.remove  selection -> "changed": n
  *   status                                                   -> "generation","uptime","cores",

@@ -547,11 +547,12 @@ class Queue(Case):
 
     def pages(self, query=""):
         """Three mails on two pages; the first page ends in the middle of the second mail, which goes to two domains."""
+        place = f"{2:016x}.4"
         ids = [f"{i:016x}" for i in range(1, 4)]
         join = "&" if query else "?"
-        self.answer(f"GET /v1/queue{query}", {"items": [self.item(1), self.item(2)], "more": True})
-        self.answer(f"GET /v1/queue{query}{join}after={ids[0]}", {"items": [
-            self.item(2), self.item(2, domain="other.example.test"), self.item(3, sender="", reason=NASTY)], "more": False})
+        self.answer(f"GET /v1/queue{query}", {"items": [self.item(1), self.item(2)], "more": True, "next": place})
+        self.answer(f"GET /v1/queue{query}{join}after={place}", {"items": [
+            self.item(2, domain="other.example.test"), self.item(3, sender="", reason=NASTY)], "more": False})
         return [ids[0], ids[1], ids[1], ids[2]]
 
     def test_list_pages_through_all(self):
@@ -578,8 +579,8 @@ class Queue(Case):
 
     def test_a_page_that_brings_nothing_new_ends_the_list(self):
         item = self.item(1)
-        self.answer("GET /v1/queue", {"items": [item], "more": True})
-        self.answer(f"GET /v1/queue?after={item['queue_id']}", {"items": [item], "more": True})
+        self.answer("GET /v1/queue", {"items": [item], "more": True, "next": "x.1"})
+        self.answer("GET /v1/queue?after=x.1", {"items": [item], "more": True, "next": "x.1"})
         self.run_ctl("queue", "list")
         self.assertEqual(len(self.requests()), 2)
 
