@@ -194,6 +194,29 @@ class Changes(Case):
         self.answer("DELETE /v1/certs/web", b"<html>", 502)
         self.run_ctl("cert", "remove", "web", code=70)
 
+    def test_a_certificate_is_read_from_a_file(self):
+        pem = "-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n"
+        file = pathlib.Path(f"{self.path}.pem")
+        file.write_text(pem)
+        self.answer("PATCH /v1/documents/profiles/strict", APPLIED)
+        self.run_ctl("profile", "set", "strict", "level=verify", f"ca_pem=@{file}")
+        self.assertEqual(self.body(), {"level": "verify", "ca_pem": pem})
+        self.run_ctl("profile", "set", "strict", "ca_pem=@-", stdin=pem.encode())
+        self.assertEqual(self.body(), {"ca_pem": pem})
+        # Only what is too long to be typed: an address begins with that letter, too.
+        self.answer("PATCH /v1/documents/in_rules/office", APPLIED)
+        self.run_ctl("rule", "in", "set", "office", "sender=@example.test")
+        self.assertEqual(self.body(), {"sender": "@example.test"})
+        asked = len(self.requests())
+        self.run_ctl("profile", "set", "strict", f"ca_pem=@{file}.gone", code=66)
+        self.assertIn(f"{file}.gone: No such file", self.err)
+        file.write_bytes(b"a\0b")
+        self.run_ctl("profile", "set", "strict", f"ca_pem=@{file}", code=65)
+        file.write_bytes(b"x" * (1 << 20) + b"x")
+        self.run_ctl("profile", "set", "strict", f"ca_pem=@{file}", code=65)
+        self.assertEqual(len(self.requests()), asked)
+        self.assertIn("ca_pem= @FILE", self.run_ctl("help", "profile", "set"))
+
     def test_what_is_typed_wrongly_asks_nothing(self):
         for line, words in (("profile set x levle=may", "did you mean 'level'?"),
                             ("profile set x level=verfy", "did you mean 'verify'?"),
