@@ -15,6 +15,9 @@
  *            "address":"192.0.2.1","preference":10},…]}       in the order to be tried
  *           {"type":"resolved","token":5,"outcome":"defer|fail","code":451,"enhanced":"4.4.3","text":"…"}
  *
+ *   relay   {"type":"resolve","token":7,"address":"192.0.2.9"}                  confirmed reverse DNS (RFC 8601 2.7.3)
+ *   control {"type":"named","token":7,"name":"client.example.test"}             or "": it has none
+ *
  *   control {"type":"request","token":9,"op":"queue.list",…}
  *   relay   {"type":"response","token":9,"ok":true,…} or {"…","ok":false,"error":"…"}
  *
