@@ -127,6 +127,8 @@ static void starved_timeout(struct tcp_conn *c)
 
 static void timeout(struct tcp_conn *c, enum tcp_timer timer)
 {
+	if (tcp_is_traced(c->stack))
+		tcp_trace_timer(c, timer);
 	switch (timer) {
 	case TCP_TIMER_RETRANSMIT: retransmit_timeout(c); break;
 	case TCP_TIMER_DELAYED_ACK:
