@@ -237,7 +237,7 @@ static bool send_fin(struct tcp_conn *c)
 
 static void starved(struct tcp_conn *c)
 {
-	tcp_timer_set(c, TCP_TIMER_STARVED, c->stack->now_us + TCP_STARVED_US);
+	tcp_try_again(c);
 }
 
 void tcp_retransmit_first(struct tcp_conn *c)

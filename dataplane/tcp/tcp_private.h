@@ -577,6 +577,8 @@ static inline bool tcp_timer_is_set(const struct tcp_conn *c, enum tcp_timer tim
 	return c->due_us[timer] != UINT64_MAX;
 }
 void tcp_timers_fini(struct tcp_conn *c);
+/* What a pool or a limit refused is tried again soon; asking more often makes it no later. */
+void tcp_try_again(struct tcp_conn *c);
 /* Starts the retransmission timer anew, with the backoff as it is. */
 void tcp_rto_restart(struct tcp_conn *c);
 
