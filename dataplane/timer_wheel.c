@@ -77,39 +77,56 @@ static bool find_next(const struct timer_wheel *w, unsigned *level, unsigned *sl
 	return false;
 }
 
-static void empty_slot(struct timer_wheel *w, unsigned level, unsigned slot, void *user)
+static void take_slot(struct timer_wheel *w, unsigned level, unsigned slot)
 {
-	struct timer_node *node;
 	w->expiring = w->slots[level][slot];
 	if (w->expiring != NULL)
 		w->expiring->link = &w->expiring;
 	w->slots[level][slot] = NULL;
 	w->occupied[level][slot / 64] &= ~(1ull << (slot % 64));
+}
+
+/* Fires or places what is in `expiring`; false: the work of this call is done before that. The tick stays what it
+ * is until all is done, so nothing that is placed can be late for its slot. */
+static bool empty_expiring(struct timer_wheel *w, int *work, void *user)
+{
+	struct timer_node *node;
 	while ((node = w->expiring) != NULL) {
+		bool is_due = node->tick <= w->tick;
+		if (*work <= 0)
+			return false;
+		*work -= is_due ? TIMER_WHEEL_FIRE : 1;
 		list_remove(node);
-		if (node->tick <= w->tick)
+		if (is_due)
 			node->fire(node, user);
 		else
 			place(w, node);
 	}
+	return true;
 }
 
 void timer_wheel_advance(struct timer_wheel *w, uint64_t now_us, void *user)
 {
 	const uint64_t now = now_us / TIMER_WHEEL_TICK_US;
+	int work = TIMER_WHEEL_WORK;
 	unsigned level, slot;
 	uint64_t tick;
-	while (find_next(w, &level, &slot, &tick) && tick <= now) {
+	while (empty_expiring(w, &work, user)) {
+		if (!find_next(w, &level, &slot, &tick) || tick > now) {
+			if (now > w->tick)
+				w->tick = now;
+			return;
+		}
 		w->tick = tick;
-		empty_slot(w, level, slot, user);
+		take_slot(w, level, slot);
 	}
-	if (now > w->tick)
-		w->tick = now;
 }
 
 uint64_t timer_wheel_next_us(const struct timer_wheel *w)
 {
 	unsigned level, slot;
 	uint64_t tick;
+	if (w->expiring != NULL)
+		return w->tick * TIMER_WHEEL_TICK_US;
 	return find_next(w, &level, &slot, &tick) ? tick * TIMER_WHEEL_TICK_US : UINT64_MAX;
 }

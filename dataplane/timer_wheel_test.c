@@ -50,7 +50,9 @@ static void arm(struct world *w, struct timed *t, uint64_t due_us)
 static void advance(struct world *w, uint64_t now_us)
 {
 	w->now_us = now_us;
-	timer_wheel_advance(&w->wheel, now_us, w);
+	do
+		timer_wheel_advance(&w->wheel, now_us, w);
+	while (timer_wheel_next_us(&w->wheel) <= now_us);
 }
 
 static uint64_t random_span(void)
@@ -114,12 +116,71 @@ static void cancelled_timers_do_not_fire_even_in_their_own_tick(void **state)
 	free(w);
 }
 
+static unsigned fired_of(const struct timed *timers, size_t n)
+{
+	unsigned fired = 0;
+	for (size_t i = 0; i < n; i++)
+		fired += timers[i].fired;
+	return fired;
+}
+
+/* As many as a machine has connections, all to be sorted and fired at the same time. */
+static void however_many_are_due_a_call_does_a_bounded_part_of_them(void **state)
+{
+	const size_t count = 100000;
+	const uint64_t due = 70000000; /* lies on the third level */
+	struct timed *timers = calloc(count, sizeof *timers);
+	struct world *w = world_create(0);
+	unsigned fired = 0, calls = 0;
+	for (size_t i = 0; i < count; i++) {
+		timers[i].node.fire = fire;
+		arm(w, &timers[i], due + i % 2);
+	}
+	w->now_us = due + TIMER_WHEEL_TICK_US;
+	while (timer_wheel_next_us(&w->wheel) <= w->now_us) {
+		timer_wheel_advance(&w->wheel, w->now_us, w);
+		calls++;
+		unsigned now = fired_of(timers, calls % 64 == 0 ? count : 0); /* the count takes its time */
+		assert_true(now == 0 || now - fired <= 64 * (TIMER_WHEEL_WORK / TIMER_WHEEL_FIRE + 1));
+		fired = now != 0 ? now : fired;
+	}
+	assert_true(calls >= count * TIMER_WHEEL_FIRE / TIMER_WHEEL_WORK);
+	for (size_t i = 0; i < count; i++)
+		assert_int_equal(timers[i].fired, 1);
+	free(timers);
+	free(w);
+}
+
+static void what_a_call_has_left_can_be_cancelled_and_armed_anew(void **state)
+{
+	struct world *w = world_create(0);
+	for (size_t i = 0; i < COUNT; i++)
+		arm(w, &w->timers[i], 2000);
+	w->now_us = 2000;
+	timer_wheel_advance(&w->wheel, 2000, w);
+	unsigned fired = fired_of(w->timers, COUNT), left = 0;
+	assert_int_equal(fired, TIMER_WHEEL_WORK / TIMER_WHEEL_FIRE);
+	for (size_t i = 0; i < COUNT; i++)
+		if (w->timers[i].fired == 0 && left++ % 2 == 0)
+			timer_wheel_cancel(&w->wheel, &w->timers[i].node);
+		else if (w->timers[i].fired == 0)
+			arm(w, &w->timers[i], 5000);
+	assert_int_equal(timer_wheel_next_us(&w->wheel), 5000);
+	advance(w, 4000);
+	assert_int_equal(fired_of(w->timers, COUNT), fired);
+	advance(w, 5000);
+	assert_int_equal(fired_of(w->timers, COUNT), fired + left / 2);
+	free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_timer_fires_once_when_due_and_never_before),
 		cmocka_unit_test(a_long_sleep_fires_all_that_was_due),
 		cmocka_unit_test(cancelled_timers_do_not_fire_even_in_their_own_tick),
+		cmocka_unit_test(however_many_are_due_a_call_does_a_bounded_part_of_them),
+		cmocka_unit_test(what_a_call_has_left_can_be_cancelled_and_armed_anew),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
