@@ -17,6 +17,7 @@ struct peer_options {
 	bool is_kernel, is_server;
 	struct addr server; /* a server of the kernel's may listen on any */
 	uint16_t port;
+	int mss; /* the kernel's largest segment; 0: its own choice */
 	const char *congestion; /* the kernel's; NULL: its default */
 	struct dp_config *dp; /* ours; not by value: its header and <netinet/tcp.h> both have a tcp_info */
 	/* client */

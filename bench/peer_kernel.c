@@ -85,6 +85,9 @@ static bool prepare(int fd)
 	int one = 1;
 	const char *name = options->congestion;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	if (options->mss != 0 &&
+		setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &options->mss, sizeof options->mss) != 0)
+		return false;
 	return name == NULL ||
 		setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name)) == 0;
 }

@@ -35,6 +35,7 @@ static void usage(FILE *to)
 	      "One end of a measured TCP connection; prints \"ready\", then results as one line of JSON.\n"
 	      "  --kernel            by the kernel's TCP\n"
 	      "  --congestion NAME   its congestion control\n"
+	      "  --mss N             its largest segment\n"
 	      "  --device DEVICE     or by ours, on this EAL device\n"
 	      "  --addr ADDR/BITS    ours, with the prefix of its link; more than once\n"
 	      "  --port PORT         of the server (7)\n"
@@ -56,7 +57,7 @@ static void usage(FILE *to)
 }
 
 enum { SERVER = 1, PORT, KERNEL, DEVICE, ADDR, UP, DOWN, CONNECTIONS, REQUESTS, COUNT, SECONDS,
-	INTERVAL, CONNS_MAX, WINDOW, BUFFER, MBUFS, MEMORY, SLEEP, HUGE, CONGESTION };
+	INTERVAL, CONNS_MAX, WINDOW, BUFFER, MBUFS, MEMORY, SLEEP, HUGE, CONGESTION, MSS };
 static const struct option longs[] = {{"server", 1, NULL, SERVER}, {"port", 1, NULL, PORT},
 	{"kernel", 0, NULL, KERNEL}, {"device", 1, NULL, DEVICE}, {"addr", 1, NULL, ADDR},
 	{"up", 1, NULL, UP}, {"down", 1, NULL, DOWN}, {"connections", 1, NULL, CONNECTIONS},
@@ -64,7 +65,7 @@ static const struct option longs[] = {{"server", 1, NULL, SERVER}, {"port", 1, N
 	{"interval-ms", 1, NULL, INTERVAL}, {"conns-max", 1, NULL, CONNS_MAX},
 	{"window-kb", 1, NULL, WINDOW}, {"buffer-mb", 1, NULL, BUFFER}, {"mbufs", 1, NULL, MBUFS},
 	{"memory-mb", 1, NULL, MEMORY}, {"sleep-us", 1, NULL, SLEEP}, {"huge", 0, NULL, HUGE},
-	{"congestion", 1, NULL, CONGESTION}, {0}};
+	{"congestion", 1, NULL, CONGESTION}, {"mss", 1, NULL, MSS}, {0}};
 
 static struct dp_config dp_default(void)
 {
@@ -133,6 +134,7 @@ static bool set(struct peer_options *o, int option)
 	case SLEEP: o->dp->sleep_us_max = (unsigned)n; break;
 	case HUGE: o->dp->no_huge = false; break;
 	case CONGESTION: o->congestion = optarg; break;
+	case MSS: o->mss = (int)n; break;
 	default: return false;
 	}
 	return true;
