@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "control/link.h"
 #include "relay/inspect.h"
+#include "relay/names.h"
 #include "relay/worker.h"
 
 #define CONNECT_US 1000000 /* between tries to reach control */
@@ -55,6 +56,7 @@ static void detach(struct attach *a, const char *why)
 	log_warn("link", "control is away; going on with the policy there is", "why=\"%s\"", why);
 	close(a->fd);
 	a->fd = -1;
+	names_unlinked(a->relay);
 	struct note *note = note_new(NOTE_UNLINKED, "", 0);
 	if (note != NULL && !ring_push_spsc(&a->relay->queue.from_main, note))
 		free(note);
@@ -152,6 +154,8 @@ static void on_message(struct attach *a, size_t n, int fds[], unsigned *fd_count
 		on_generation(a, yyjson_get_uint(yyjson_obj_get(root, "number")), fds, fd_count);
 	} else if (strcmp(type, "resolved") == 0) {
 		pass_to_queue(a, NOTE_RESOLVED, n);
+	} else if (strcmp(type, "named") == 0) {
+		names_answer(a->relay, root);
 	} else if (strcmp(type, "request") == 0 && op != NULL && strcmp(op, "status") == 0) {
 		on_status(a, yyjson_get_uint(yyjson_obj_get(root, "token")));
 	} else if (strcmp(type, "request") == 0 && op != NULL && strcmp(op, "records.reopen") == 0) {
@@ -225,6 +229,7 @@ void attach_turn(struct attach *a, int wait_ms)
 	if (a->fd >= 0)
 		receive_all(a);
 	inspect_turn(a->inspect, time_monotonic_us());
+	names_turn(a->relay, a->fd, time_monotonic_us());
 	send_notes(a);
 }
 

@@ -9,7 +9,9 @@
 static struct policy_client policy_client_of(const struct worker *w, const struct inbound *in)
 {
 	return (struct policy_client){
-		.listener = bytes_of_string(w->config->listeners[in->listener].name), .addr = in->client};
+		.listener = bytes_of_string(w->config->listeners[in->listener].name),
+		.addr = in->client,
+		.name = bytes_of_string(in->name)};
 }
 
 static void resolve(struct worker *w, struct inbound *in)
@@ -45,6 +47,7 @@ static struct record *record_begin(struct worker *w, struct conn *c, enum record
 	r->client_addr = in->client;
 	r->generation = in->policy_number;
 	snprintf(r->listener, sizeof r->listener, "%s", w->config->listeners[in->listener].name);
+	snprintf(r->client_name, sizeof r->client_name, "%s", in->name);
 	snprintf(r->helo, sizeof r->helo, "%s", in->helo);
 	snprintf(r->stage, sizeof r->stage, "%s", stage);
 	memcpy(r->rule_id, in->rule_id, sizeof r->rule_id);
@@ -141,18 +144,12 @@ static void refuse(struct worker *w, struct conn *c, enum reply reply, const cha
 	conn_close(w, c);
 }
 
-static void greet(struct worker *w, struct conn *c, uint32_t connections)
+/* Under the rule for it, once its name is known as far as a rule wants it. */
+static void greet(struct worker *w, struct conn *c)
 {
 	struct inbound *in = &c->inbound;
 	const char *hostname = w->config->node.hostname;
-	if (connections > w->config->limits.connections_per_client) {
-		refuse(w, c, REPLY_TOO_MANY_CONNECTIONS, hostname, "connections per client");
-		return;
-	}
-	if (w->views.current == NULL) {
-		refuse(w, c, REPLY_STARTING_UP, hostname, "no policy yet");
-		return;
-	}
+	in->is_naming = false;
 	resolve(w, in);
 	if (in->action == POLICY_REJECT)
 		refuse(w, c, REPLY_CLIENT_REJECTED, NULL, "rule");
@@ -164,6 +161,39 @@ static void greet(struct worker *w, struct conn *c, uint32_t connections)
 		refuse(w, c, REPLY_TOO_MANY_CONNECTIONS, hostname, "handshakes in flight");
 	else
 		start_handshake(w, c);
+}
+
+static void admit(struct worker *w, struct conn *c, uint32_t connections)
+{
+	struct inbound *in = &c->inbound;
+	const char *hostname = w->config->node.hostname;
+	struct policy_client client = policy_client_of(w, in);
+	if (connections > w->config->limits.connections_per_client) {
+		refuse(w, c, REPLY_TOO_MANY_CONNECTIONS, hostname, "connections per client");
+	} else if (w->views.current == NULL) {
+		refuse(w, c, REPLY_STARTING_UP, hostname, "no policy yet");
+	} else if (!policy_wants_client_name(w->views.current->policy, &client)) {
+		greet(w, c);
+	} else if (names_ask(w, c, &in->client)) {
+		in->is_naming = true;
+		conn_set_deadline(w, c, DEADLINE_CLIENT_NAME);
+	} else {
+		COUNT(w, names_missed);
+		greet(w, c);
+	}
+}
+
+void inbound_named(struct worker *w, uint32_t slot, uint32_t generation, const char *name)
+{
+	struct conn *c = conn_at(w, slot);
+	if (c->kind != CONN_INBOUND || c->generation != generation || !c->inbound.is_naming) {
+		COUNT(w, stale_answers);
+		return;
+	}
+	snprintf(c->inbound.name, sizeof c->inbound.name, "%s", name);
+	conn_set_deadline(w, c, DEADLINE_NONE);
+	greet(w, c);
+	conn_wake(w, c);
 }
 
 void inbound_accept(struct worker *w, struct tcp_conn *tcp)
@@ -182,7 +212,7 @@ void inbound_accept(struct worker *w, struct tcp_conn *tcp)
 	tcp_endpoints(tcp, &local, &local_port, &in->client, &remote_port);
 	in->listener = tcp_tag(tcp);
 	in->session_id = mail_id_next(&w->last_session_id, w->wall_us, w->index);
-	greet(w, c, clients_add(&w->clients, &in->client));
+	admit(w, c, clients_add(&w->clients, &in->client));
 	conn_run(w, c);
 }
 
@@ -481,6 +511,8 @@ bool inbound_step(struct worker *w, struct conn *c)
 {
 	struct inbound *in = &c->inbound;
 	struct smtp_event event = {0};
+	if (in->is_naming)
+		return false;
 	if (in->is_submitting) {
 		if (!submit_commit(w, c)) {
 			conn_wake(w, c);
@@ -528,6 +560,12 @@ void inbound_verdict(struct worker *w, struct verdict_word verdict)
 void inbound_deadline(struct worker *w, struct conn *c)
 {
 	bool was_lingering = c->deadline == DEADLINE_LINGER;
+	if (c->inbound.is_naming) {
+		COUNT(w, names_missed);
+		greet(w, c);
+		conn_wake(w, c);
+		return;
+	}
 	COUNT(w, timeouts);
 	if (c->tls_state == CONN_HANDSHAKE)
 		inbound_handshake_failed(w, c, "handshake timed out");
@@ -551,7 +589,7 @@ void inbound_deadline(struct worker *w, struct conn *c)
 
 void inbound_drain(struct worker *w, struct conn *c)
 {
-	if (c->is_closing || c->tls_state == CONN_HANDSHAKE)
+	if (c->is_closing || c->tls_state == CONN_HANDSHAKE || c->inbound.is_naming)
 		return;
 	smtp_server_drain(c->inbound.session, w->drain_reply, &c->out);
 	conn_wake(w, c);

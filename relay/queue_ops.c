@@ -46,8 +46,7 @@ struct listing {
 	yyjson_mut_val *items;
 	uint64_t count, limit;
 	size_t room;	    /* bytes the response may still take */
-	uint64_t mail_id;   /* the last one shown … */
-	uint64_t mail_from; /* … and the place of its first item */
+	struct queue_place last; /* shown */
 	bool more;
 };
 
@@ -69,15 +68,6 @@ static size_t item_size(const struct queue_item_info *info)
 	return info->reason == NULL ? n : n + text_size(bytes_of_string(info->reason->text));
 }
 
-/* The page is full. The next one begins behind the last mail of this, so that one is shown whole or not at all
- * (but for a mail that fills a page alone). */
-static void end_page(struct listing *l, uint64_t mail_id)
-{
-	l->more = true;
-	if (mail_id == l->mail_id && l->mail_from != 0)
-		yyjson_mut_arr_remove_range(l->items, l->mail_from, l->count - l->mail_from);
-}
-
 static void add_reason(struct listing *l, yyjson_mut_val *item, const struct smtp_reply *reply)
 {
 	char text[SMTP_REPLY_FORMAT_MAX];
@@ -91,16 +81,15 @@ static bool list_one(void *user, const struct queue_item_info *info)
 	char id[MAIL_ID_TEXT_MAX];
 	size_t bytes = item_size(info);
 	if (l->count == l->limit || bytes > l->room) {
-		end_page(l, info->mail_id);
+		l->more = true;
 		return false;
 	}
-	if (info->mail_id != l->mail_id)
-		l->mail_from = l->count;
-	l->mail_id = info->mail_id;
+	l->last = (struct queue_place){info->mail_id, info->item};
 	l->count++;
 	l->room -= bytes;
 	yyjson_mut_val *item = yyjson_mut_arr_add_obj(l->doc, l->items);
 	yyjson_mut_obj_add_strcpy(l->doc, item, "queue_id", mail_id_format(info->mail_id, id));
+	yyjson_mut_obj_add_uint(l->doc, item, "item", info->item);
 	yyjson_mut_obj_add_str(l->doc, item, "state", queue_item_state_name(info->state));
 	yyjson_mut_obj_add_uint(l->doc, item, "size", info->size);
 	add_time(l->doc, item, "received", info->received_us);
@@ -121,18 +110,34 @@ static bool list_one(void *user, const struct queue_item_info *info)
 	return true;
 }
 
+/* "QUEUEID.ITEM", or "QUEUEID" for the whole mail. */
+static bool read_place(struct bytes text, struct queue_place *place)
+{
+	char digits[11];
+	size_t dot = bytes_find(text, '.');
+	place->item = QUEUE_PLACE_WHOLE;
+	if (dot < text.n) {
+		if (!bytes_to_string(bytes_skip(text, dot + 1), digits, sizeof digits) || digits[0] == '\0' ||
+			digits[strspn(digits, "0123456789")] != '\0' || strtoull(digits, NULL, 10) > UINT32_MAX)
+			return false;
+		place->item = (uint32_t)strtoull(digits, NULL, 10);
+	}
+	return mail_id_parse(bytes_first(text, dot), &place->mail_id);
+}
+
 static struct note *list(struct queue_thread *q, uint64_t token, yyjson_val *root,
 	const struct queue_selection *selection)
 {
-	uint64_t after = 0;
+	struct queue_place after = {0};
 	yyjson_val *limit = yyjson_obj_get(root, "limit");
 	struct bytes after_text = request_member(root, "after");
 	struct listing l = {.room = LINK_MESSAGE_MAX - 1024,
 		.limit = limit == NULL ? LIST_LIMIT_MOST : yyjson_get_uint(limit)};
 	if (l.limit == 0 || l.limit > LIST_LIMIT_MOST)
 		l.limit = LIST_LIMIT_MOST;
-	if (after_text.n != 0 && !mail_id_parse(after_text, &after))
-		return answer_refuse(token, "after: not a queue id");
+	if (after_text.n != 0 && !read_place(after_text, &after))
+		return answer_refuse(
+			token, "after: expected a queue id, or one with the number of an item behind a dot");
 	l.doc = answer_new(token, true);
 	l.items = yyjson_mut_obj_add_arr(l.doc, yyjson_mut_doc_get_root(l.doc), "items");
 	queue_list(q->queue, selection, after, list_one, &l);

@@ -38,7 +38,7 @@ bool submit_begin(struct worker *w, struct conn *c, struct bytes sender, uint8_t
 	bool ok = envelope_begin(mail) && envelope_put_u64(mail, ENVELOPE_RECEIVED_AT, w->wall_us) &&
 		envelope_put_u64(mail, ENVELOPE_SESSION_ID, in->session_id) &&
 		envelope_put(mail, ENVELOPE_CLIENT_ADDR, bytes_of(in->client.b, sizeof in->client.b)) &&
-		put_text(mail, ENVELOPE_HELO, in->helo) &&
+		put_text(mail, ENVELOPE_CLIENT_NAME, in->name) && put_text(mail, ENVELOPE_HELO, in->helo) &&
 		put_text(mail, ENVELOPE_PROTO, smtp_server_proto(in->session)) &&
 		put_text(mail, ENVELOPE_LISTENER, w->config->listeners[in->listener].name) &&
 		put_text(mail, ENVELOPE_PROFILE, in->profile_id) && put_text(mail, ENVELOPE_RULE, in->rule_id) &&
@@ -90,8 +90,8 @@ static size_t format_received(struct worker *w, struct conn *c, char *to, size_t
 	strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S +0000", &tm);
 	bool is_ipv6 = !addr_is_ipv4(&in->client);
 	return (size_t)snprintf(to, size,
-		"Received: from %s ([%s%s])\r\n\tby %s (Hikyaku) with %s id %s%s;\r\n\t%s\r\n", helo,
-		is_ipv6 ? "IPv6:" : "", addr_format(&in->client, address), w->config->node.hostname,
+		"Received: from %s (%s%s[%s%s])\r\n\tby %s (Hikyaku) with %s id %s%s;\r\n\t%s\r\n", helo, in->name,
+		in->name[0] == '\0' ? "" : " ", is_ipv6 ? "IPv6:" : "", addr_format(&in->client, address), w->config->node.hostname,
 		smtp_server_proto(in->session), mail_id_format(in->mail->id, id), tls, date);
 }
 

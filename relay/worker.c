@@ -198,6 +198,7 @@ static bool turn(void *user, struct tcp_stack *tcp, uint64_t now_us)
 	for (struct tcp_conn *c; (c = tcp_next_event(tcp, &events)) != NULL; busy = true)
 		on_tcp_event(w, c, events);
 	busy |= take_verdicts(w);
+	busy |= names_take(w);
 	busy |= take_jobs(w);
 	run_deadlines(w);
 	relieve_starved(w);
@@ -304,7 +305,7 @@ static bool take_memory(struct worker *w)
 		w->aborts != NULL && w->tls_lib != NULL && ring_init(&w->to_spool, SPOOL_RING) &&
 		ring_init(&w->from_spool, VERDICT_RING) && ring_init(&w->jobs, JOBS_RING) &&
 		ring_init(&w->finished_jobs, FINISHED_RING) && ring_init(&w->views.returned, VIEW_RETURNED_RING) &&
-		record_lane_init(&w->records);
+		record_lane_init(&w->records) && name_lane_init(&w->names);
 }
 
 struct worker *worker_create(struct relay *relay, unsigned index, char error[256])

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/stream.h"
+#include "relay/names.h"
 #include "relay/relay.h"
 #include "smtp/client/session.h"
 #include "smtp/reply.h"
@@ -16,6 +17,7 @@
 #define DEADLINES(_)                                                                                 \
 	_(SERVER_COMMAND, server_command)                                                            \
 	_(SERVER_CONTENT, server_content)                                                            \
+	_(CLIENT_NAME, client_name)                                                                  \
 	_(HANDSHAKE, handshake)                                                                      \
 	_(CONNECT, connect)                                                                          \
 	_(GREETING, greeting)                                                                        \
@@ -46,6 +48,8 @@ struct inbound {
 	uint32_t listener;
 	uint64_t session_id;
 	struct addr client;
+	bool is_naming; /* the client's name is awaited: nothing has been said yet */
+	char name[NAME_BYTES]; /* confirmed reverse DNS, where a rule asks for it */
 	char helo[128];
 	/* The connect-stage rule, as resolved for this connection: */
 	uint64_t policy_number;
@@ -157,6 +161,7 @@ struct broken_tls { /* a host whose TLS failed: clear text until then, where the
 	_(reused_connections, "Deliveries on a connection that was open")                            \
 	_(timeouts, "Connections ended by a deadline")                                               \
 	_(stale_answers, "Answers for a connection that had gone")                                   \
+	_(names_missed, "Clients taken to have no name, since it was not known in time")             \
 	_(memory_refusals, "Mails refused because the core's mail memory was full")
 
 struct worker_counters {
@@ -190,6 +195,7 @@ struct worker {
 	struct stream_pool *streams;
 	struct view_box views;
 	struct record_lane records;
+	struct name_lane names;
 	struct ring to_spool, from_spool; /* enum spool_op words; verdict words */
 	struct ring jobs, finished_jobs;  /* struct queue_job, from and to the queue thread */
 	struct smtp_server_config server_config;
@@ -283,6 +289,8 @@ bool inbound_step(struct worker *w, struct conn *c);
 void inbound_handshake_done(struct worker *w, struct conn *c);
 void inbound_handshake_failed(struct worker *w, struct conn *c, const char *why);
 void inbound_verdict(struct worker *w, struct verdict_word verdict);
+/* What the client of that connection is called; "": it has no name. */
+void inbound_named(struct worker *w, uint32_t slot, uint32_t generation, const char *name);
 void inbound_deadline(struct worker *w, struct conn *c);
 /* The peer or we have gone: the mail in progress is forgotten, but for one whose commit is out. It is listed if
  * it becomes durable, so its record is owed: the connection's place is kept until the verdict. */

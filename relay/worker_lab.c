@@ -390,7 +390,7 @@ static void set_config(struct lab *lab)
 	c->timeouts.data = 120;
 	c->timeouts.block = 180;
 	c->timeouts.end = 600;
-	c->timeouts.idle = 5;
+	c->timeouts.idle = c->timeouts.client_name = 5;
 }
 
 static struct tcp_stack *make_stack(struct lab *lab, unsigned i)
@@ -503,6 +503,7 @@ static void worker_free(struct worker *w)
 	ring_fini(&w->views.returned), ring_fini(&w->records.full), ring_fini(&w->records.empty);
 	tls_lib_destroy(w->tls_lib);
 	free(w->records.slots);
+	name_lane_fini(&w->names);
 	free(w->clients.places);
 	free(w->aborts);
 	free(w->slab);

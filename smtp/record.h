@@ -30,7 +30,7 @@ struct record {
 	uint8_t disposition; /* enum record_disposition */
 	char listener[32];
 	struct addr client_addr; /* in: the client. Unspecified: not known */
-	char client_name[128];
+	char client_name[256];
 	char helo[128];
 	char proto[16];
 	char from[320];

@@ -61,7 +61,7 @@ struct config {
 		unsigned min_bytes_per_second;	 /* of content, averaged over a minute; slower clients get 421 */
 	} limits;
 	struct { /* seconds */
-		unsigned server_command, server_content, server_session, handshake;
+		unsigned server_command, server_content, server_session, client_name, handshake;
 		unsigned connect, greeting, command, mail, rcpt, data, block, end, idle;
 	} timeouts;
 	struct {

@@ -221,20 +221,57 @@ static int change(struct ctl *ctl, const char *method, const struct url *url, yy
 	return rc;
 }
 
-/* The typed fields as a document; NULL: the error is told. */
-static yyjson_mut_doc *typed(const struct target *t, const struct args *args, bool is_patch)
+#define FILE_BYTES_MAX (1u << 20)
+
+/* "ca_pem=@FILE" is "ca_pem=" and what is in the file ("-": standard input); other words, an address
+ * like "sender=@example.test" among them, stay as they are. From the heap; NULL: the error is told and
+ * `*code` set. */
+static char *with_file(enum documents_kind kind, const char *word, int *code)
+{
+	size_t n, name_n = strcspn(word, "=");
+	char *name = text_format("%.*s", (int)name_n, word), *text, *whole = NULL;
+	const struct documents_field *field = fields_find(kind, name);
+	const char *path = strncmp(word + name_n, "=@", 2) == 0 ? word + name_n + 2 : NULL;
+	free(name);
+	if (path == NULL || field == NULL || !fields_is_long(field))
+		return text_format("%s", word);
+	*code = ctl_read_file(path, FILE_BYTES_MAX, &text, &n);
+	if (*code == EX_OK && strlen(text) != n)
+		*code = ctl_fail(EX_DATAERR, "%s: a NUL is in it", path);
+	if (*code == EX_OK)
+		whole = text_format("%s=%s", field->name, text);
+	free(text);
+	return whole;
+}
+
+static bool read_word(const struct target *t, const char *typed_word, bool is_patch,
+	yyjson_mut_doc *doc, int *code)
 {
 	char error[FIELDS_ERROR_MAX];
+	const char *word = with_file(t->kind, typed_word, code);
+	bool ok = word != NULL && fields_read(t->kind, &word, 1, is_patch, doc,
+		yyjson_mut_doc_get_root(doc), error);
+	if (word != NULL && !ok)
+		*code = ctl_fail(EX_USAGE, "%s '%s': %s", t->noun, t->id, error);
+	free((char *)(uintptr_t)word);
+	return ok;
+}
+
+/* The typed fields as a document; NULL: the error is told, and `*code` set. */
+static yyjson_mut_doc *typed(
+	const struct target *t, const struct args *args, bool is_patch, int *code)
+{
 	yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
 	yyjson_mut_val *root = yyjson_mut_obj(doc);
 	yyjson_mut_doc_set_root(doc, root);
 	if (!is_patch)
 		yyjson_mut_obj_add_str(doc, root, "id", t->id);
-	if (fields_read(t->kind, args->fields, args->field_count, is_patch, doc, root, error))
-		return doc;
-	ctl_fail(EX_USAGE, "%s '%s': %s", t->noun, t->id, error);
-	yyjson_mut_doc_free(doc);
-	return NULL;
+	for (unsigned i = 0; i < args->field_count; i++)
+		if (!read_word(t, args->fields[i], is_patch, doc, code)) {
+			yyjson_mut_doc_free(doc);
+			return NULL;
+		}
+	return doc;
 }
 
 /* The built-in rule is always last: before it is at the end. */
@@ -248,9 +285,10 @@ int document_add(struct ctl *ctl, const struct args *args)
 {
 	struct target t = target_of(args);
 	struct url url;
-	yyjson_mut_doc *doc = typed(&t, args, false);
+	int code;
+	yyjson_mut_doc *doc = typed(&t, args, false, &code);
 	if (doc == NULL)
-		return EX_USAGE;
+		return code;
 	url_init(&url, t.path);
 	url_query(&url, "before", before_of(args));
 	return change(ctl, "POST", &url, doc);
@@ -261,9 +299,10 @@ int document_set(struct ctl *ctl, const struct args *args)
 {
 	struct target t = target_of(args);
 	struct url url;
-	yyjson_mut_doc *doc = typed(&t, args, true);
+	int code;
+	yyjson_mut_doc *doc = typed(&t, args, true, &code);
 	if (doc == NULL)
-		return EX_USAGE;
+		return code;
 	url_of(&url, &t);
 	return change(ctl, "PATCH", &url, doc);
 }

@@ -39,35 +39,11 @@ static int tell_errors(yyjson_val *answer)
 	return count == 0 ? EX_OK : EX_TEMPFAIL;
 }
 
-/* Takes the first `n` of the items: one for each domain that a mail has still to go to, mail by
- * mail. */
-typedef void page_taker(void *user, yyjson_val *items, size_t n);
+/* Takes the items: one for each domain that a mail has still to go to, mail by mail. */
+typedef void page_taker(void *user, yyjson_val *items);
 
-static const char *id_at(yyjson_val *items, size_t i)
-{
-	return ctl_string(yyjson_arr_get(items, i), "queue_id");
-}
-
-/* How many items are of mails that are whole on a page: the last mail may go on behind it, and is
- * asked for again. A mail that alone fills the page is taken as it is. */
-static size_t count_whole(yyjson_val *items, bool is_more)
-{
-	size_t n = yyjson_arr_size(items), whole = n;
-	while (is_more && whole > 0 && strcmp(id_at(items, whole - 1), id_at(items, n - 1)) == 0)
-		whole--;
-	return whole == 0 ? n : whole;
-}
-
-static unsigned long long count_mails(yyjson_val *items, size_t n)
-{
-	unsigned long long count = 0;
-	for (size_t i = 0; i < n; i++)
-		count += i == 0 || strcmp(id_at(items, i - 1), id_at(items, i)) != 0;
-	return count;
-}
-
-/* All pages of a selection, the next one asked for behind the last mail; ends also where a page
- * brings nothing new. */
+/* All pages of a selection, the next one from where the last one says; ends also where a page says
+ * the same again. */
 static int each_page(const struct ctl *ctl, const struct args *args, const char *id,
 	page_taker *take, void *user)
 {
@@ -81,12 +57,11 @@ static int each_page(const struct ctl *ctl, const struct args *args, const char 
 		int rc = api_call(ctl, "GET", &url, BYTES_NONE, &reply);
 		yyjson_val *items = yyjson_obj_get(reply.root, "items");
 		is_more = yyjson_get_bool(yyjson_obj_get(reply.root, "more"));
-		size_t n = rc == EX_OK ? count_whole(items, is_more) : 0;
-		const char *last = n == 0 ? "" : id_at(items, n - 1);
-		if (n != 0)
-			take(user, items, n);
-		is_more = is_more && last[0] != '\0' && strcmp(last, after) != 0;
-		snprintf(after, sizeof after, "%s", last);
+		if (rc == EX_OK && yyjson_arr_size(items) != 0)
+			take(user, items);
+		const char *next = ctl_string(reply.root, "next");
+		is_more = is_more && next[0] != '\0' && strcmp(next, after) != 0;
+		snprintf(after, sizeof after, "%s", next);
 		if (rc == EX_OK && code == EX_OK)
 			code = tell_errors(reply.root);
 		reply_fini(&reply);
@@ -113,7 +88,20 @@ static int each_selected(
 struct listing {
 	const struct ctl *ctl;
 	unsigned long long items, mails;
+	char last[128]; /* mail of a page: the next one may go on with it */
 };
+
+static void count_mails(struct listing *l, yyjson_val *items)
+{
+	size_t index, count;
+	yyjson_val *item;
+	yyjson_arr_foreach(items, index, count, item)
+	{
+		const char *id = ctl_string(item, "queue_id");
+		l->mails += strcmp(l->last, id) != 0;
+		snprintf(l->last, sizeof l->last, "%s", id);
+	}
+}
 
 /* "bob@dest.example.test", "bob@dest.example.test and 3 more" */
 static char *recipients_of(yyjson_val *item)
@@ -147,7 +135,7 @@ static char *age_of(const struct ctl *ctl, yyjson_val *item)
 						     : text_format("-");
 }
 
-static void print_page(void *user, yyjson_val *items, size_t n)
+static void print_page(void *user, yyjson_val *items)
 {
 	static const char *const header[] = {
 		"ID", "STATE", "SIZE", "AGE", "NEXT TRY", "FROM", "TO"};
@@ -159,8 +147,6 @@ static void print_page(void *user, yyjson_val *items, size_t n)
 	t.is_right[2] = true;
 	yyjson_arr_foreach(items, index, count, item)
 	{
-		if (index == n)
-			break;
 		char *cells[] = {ctl_member(item, "queue_id"), ctl_member(item, "state"),
 			text_size(yyjson_get_num(yyjson_obj_get(item, "size"))),
 			age_of(l->ctl, item), distance_of(l->ctl, item, "next_try"),
@@ -171,19 +157,17 @@ static void print_page(void *user, yyjson_val *items, size_t n)
 	}
 	table_print(&t, stdout, l->ctl->width);
 	table_fini(&t);
-	l->items += n;
-	l->mails += count_mails(items, n);
+	l->items += yyjson_arr_size(items);
+	count_mails(l, items);
 }
 
-static void print_page_json(void *user, yyjson_val *items, size_t n)
+static void print_page_json(void *user, yyjson_val *items)
 {
 	struct listing *l = user;
 	size_t index, count;
 	yyjson_val *item;
 	yyjson_arr_foreach(items, index, count, item)
 	{
-		if (index == n)
-			break;
 		fputs(l->items++ == 0 ? "" : ",", stdout);
 		ctl_print_json(item, true, stdout);
 	}
@@ -255,13 +239,16 @@ static void show_item(const struct ctl *ctl, yyjson_val *item)
 }
 
 /* One for each domain that the mail has still to go to. */
-static void show_items(void *user, yyjson_val *items, size_t n)
+static void show_items(void *user, yyjson_val *items)
 {
 	struct finding *f = user;
-	for (size_t i = 0; i < n; i++) {
+	size_t index, count;
+	yyjson_val *item;
+	yyjson_arr_foreach(items, index, count, item)
+	{
 		if (f->is_found)
 			fputc('\n', stdout);
-		show_item(f->ctl, yyjson_arr_get(items, i));
+		show_item(f->ctl, item);
 		f->is_found = true;
 	}
 }
@@ -368,24 +355,24 @@ int queue_show_mail(struct ctl *ctl, const struct args *args)
 
 /* ---- changes ---- */
 
-static void count_page(void *user, yyjson_val *items, size_t n)
+static void count_page(void *user, yyjson_val *items)
 {
-	*(unsigned long long *)user += count_mails(items, n);
+	count_mails(user, items);
 }
 
 /* Asks on a terminal; true: go on. */
 static int confirm(const struct ctl *ctl, const struct args *args, bool *is_wanted)
 {
-	unsigned long long count = 0;
+	struct listing found = {.ctl = ctl};
 	char answer[16] = "";
 	*is_wanted = true;
 	if (args_named(args, "--yes") != NULL || !isatty(STDIN_FILENO))
 		return EX_OK;
-	int rc = each_selected(ctl, args, count_page, &count);
+	int rc = each_selected(ctl, args, count_page, &found);
 	if (rc != EX_OK)
 		return rc;
 	fprintf(stderr, "Remove %llu mail%s from the queue for good, without a bounce? [y/N] ",
-		count, count == 1 ? "" : "s");
+		found.mails, found.mails == 1 ? "" : "s");
 	*is_wanted = fgets(answer, sizeof answer, stdin) != NULL &&
 		(answer[0] == 'y' || answer[0] == 'Y');
 	if (!*is_wanted)

@@ -194,6 +194,29 @@ class Changes(Case):
         self.answer("DELETE /v1/certs/web", b"<html>", 502)
         self.run_ctl("cert", "remove", "web", code=70)
 
+    def test_a_certificate_is_read_from_a_file(self):
+        pem = "-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n"
+        file = pathlib.Path(f"{self.path}.pem")
+        file.write_text(pem)
+        self.answer("PATCH /v1/documents/profiles/strict", APPLIED)
+        self.run_ctl("profile", "set", "strict", "level=verify", f"ca_pem=@{file}")
+        self.assertEqual(self.body(), {"level": "verify", "ca_pem": pem})
+        self.run_ctl("profile", "set", "strict", "ca_pem=@-", stdin=pem.encode())
+        self.assertEqual(self.body(), {"ca_pem": pem})
+        # Only what is too long to be typed: an address begins with that letter, too.
+        self.answer("PATCH /v1/documents/in_rules/office", APPLIED)
+        self.run_ctl("rule", "in", "set", "office", "sender=@example.test")
+        self.assertEqual(self.body(), {"sender": "@example.test"})
+        asked = len(self.requests())
+        self.run_ctl("profile", "set", "strict", f"ca_pem=@{file}.gone", code=66)
+        self.assertIn(f"{file}.gone: No such file", self.err)
+        file.write_bytes(b"a\0b")
+        self.run_ctl("profile", "set", "strict", f"ca_pem=@{file}", code=65)
+        file.write_bytes(b"x" * (1 << 20) + b"x")
+        self.run_ctl("profile", "set", "strict", f"ca_pem=@{file}", code=65)
+        self.assertEqual(len(self.requests()), asked)
+        self.assertIn("ca_pem= @FILE", self.run_ctl("help", "profile", "set"))
+
     def test_what_is_typed_wrongly_asks_nothing(self):
         for line, words in (("profile set x levle=may", "did you mean 'level'?"),
                             ("profile set x level=verfy", "did you mean 'verify'?"),
@@ -547,11 +570,12 @@ class Queue(Case):
 
     def pages(self, query=""):
         """Three mails on two pages; the first page ends in the middle of the second mail, which goes to two domains."""
+        place = f"{2:016x}.4"
         ids = [f"{i:016x}" for i in range(1, 4)]
         join = "&" if query else "?"
-        self.answer(f"GET /v1/queue{query}", {"items": [self.item(1), self.item(2)], "more": True})
-        self.answer(f"GET /v1/queue{query}{join}after={ids[0]}", {"items": [
-            self.item(2), self.item(2, domain="other.example.test"), self.item(3, sender="", reason=NASTY)], "more": False})
+        self.answer(f"GET /v1/queue{query}", {"items": [self.item(1), self.item(2)], "more": True, "next": place})
+        self.answer(f"GET /v1/queue{query}{join}after={place}", {"items": [
+            self.item(2, domain="other.example.test"), self.item(3, sender="", reason=NASTY)], "more": False})
         return [ids[0], ids[1], ids[1], ids[2]]
 
     def test_list_pages_through_all(self):
@@ -578,8 +602,8 @@ class Queue(Case):
 
     def test_a_page_that_brings_nothing_new_ends_the_list(self):
         item = self.item(1)
-        self.answer("GET /v1/queue", {"items": [item], "more": True})
-        self.answer(f"GET /v1/queue?after={item['queue_id']}", {"items": [item], "more": True})
+        self.answer("GET /v1/queue", {"items": [item], "more": True, "next": "x.1"})
+        self.answer("GET /v1/queue?after=x.1", {"items": [item], "more": True, "next": "x.1"})
         self.run_ctl("queue", "list")
         self.assertEqual(len(self.requests()), 2)
 

@@ -33,6 +33,11 @@ const struct documents_field *fields_find(enum documents_kind kind, const char *
 	return NULL;
 }
 
+bool fields_is_long(const struct documents_field *field)
+{
+	return field->type == DOC_TEXT && field->most > 4096;
+}
+
 /* ---- values ---- */
 
 static bool read_number(

@@ -23,3 +23,5 @@ char *fields_write_or_default(const struct documents_field *field, yyjson_val *d
 bool fields_is_set(const struct documents_field *field, yyjson_val *document);
 /* By name; NULL: there is none. */
 const struct documents_field *fields_find(enum documents_kind kind, const char *name);
+/* A text nobody types, a certificate say: "field=@FILE" reads it from a file. */
+bool fields_is_long(const struct documents_field *field);

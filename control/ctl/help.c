@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-#include "control/shm/documents.h"
+#include "control/ctl/fields.h"
 
 static const struct {
 	const char *option, *sentence;
@@ -110,6 +110,8 @@ static void print_field(const struct documents_field *field)
 		fputs(" NAME,NAME…", stdout);
 	else if (field->type == DOC_HOSTS)
 		fputs(" HOST[:PORT],smtps://HOST…", stdout);
+	else if (fields_is_long(field))
+		fputs(" @FILE", stdout);
 	if (default_of(field) != NULL)
 		printf("  (%s)", default_of(field));
 	else

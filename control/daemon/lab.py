@@ -75,6 +75,7 @@ class Control:
                 {"name": "lan0", "device": "net_tap0,iface=hktap0", "addresses": list(addresses)}]},
             "listeners": [{"name": "smtp", "port": 25}, {"name": "submission", "port": 587}],
             "dns": {"server": "127.0.0.1@9", "dnssec": False, **(dns or {})},
+            "timeouts": {"client_name": "1s"},
             "log": log or {},
         }))
 
@@ -209,7 +210,7 @@ class FakeRelay:
                 answer = answer(message)
             if answer is not None:
                 self.send({"type": "response", "token": message["token"], "ok": True, **answer})
-        elif message["type"] == "resolved":
+        elif message["type"] in ("resolved", "named"):
             self.resolved[message["token"]] = message
 
     def wait(self, what, condition, seconds=20):
@@ -240,7 +241,7 @@ class NameServer:
         import dns.message
         import dns.rcode
         import dns.rrset
-        self.dns, self.table = dns, table
+        self.dns, self.table, self.asked = dns, table, []
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
@@ -258,6 +259,7 @@ class NameServer:
         question = query.question[0]
         name = question.name.to_text(omit_final_dot=True).lower()
         kind = self.dns.rdatatype.to_text(question.rdtype)
+        self.asked.append((name, kind))
         known = any(n == name for n, _ in self.table)
         found = self.table.get((name, kind), [] if known else "NXDOMAIN")
         if found is None:

@@ -91,65 +91,106 @@ static unsigned add_selection(const struct request *request, yyjson_mut_doc *doc
 struct found {
 	yyjson_val *item;
 	const char *instance, *id;
+	uint64_t number; /* the item's, in its mail */
 };
 
 /* Ids are of one width, in digits that are in ASCII's order (smtp/mail.h): as texts they sort as
  * numbers. */
-static int by_queue_id(const void *a, const void *b)
+static int compare_places(const struct found *x, const struct found *y)
 {
-	const struct found *x = a, *y = b;
 	int order = strcmp(x->id, y->id);
-	return order != 0	    ? order
-		: x->item < y->item ? -1
-				    : 1; /* of one mail in the relay's order */
+	return order != 0 ? order : (x->number > y->number) - (x->number < y->number);
 }
 
-static struct found *collect(const struct round *round, size_t *count, bool *has_more)
+static int by_place(const void *a, const void *b)
+{
+	const struct found *x = a, *y = b;
+	int order = compare_places(x, y);
+	return order != 0 ? order : strcmp(x->instance, y->instance);
+}
+
+static struct found found_of(yyjson_val *item, const char *instance)
+{
+	const char *id = yyjson_get_str(yyjson_obj_get(item, "queue_id"));
+	return (struct found){item, instance, id == NULL ? "" : id,
+		yyjson_get_uint(yyjson_obj_get(item, "item"))};
+}
+
+/* What all relays have told, and the place from which on some of them may have more: the first of
+ * their ends. Behind it nothing is shown, or the next page would pass over what they have there. */
+struct page {
+	struct found *found;
+	size_t count;
+	struct found end;
+	bool has_end;
+};
+
+static void add_reply(struct page *page, const struct relay_reply *reply)
+{
+	size_t i, n;
+	yyjson_val *item, *root = yyjson_doc_get_root(reply->doc);
+	yyjson_val *items = yyjson_obj_get(root, "items");
+	yyjson_arr_foreach(items, i, n, item) page->found[page->count++] =
+		found_of(item, reply->instance);
+	if (!yyjson_get_bool(yyjson_obj_get(root, "more")) || n == 0)
+		return;
+	struct found last = page->found[page->count - 1];
+	if (!page->has_end || compare_places(&last, &page->end) < 0)
+		page->end = last;
+	page->has_end = true;
+}
+
+static bool collect(const struct round *round, struct page *page)
 {
 	size_t room = 1;
 	for (unsigned i = 0; i < round->count; i++)
 		room += yyjson_arr_size(
 			yyjson_obj_get(yyjson_doc_get_root(round->replies[i].doc), "items"));
-	struct found *found = calloc(room, sizeof *found);
-	*count = 0;
-	for (unsigned r = 0; found != NULL && r < round->count; r++) {
-		size_t i, n;
-		yyjson_val *item, *root = yyjson_doc_get_root(round->replies[r].doc);
-		*has_more |= yyjson_get_bool(yyjson_obj_get(root, "more"));
-		yyjson_arr_foreach(yyjson_obj_get(root, "items"), i, n, item)
-		{
-			const char *id = yyjson_get_str(yyjson_obj_get(item, "queue_id"));
-			if (id != NULL)
-				found[(*count)++] =
-					(struct found){item, round->replies[r].instance, id};
-		}
-	}
-	return found;
+	*page = (struct page){.found = calloc(room, sizeof *page->found)};
+	for (unsigned i = 0; page->found != NULL && i < round->count; i++)
+		add_reply(page, &round->replies[i]);
+	if (page->found != NULL)
+		qsort(page->found, page->count, sizeof *page->found, by_place);
+	return page->found != NULL;
+}
+
+/* How many of them are a page: items of one place (of two relays) stay together. */
+static size_t page_size(const struct page *page, uint64_t limit)
+{
+	size_t n = 0;
+	while (n < page->count &&
+		(n < limit || compare_places(&page->found[n - 1], &page->found[n]) == 0) &&
+		(!page->has_end || compare_places(&page->found[n], &page->end) <= 0))
+		n++;
+	return n;
 }
 
 static void answer_list(struct answer *answer, const struct round *round, uint64_t limit)
 {
-	bool has_more = false;
-	size_t count;
-	struct found *found = collect(round, &count, &has_more);
+	struct page page;
+	if (!collect(round, &page)) {
+		answer_error(answer, 500, "out of memory");
+		return;
+	}
 	yyjson_mut_doc *doc = json_object();
 	yyjson_mut_val *root = yyjson_mut_doc_get_root(doc);
 	yyjson_mut_val *items = yyjson_mut_obj_add_arr(doc, root, "items");
-	if (found != NULL)
-		qsort(found, count, sizeof *found, by_queue_id);
-	/* The items of one mail stay together: the next page begins after a queue id. */
-	size_t shown = count;
-	for (size_t i = 1; i < count && shown == count; i++)
-		if (i >= limit && strcmp(found[i].id, found[i - 1].id) != 0)
-			shown = i;
+	size_t shown = page_size(&page, limit);
+	bool has_more = page.has_end || page.count > shown;
 	for (size_t i = 0; i < shown; i++) {
-		yyjson_mut_val *item = yyjson_val_mut_copy(doc, found[i].item);
-		yyjson_mut_obj_add_strcpy(doc, item, "instance", found[i].instance);
+		yyjson_mut_val *item = yyjson_val_mut_copy(doc, page.found[i].item);
+		yyjson_mut_obj_add_strcpy(doc, item, "instance", page.found[i].instance);
 		yyjson_mut_arr_append(items, item);
 	}
-	yyjson_mut_obj_add_bool(doc, root, "more", has_more || count > shown);
+	yyjson_mut_obj_add_bool(doc, root, "more", has_more);
+	if (has_more && shown != 0) {
+		char next[128];
+		const struct found *last = &page.found[shown - 1];
+		snprintf(next, sizeof next, "%.64s.%llu", last->id, (unsigned long long)last->number);
+		yyjson_mut_obj_add_strcpy(doc, root, "next", next);
+	}
 	add_errors(doc, round);
-	free(found);
+	free(page.found);
 	answer_json(answer, 200, doc);
 }
 

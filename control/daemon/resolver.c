@@ -6,7 +6,7 @@
  * without an MX the domain itself is the host. Null MX (RFC 7505) is final; names that do not exist
  * are final; a server that fails or does not answer in time defers. Hosts that are ourselves, and
  * all of no better preference, are dropped. */
-#include "control/daemon/control.h"
+#include "control/daemon/resolver.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -14,13 +14,9 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-#include <unbound.h>
-
 #include "base/clock.h"
 #include "base/log.h"
 
-enum { TYPE_A = 1, TYPE_MX = 15, TYPE_AAAA = 28, CLASS_IN = 1 };
-#define SEARCHES_MAX  4096 /* under way; a relay asks some hundred at once */
 #define RECORDS_MAX   64   /* of an MX set that are read */
 #define HOSTS_MAX     16   /* of these, the best ones */
 #define ADDRESSES_MAX 8	   /* of a host and family */
@@ -55,14 +51,6 @@ struct lookup { /* what the library hands back with an answer */
 	int host, type; /* host -1: the MX set */
 };
 
-struct resolver {
-	struct control *control;
-	struct ub_ctx *ub;
-	struct search *searches;
-	unsigned count;
-	bool has_ipv4, has_ipv6; /* is there a local address to reach such a target from? */
-};
-
 /* ---- set-up ---- */
 
 static void find_families(struct resolver *r)
@@ -87,6 +75,8 @@ static int set_up(struct resolver *r, char error[512])
 {
 	const char *server = r->control->config->dns.server;
 	int rc;
+	/* What private and other special addresses are called is for the server to say. */
+	ub_ctx_set_option(r->ub, "unblock-lan-zones:", "yes");
 	if (server == NULL || server[0] == '\0') {
 		rc = ub_ctx_resolvconf(r->ub, NULL);
 	} else {
@@ -136,6 +126,7 @@ void resolver_destroy(struct resolver *r)
 		next = s->next;
 		free(s);
 	}
+	reverse_free_all(r);
 	free(r);
 }
 
@@ -146,15 +137,20 @@ int resolver_fd(const struct resolver *r)
 
 /* ---- the answer ---- */
 
-static void send_json(struct search *s, yyjson_mut_doc *doc)
+void resolver_send(struct resolver *r, int peer, uint64_t attached_us, yyjson_mut_doc *doc)
 {
 	size_t n;
-	struct relay_peer *p = &s->resolver->control->relays[s->peer];
+	struct relay_peer *p = &r->control->relays[peer];
 	char *json = yyjson_mut_write(doc, 0, &n);
-	if (json != NULL && p->fd >= 0 && p->attached_us == s->attached_us)
+	if (json != NULL && p->fd >= 0 && p->attached_us == attached_us)
 		link_send(p->fd, bytes_of(json, n), NULL, 0);
 	free(json);
 	yyjson_mut_doc_free(doc);
+}
+
+static void send_json(struct search *s, yyjson_mut_doc *doc)
+{
+	resolver_send(s->resolver, s->peer, s->attached_us, doc);
 	s->is_answered = true;
 }
 
@@ -345,8 +341,7 @@ static int by_mx_preference(const void *a, const void *b)
 	return (x->preference > y->preference) - (x->preference < y->preference);
 }
 
-/* The name in wire form (RFC 1035 3.1) as text; false: not a name that mail can go to. */
-static bool name_from_wire(const unsigned char *wire, size_t n, char to[256])
+bool resolver_name_from_wire(const unsigned char *wire, size_t n, char to[256])
 {
 	size_t at = 0, out = 0;
 	while (at < n && wire[at] != 0) {
@@ -373,7 +368,7 @@ static unsigned read_mx(const struct ub_result *result, struct mx to[RECORDS_MAX
 	for (int i = 0; result->data[i] != NULL && count < RECORDS_MAX; i++) {
 		const unsigned char *rdata = (const unsigned char *)result->data[i];
 		size_t n = (size_t)result->len[i];
-		if (n < 3 || !name_from_wire(rdata + 2, n - 2, to[count].name))
+		if (n < 3 || !resolver_name_from_wire(rdata + 2, n - 2, to[count].name))
 			continue;
 		to[count++].preference = (unsigned)rdata[0] << 8 | rdata[1];
 	}
@@ -402,18 +397,25 @@ static void on_mx(struct search *s, const struct ub_result *result)
 		s->has_failed = true;
 }
 
+bool resolver_address(const struct ub_result *result, int type, int i, struct addr *addr)
+{
+	const uint8_t *rdata = (const uint8_t *)result->data[i];
+	if (type == TYPE_A && result->len[i] == 4)
+		*addr = addr_from_ipv4(rdata);
+	else if (type == TYPE_AAAA && result->len[i] == 16)
+		memcpy(addr->b, rdata, 16);
+	else
+		return false;
+	return true;
+}
+
 static void on_addresses(struct search *s, struct host *h, int type, const struct ub_result *result)
 {
 	unsigned family = type == TYPE_A;
 	bool is_in_reach = family == 1 ? s->resolver->has_ipv4 : s->resolver->has_ipv6;
 	for (int i = 0; result->havedata && result->data[i] != NULL; i++) {
 		struct addr a;
-		const uint8_t *rdata = (const uint8_t *)result->data[i];
-		if (type == TYPE_A && result->len[i] == 4)
-			a = addr_from_ipv4(rdata);
-		else if (type == TYPE_AAAA && result->len[i] == 16)
-			memcpy(a.b, rdata, 16);
-		else
+		if (!resolver_address(result, type, i, &a))
 			continue;
 		h->is_missing = false;
 		if (s->is_mx && is_our_address(s, &a))
@@ -467,6 +469,10 @@ void resolver_ask(struct resolver *r, int peer, yyjson_val *question)
 	const char *domain = yyjson_get_str(yyjson_obj_get(question, "domain"));
 	const char *host = yyjson_get_str(yyjson_obj_get(question, "host"));
 	const char *name = domain != NULL ? domain : host;
+	if (yyjson_obj_get(question, "address") != NULL) {
+		reverse_ask(r, peer, question);
+		return;
+	}
 	struct search *s = calloc(1, sizeof *s);
 	if (s == NULL || (domain == NULL && host == NULL)) {
 		free(s);
@@ -508,4 +514,5 @@ void resolver_process(struct resolver *r)
 		s->has_failed = s->has_timed_out = true;
 		answer(s);
 	}
+	reverse_expire(r, now);
 }

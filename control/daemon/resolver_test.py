@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """control/daemon/resolver_test.py: where mail goes (RFC 5321 5.1), asked by a relay of a name server of ours."""
 
+import ipaddress
 import sys
 
 from lab import HOSTNAME, Control, NameServer, wait_for
 from cases import case, expect, main
+
+
+def reverse(address):
+    return ipaddress.ip_address(address).reverse_pointer
+
 
 TABLE = {
     ("order.example.test", "MX"): ["20 b.example.test.", "10 a.example.test.", "30 c.example.test."],
@@ -37,6 +43,27 @@ TABLE = {
     ("mute.example.test", "MX"): None,
     ("only6.example.test", "AAAA"): ["2001:db8:2::6"],
     ("nowhere.example.test", "A"): ["0.0.0.0"],
+    ("9.2.0.192.in-addr.arpa", "PTR"): ["Client.Example.TEST."],
+    ("client.example.test", "A"): ["192.0.2.7", "192.0.2.9"],
+    (reverse("2001:db8::9"), "PTR"): ["client6.example.test."],
+    ("client6.example.test", "AAAA"): ["2001:db8::9"],
+    ("10.2.0.192.in-addr.arpa", "PTR"): ["liar.example.test."],  # somebody else's
+    ("liar.example.test", "A"): ["198.51.100.1"],
+    ("11.2.0.192.in-addr.arpa", "PTR"): ["z.example.test.", "liar.example.test.", "y.example.test.", "x.example.test."],
+    ("x.example.test", "A"): ["198.51.100.1"],
+    ("y.example.test", "A"): ["192.0.2.11"],
+    ("z.example.test", "A"): ["192.0.2.11"],
+    ("12.2.0.192.in-addr.arpa", "PTR"): "SERVFAIL",
+    ("13.2.0.192.in-addr.arpa", "PTR"): None,
+    ("14.2.0.192.in-addr.arpa", "PTR"): ["broken-a.example.test.", "good-a.example.test."],
+    ("broken-a.example.test", "A"): "SERVFAIL",
+    ("good-a.example.test", "A"): ["192.0.2.14"],
+    ("15.2.0.192.in-addr.arpa", "PTR"): [r"a\(b\032c.example.test.", "."],
+    ("16.2.0.192.in-addr.arpa", "PTR"): [f"p{i:02}.example.test." for i in range(40)],
+    **{(f"p{i:02}.example.test", "A"): ["192.0.2.16"] for i in range(40)},
+    ("17.2.0.192.in-addr.arpa", "PTR"): ["mute-a.example.test.", "quick-a.example.test."],
+    ("mute-a.example.test", "A"): None,
+    ("quick-a.example.test", "A"): ["192.0.2.17"],
 }
 
 
@@ -126,6 +153,49 @@ def an_unspecified_address_is_nowhere_to_go(control, relay):
     expect_failure(relay.resolve(domain="nowhere.example.test"), "defer", 451, "4.4.4")
 
 
+def name_of(relay, address):
+    answer = relay.resolve(address=address)
+    expect(answer["type"] == "named", answer)
+    return answer["name"]
+
+
+@case
+def a_client_has_the_name_that_points_back_to_it(control, relay):
+    expect(name_of(relay, "192.0.2.9") == "client.example.test")
+    expect(name_of(relay, "::ffff:192.0.2.9") == "client.example.test")
+    expect(name_of(relay, "2001:db8::9") == "client6.example.test")
+
+
+@case
+def a_name_that_does_not_point_back_is_none(control, relay):
+    expect(name_of(relay, "192.0.2.10") == "")
+    expect(name_of(relay, "192.0.2.200") == "" and name_of(relay, "2001:db8::200") == "")
+
+
+@case
+def of_several_names_the_first_in_order_counts(control, relay):
+    expect(name_of(relay, "192.0.2.11") == "y.example.test")
+
+
+@case
+def what_fails_or_is_no_host_name_leaves_a_client_without(control, relay):
+    expect(name_of(relay, "192.0.2.12") == "")
+    expect(name_of(relay, "192.0.2.14") == "good-a.example.test")
+    expect(name_of(relay, "192.0.2.15") == "")
+
+
+@case
+def names_of_one_address_are_bounded(control, relay):
+    expect(name_of(relay, "192.0.2.16").startswith("p"))
+    expect(len({name for name, kind in control.names.asked if kind == "A" and name[0] == "p"}) == 10)
+
+
+@case
+def a_name_that_takes_too_long_is_none(control, relay):
+    expect(name_of(relay, "192.0.2.13") == "")
+    expect(name_of(relay, "192.0.2.17") == "quick-a.example.test", "what is confirmed by then counts")
+
+
 @case
 def questions_at_once_are_all_answered(control, relay):
     for i in range(1000, 1200):
@@ -136,7 +206,7 @@ def questions_at_once_are_all_answered(control, relay):
 
 @case
 def questions_that_are_none_hurt_nobody(control, relay):
-    for question in ({}, {"domain": 5}, {"host": None}, {"domain": ""}, {"domain": "\x00\x01 \"{"}):
+    for question in ({}, {"domain": 5}, {"host": None}, {"domain": ""}, {"domain": "\x00\x01 \"{"}, {"address": 5}, {"address": "here"}, {"address": "192.0.2.13"}):
         relay.send({"type": "resolve", "token": 9000, **question})
     expect(relay.resolve(domain="implicit.example.test")["outcome"] == "ok")
 
@@ -189,6 +259,7 @@ def the_answers_are_counted(control, relay):
 def run():
     names = NameServer(TABLE)
     control = Control(dns={"server": f"127.0.0.1@{names.port}", "timeout": 10})
+    control.names = names
     try:
         return main(control, control.relay())
     finally:

@@ -60,6 +60,8 @@ struct policy_client {
 	struct addr addr;
 	struct bytes name; /* confirmed reverse DNS, or empty */
 };
+/* Does some rule, of either stage, that could count for this client ask for its name? */
+bool policy_wants_client_name(const struct policy *policy, const struct policy_client *client);
 /* Connect stage: the first enabled rule without mail criteria that matches; the default last always does. */
 void policy_resolve_connect(
 	const struct policy *policy, const struct policy_client *client, struct policy_in *in);

@@ -180,6 +180,19 @@ static void take_in_rule(
 	in->profile = p->rows.PROFILES[rule->profile];
 }
 
+bool policy_wants_client_name(const struct policy *policy, const struct policy_client *client)
+{
+	for (uint32_t i = 0; i < policy->rows.IN_RULES_count; i++) {
+		const struct layout_in_rule *rule = &policy->rows.IN_RULES[i];
+		if (rule->client_name.kind == LAYOUT_ANY)
+			continue;
+		enum policy_criterion differs = client_differs(policy, rule, client);
+		if (differs == POLICY_MATCHES || differs == POLICY_CLIENT_NAME)
+			return true;
+	}
+	return false;
+}
+
 void policy_resolve_connect(
 	const struct policy *policy, const struct policy_client *client, struct policy_in *in)
 {

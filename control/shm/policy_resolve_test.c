@@ -187,6 +187,32 @@ static void the_stricter_has_the_higher_level_then_grade_then_floor_then_bits(vo
 		}
 }
 
+static void a_clients_name_is_wanted_where_a_rule_for_it_asks(void **state)
+{
+	static const struct {
+		const char *rules, *listener, *client;
+		bool is_wanted;
+	} cases[] = {
+		{"", "a", "192.0.2.1", false},
+		{"{'id': 'x', 'client': '192.0.2.0/24'}", "a", "192.0.2.1", false},
+		{"{'id': 'x', 'client_name': '.x.test'}", "a", "192.0.2.1", true},
+		{"{'id': 'x', 'client_name': '.x.test', 'enabled': false}", "a", "192.0.2.1", false},
+		{"{'id': 'x', 'client_name': '.x.test', 'listener': 'b'}", "a", "192.0.2.1", false},
+		{"{'id': 'x', 'client_name': '.x.test', 'client': '198.51.100.0/24'}", "a", "192.0.2.1", false},
+		{"{'id': 'x', 'client_name': '.x.test', 'client': '192.0.2.0/24'}", "a", "192.0.2.1", true},
+		{"{'id': 'y'}, {'id': 'x', 'client_name': 'x.test', 'sender': '<>'}", "a", "192.0.2.1", true},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		char documents[256];
+		struct policy_client client = {text(cases[i].listener), {}, BYTES_NONE};
+		addr_parse(cases[i].client, &client.addr);
+		snprintf(documents, sizeof documents, "{'in_rules': [%s]}", cases[i].rules);
+		struct policy *policy = test_policy(documents);
+		assert_int_equal(policy_wants_client_name(policy, &client), cases[i].is_wanted);
+		policy_unmap(policy);
+	}
+}
+
 /* ---- routes ---- */
 static const char route_documents[] =
 	"{'routes': ["
@@ -383,6 +409,7 @@ int main(void)
 		cmocka_unit_test(the_first_rule_that_matches_a_delivery_counts),
 		cmocka_unit_test(an_explanation_names_the_first_criterion_that_differs),
 		cmocka_unit_test(the_stricter_has_the_higher_level_then_grade_then_floor_then_bits),
+		cmocka_unit_test(a_clients_name_is_wanted_where_a_rule_for_it_asks),
 		cmocka_unit_test(the_longest_domain_of_a_route_counts),
 		cmocka_unit_test(a_route_that_is_off_is_not_there),
 		cmocka_unit_test(a_route_fits_the_domains_by_which_it_would_be_found),

@@ -316,6 +316,8 @@ void tcp_input(struct tcp_stack *s, struct rte_mbuf *m, const struct tcp_arrival
 	if (drop == TCP_DROP_NONE) {
 		seg.hash = tcp_tuple_hash(s, &seg.tuple);
 		tcp_ref ref = tcp_table_find(s, &seg.tuple, seg.hash);
+		if (tcp_is_traced(s))
+			tcp_trace_arrival(s, &seg);
 		switch (tcp_ref_kind(ref)) {
 		case TCP_CONN: drop = tcp_segment_arrives(&s->conns[tcp_ref_slot(ref)], &seg); break;
 		case TCP_HALF_OPEN:
@@ -326,6 +328,8 @@ void tcp_input(struct tcp_stack *s, struct rte_mbuf *m, const struct tcp_arrival
 			break;
 		case TCP_NOBODY: drop = tcp_nobody_arrives(s, &seg, 0); break;
 		}
+		if (tcp_is_traced(s))
+			tcp_trace_verdict(s, &seg, drop);
 	}
 	if (drop != TCP_DROP_NONE)
 		tcp_drop_count_one(s, drop);

@@ -13,6 +13,8 @@ void tcp_depart(struct tcp_stack *s, struct rte_mbuf *m, const struct tcp_tuple 
 		rte_pktmbuf_free_seg(m);
 		return;
 	}
+	if (tcp_is_traced(s))
+		tcp_trace_departure(s, m, tuple);
 	s->departures[s->departures_tail++ % TCP_DEPARTURES] =
 		(struct tcp_departure){m, tuple->local, tuple->remote};
 	tcp_count(s, segments_out);
@@ -235,7 +237,7 @@ static bool send_fin(struct tcp_conn *c)
 
 static void starved(struct tcp_conn *c)
 {
-	tcp_timer_set(c, TCP_TIMER_STARVED, c->stack->now_us + TCP_STARVED_US);
+	tcp_try_again(c);
 }
 
 void tcp_retransmit_first(struct tcp_conn *c)

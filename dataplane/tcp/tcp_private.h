@@ -338,6 +338,7 @@ struct tcp_listener {
 struct tcp_stack {
 	struct tcp_config config;
 	uint64_t now_us;
+	struct tcp_trace *trace; /* NULL: nobody watches (trace.h) */
 	int mark_offset; /* of struct tcp_mark in an mbuf */
 	uint8_t rcv_wscale;
 	uint32_t receive_mbufs_max; /* per connection: beyond it none is kept out of order */
@@ -552,6 +553,18 @@ void tcp_retransmit_first(struct tcp_conn *c);
 uint32_t tcp_receive_space(const struct tcp_conn *c);
 bool tcp_window_update_is_due(const struct tcp_conn *c);
 
+/* ---- tcp_trace.c: only while tcp_is_traced() ---- */
+static inline bool tcp_is_traced(const struct tcp_stack *s)
+{
+	return __builtin_expect(s->trace != NULL, 0);
+}
+void tcp_trace_arrival(struct tcp_stack *s, const struct tcp_segment *seg);
+/* What became of the segment that has arrived. */
+void tcp_trace_verdict(struct tcp_stack *s, const struct tcp_segment *seg, enum tcp_drop drop);
+void tcp_trace_departure(struct tcp_stack *s, const struct rte_mbuf *m, const struct tcp_tuple *tuple);
+void tcp_trace_state(struct tcp_conn *c, unsigned next);
+void tcp_trace_timer(struct tcp_conn *c, enum tcp_timer timer);
+
 /* ---- tcp_timer.c ---- */
 void tcp_timers_init(struct tcp_conn *c);
 void tcp_timer_set(struct tcp_conn *c, enum tcp_timer timer, uint64_t due_us);
@@ -564,6 +577,8 @@ static inline bool tcp_timer_is_set(const struct tcp_conn *c, enum tcp_timer tim
 	return c->due_us[timer] != UINT64_MAX;
 }
 void tcp_timers_fini(struct tcp_conn *c);
+/* What a pool or a limit refused is tried again soon; asking more often makes it no later. */
+void tcp_try_again(struct tcp_conn *c);
 /* Starts the retransmission timer anew, with the backoff as it is. */
 void tcp_rto_restart(struct tcp_conn *c);
 

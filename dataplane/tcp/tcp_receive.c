@@ -59,9 +59,17 @@ static void pull_reassembly(struct tcp_conn *c)
 /* Takes one mbuf, not chained, with its mark made. */
 static enum tcp_drop piece_arrives(struct tcp_conn *c, struct rte_mbuf *m)
 {
+	struct tcp_mark *mark = tcp_mark(c->stack, m);
 	tcp_hold(c->stack, m);
 	c->receive_mbufs++;
-	if (seq_gt(tcp_mark(c->stack, m)->seq, c->rcv_nxt)) {
+	if (seq_lt(mark->seq, c->rcv_nxt)) { /* a piece before it filled a gap, and this came behind the gap already */
+		if (seq_leq(tcp_mark_end(mark), c->rcv_nxt)) {
+			tcp_receive_release(c, m);
+			return TCP_DROP_duplicate_text;
+		}
+		tcp_mark_skip(mark, c->rcv_nxt - mark->seq);
+	}
+	if (seq_gt(mark->seq, c->rcv_nxt)) {
 		enum tcp_drop drop = tcp_reassembly_insert(c, m);
 		if (drop != TCP_DROP_NONE)
 			tcp_receive_release(c, m);
@@ -93,6 +101,19 @@ static void schedule_ack(struct tcp_conn *c, bool at_once)
 	tcp_dirty(c);
 }
 
+/* At the limit on memory, what comes in order is taken before what lies behind a gap: that can come again (RFC 2018 8
+ * allows it), and if gaps held all the memory there is, none of them could ever be filled. */
+static bool make_room(struct tcp_conn *c, const struct tcp_segment *seg)
+{
+	struct tcp_stack *s = c->stack;
+	if (!tcp_hold_fits(s, seg->m) && seg->seq == c->rcv_nxt && c->reassembly != NULL) {
+		const uint32_t before = c->receive_mbufs;
+		tcp_reassembly_free(c);
+		tcp_counter_add(&s->stats.drops[TCP_DROP_reassembly_given_up], before - c->receive_mbufs);
+	}
+	return tcp_hold_fits(s, seg->m);
+}
+
 enum tcp_drop tcp_text_arrives(struct tcp_conn *c, struct tcp_segment *seg)
 {
 	struct tcp_stack *s = c->stack;
@@ -101,7 +122,7 @@ enum tcp_drop tcp_text_arrives(struct tcp_conn *c, struct tcp_segment *seg)
 	const bool had_gap = c->reassembly != NULL, is_ahead = seq_gt(seg->seq, c->rcv_nxt);
 	uint32_t seq = seg->seq, skip = seg->skip, left = seg->text;
 	enum tcp_drop drop = TCP_DROP_NONE;
-	if (!tcp_hold_fits(s, m)) {
+	if (!make_room(c, seg)) {
 		c->ack_now = true;
 		tcp_dirty(c);
 		return TCP_DROP_buffers_full;

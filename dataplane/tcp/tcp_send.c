@@ -18,21 +18,26 @@ static struct rte_mbuf *data_mbuf(struct tcp_conn *c)
 	return m;
 }
 
+/* May the queue become longer by one mbuf? */
+static bool may_grow(const struct tcp_conn *c)
+{
+	const struct tcp_stack *s = c->stack;
+	const uint32_t cost = (uint32_t)s->payload_max + TCP_PAYLOAD_OFFSET;
+	return c->send_mbufs < s->send_mbufs_max && s->stats.buffered_bytes + cost <= s->config.buffer_bytes_max;
+}
+
 struct rte_mbuf *tcp_send_mbuf(struct tcp_conn *c)
 {
-	struct tcp_stack *s = c->stack;
-	const uint32_t cost = (uint32_t)s->payload_max + TCP_PAYLOAD_OFFSET;
-	if (c->send_mbufs >= s->send_mbufs_max ||
-		s->stats.buffered_bytes + cost > s->config.buffer_bytes_max)
-		return NULL;
-	return data_mbuf(c);
+	return may_grow(c) ? data_mbuf(c) : NULL;
 }
 
 bool tcp_send_split(struct tcp_conn *c, struct rte_mbuf *m, uint16_t len)
 {
 	struct tcp_stack *s = c->stack;
 	struct tcp_mark *mark = tcp_mark(s, m);
-	struct rte_mbuf *rest = data_mbuf(c); /* not limited: it is held already, only in one piece */
+	/* Within the limits, since a peer with a tiny MSS would else have us hold a buffer for each few bytes. But the
+	 * first record is cut always: it has to go before anything can be freed. */
+	struct rte_mbuf *rest = m == c->send.head || may_grow(c) ? data_mbuf(c) : NULL;
 	if (rest == NULL) {
 		tcp_drop_count_one(s, TCP_DROP_no_data_buffer);
 		return false;
@@ -134,7 +139,7 @@ size_t tcp_write(struct tcp_conn *c, struct bytes b)
 	if (taken < b.n) {
 		c->write_waits = true;
 		if (taken < take) /* a pool or a limit, which no ACK need change */
-			tcp_timer_set(c, TCP_TIMER_STARVED, c->stack->now_us + TCP_STARVED_US);
+			tcp_try_again(c);
 	}
 	if (taken > 0)
 		tcp_dirty(c);

@@ -45,6 +45,8 @@ const char *tcp_state_name(unsigned state)
 void tcp_enter(struct tcp_conn *c, enum tcp_state next)
 {
 	assert(may_follow[c->state] & 1u << next);
+	if (tcp_is_traced(c->stack))
+		tcp_trace_state(c, next);
 	c->state = (uint8_t)next;
 }
 

@@ -47,6 +47,12 @@ void tcp_timer_set(struct tcp_conn *c, enum tcp_timer timer, uint64_t due_us)
 	arm(c, due_us);
 }
 
+void tcp_try_again(struct tcp_conn *c)
+{
+	if (!tcp_timer_is_set(c, TCP_TIMER_STARVED))
+		tcp_timer_set(c, TCP_TIMER_STARVED, c->stack->now_us + TCP_STARVED_US);
+}
+
 void tcp_rto_restart(struct tcp_conn *c)
 {
 	uint64_t wait = (uint64_t)c->rto_us << (c->backoff < 16 ? c->backoff : 16);
@@ -121,12 +127,14 @@ static void starved_timeout(struct tcp_conn *c)
 		tcp_event(c, TCP_EVENT_WRITABLE);
 	}
 	if (c->write_waits)
-		tcp_timer_set(c, TCP_TIMER_STARVED, c->stack->now_us + TCP_STARVED_US);
+		tcp_try_again(c);
 	tcp_dirty(c);
 }
 
 static void timeout(struct tcp_conn *c, enum tcp_timer timer)
 {
+	if (tcp_is_traced(c->stack))
+		tcp_trace_timer(c, timer);
 	switch (timer) {
 	case TCP_TIMER_RETRANSMIT: retransmit_timeout(c); break;
 	case TCP_TIMER_DELAYED_ACK:

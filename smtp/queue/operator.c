@@ -40,6 +40,33 @@ static bool is_selected(const struct queue *q, struct item *i, const struct queu
 	       (s->reason.n == 0 || has_reason(i, s->reason));
 }
 
+/* An item's number: that of its first recipient, who is in no other item. */
+static uint32_t number_of(struct item *i)
+{
+	uint32_t least = QUEUE_PLACE_WHOLE;
+	for (uint32_t at = 0; at < i->count; at++)
+		if (item_numbers(i)[at] < least)
+			least = item_numbers(i)[at];
+	return least;
+}
+
+/* The selected item with the lowest number from `from` on, or NULL. They nearly stand in that order, so that
+ * hardly more than one is looked at closely. */
+static struct item *next_item(struct queue *q, struct queued_mail *m,
+	const struct queue_selection *s, uint64_t from, uint32_t *number)
+{
+	struct item *best = NULL;
+	for (struct link *l = m->items.next; l != &m->items; l = l->next) {
+		struct item *i = LINK_OF(l, struct item, of_mail);
+		uint32_t n = number_of(i);
+		if (n < from || (best != NULL && n >= *number) || !is_selected(q, i, s))
+			continue;
+		best = i;
+		*number = n;
+	}
+	return best;
+}
+
 /* The next mail that may have such items. */
 static struct queued_mail *next_mail(
 	struct queue *q, const struct queue_selection *s, uint64_t after_mail_id)
@@ -89,6 +116,7 @@ static void fill_info_over(struct queue *q, const struct queued_mail *m,
 	*reason = (struct smtp_reply){0};
 	*info = (struct queue_item_info){
 		.mail_id = m->id,
+		.item = QUEUE_PLACE_WHOLE,
 		.state = QUEUE_ITEM_ACTIVE,
 		.size = m->size,
 		.received_us = m->received_us,
@@ -106,28 +134,40 @@ static bool is_over_selected(const struct queued_mail *m, const struct queue_sel
 	       (s->sender.n == 0 || bytes_equal(mail_sender(m), s->sender));
 }
 
-void queue_list(struct queue *q, const struct queue_selection *selection, uint64_t after_mail_id,
-	bool (*each)(void *user, const struct queue_item_info *info), void *user)
+/* The mail's items from number `from` on; false: enough. */
+static bool list_mail(struct queue *q, struct queued_mail *m, const struct queue_selection *s,
+	uint64_t from, bool (*each)(void *user, const struct queue_item_info *info), void *user)
 {
 	struct queue_item_info info;
 	struct smtp_reply reason = {0};
+	uint32_t number = 0;
+
+	if (from == 0 && is_over_selected(m, s)) {
+		fill_info_over(q, m, &info, &reason);
+		return each(user, &info);
+	}
+	for (struct item *i; (i = next_item(q, m, s, from, &number)) != NULL; from = (uint64_t)number + 1) {
+		fill_info(q, i, &info, &reason);
+		info.item = number;
+		if (!each(user, &info))
+			return false;
+	}
+	return true;
+}
+
+void queue_list(struct queue *q, const struct queue_selection *selection, struct queue_place after,
+	bool (*each)(void *user, const struct queue_item_info *info), void *user)
+{
 	struct queued_mail *m;
 
-	for (uint64_t id = after_mail_id; (m = next_mail(q, selection, id)) != NULL; id = m->id) {
-		if (is_over_selected(m, selection)) {
-			fill_info_over(q, m, &info, &reason);
-			if (!each(user, &info))
-				return;
-		}
-		for (struct link *l = m->items.next; l != &m->items; l = l->next) {
-			struct item *i = LINK_OF(l, struct item, of_mail);
-			if (!is_selected(q, i, selection))
-				continue;
-			fill_info(q, i, &info, &reason);
-			if (!each(user, &info))
-				return;
-		}
+	if (after.item != QUEUE_PLACE_WHOLE && (selection->mail_id == 0 || selection->mail_id == after.mail_id)) {
+		m = after.mail_id == 0 ? NULL : mail_find(q, after.mail_id);
+		if (m != NULL && !list_mail(q, m, selection, (uint64_t)after.item + 1, each, user))
+			return;
 	}
+	for (uint64_t id = after.mail_id; (m = next_mail(q, selection, id)) != NULL; id = m->id)
+		if (!list_mail(q, m, selection, 0, each, user))
+			return;
 }
 
 /* ---- change ---- */

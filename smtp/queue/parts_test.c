@@ -152,6 +152,7 @@ static void a_state_with_any_bit_wrong_loses_no_recipient_that_is_not_marked_don
 /* ---- listing ---- */
 struct page {
 	uint64_t ids[4];
+	uint32_t items[4];
 	unsigned count, most;
 };
 
@@ -159,6 +160,7 @@ static bool take_one(void *user, const struct queue_item_info *info)
 {
 	struct page *page = user;
 
+	page->items[page->count] = info->item;
 	page->ids[page->count++] = info->mail_id;
 	return page->count < page->most;
 }
@@ -174,16 +176,63 @@ static void lists_come_in_the_order_of_ids_page_by_page(void **state)
 	world_open(w);
 	for (unsigned n = 0; n < 10; n++)
 		world_mail(w, "s@s.example.test", to, 1);
-	for (uint64_t after = 0;;) {
+	for (struct queue_place after = {0};;) {
 		struct page page = {.most = 4};
 		queue_list(w->q, &all, after, take_one, &page);
 		for (unsigned n = 0; n < page.count; n++)
 			assert_true(page.ids[n] == w->mails[seen++].id);
 		if (page.count == 0)
 			break;
-		after = page.ids[page.count - 1];
+		after = (struct queue_place){page.ids[page.count - 1], seen % 8 == 0 ? QUEUE_PLACE_WHOLE : page.items[page.count - 1]};
 	}
 	assert_int_equal(seen, 10);
+	world_close(w);
+	free(w);
+}
+
+static void a_mail_that_takes_several_pages_is_listed_to_its_last_item(void **state)
+{
+	char text[60][32];
+	const char *to[60];
+	struct world *w = calloc(1, sizeof *w);
+	struct queue_selection all = {.state = -1}, that = {.state = -1};
+	bool is_seen[60] = {0};
+
+	world_init(w, 1);
+	world_open(w);
+	for (unsigned n = 0; n < 60; n++) { /* two in each of 30 domains, one far from the other */
+		snprintf(text[n], sizeof text[n], "u%u@d%u.example.test", n, n % 30);
+		to[n] = text[n];
+	}
+	world_mail(w, "s@s.example.test", to, 60);
+	world_mail(w, "s@s.example.test", to, 1);
+	unsigned pages = 0, items = 0;
+	for (struct queue_place after = {0};; pages++) {
+		struct page page = {.most = 4};
+		queue_list(w->q, &all, after, take_one, &page);
+		for (unsigned n = 0; n < page.count; n++) {
+			assert_true(page.items[n] < 30);
+			assert_true(n == 0 || page.ids[n] > page.ids[n - 1] || page.items[n] > page.items[n - 1]);
+			is_seen[page.ids[n] == w->mails[0].id ? page.items[n] : 30] = true;
+			items++;
+		}
+		if (page.count == 0)
+			break;
+		after = (struct queue_place){page.ids[page.count - 1], page.items[page.count - 1]};
+	}
+	for (unsigned n = 0; n < 31; n++)
+		assert_true(is_seen[n]);
+	assert_int_equal(items, 31);
+	assert_int_equal(pages, 8);
+	struct page page = {.most = 4};
+	that.mail_id = w->mails[0].id;
+	queue_list(w->q, &that, (struct queue_place){that.mail_id, 27}, take_one, &page);
+	assert_int_equal(page.count, 2);
+	page.count = 0;
+	queue_list(w->q, &that, (struct queue_place){that.mail_id, QUEUE_PLACE_WHOLE}, take_one, &page);
+	assert_int_equal(page.count, 0);
+	queue_list(w->q, &that, (struct queue_place){that.mail_id - 1, 5}, take_one, &page);
+	assert_int_equal(page.count, 4);
 	world_close(w);
 	free(w);
 }
@@ -218,7 +267,7 @@ static void selections_match_domain_reason_sender_state_and_id(void **state)
 	};
 	for (size_t n = 0; n < sizeof cases / sizeof cases[0]; n++) {
 		struct page page = {.most = 4};
-		queue_list(w->q, &cases[n].selection, 0, take_one, &page);
+		queue_list(w->q, &cases[n].selection, (struct queue_place){0}, take_one, &page);
 		assert_int_equal(page.count, cases[n].count);
 	}
 	world_close(w);
@@ -238,7 +287,7 @@ static void an_envelope_that_cannot_be_read_is_held_for_the_operator(void **stat
 		.envelope = BYTES_LITERAL("what"), .state = BYTES_LITERAL("?")}, w->now_us);
 	assert_false(queue_next_effect(w->q, &effect)); /* what is known of it stays as it is */
 	assert_int_equal(queue_release(w->q, &all, w->now_us), 0);
-	queue_list(w->q, &(struct queue_selection){.state = QUEUE_ITEM_HELD}, 0, take_one, &page);
+	queue_list(w->q, &(struct queue_selection){.state = QUEUE_ITEM_HELD}, (struct queue_place){0}, take_one, &page);
 	assert_int_equal(page.count, 1);
 	assert_int_equal(queue_remove(w->q, &all, w->now_us), 1);
 	assert_true(queue_next_effect(w->q, &effect) && effect.kind == QUEUE_EFFECT_DONE);
@@ -358,6 +407,7 @@ int main(void)
 		cmocka_unit_test(a_state_cut_anywhere_is_refused_or_read_in_part),
 		cmocka_unit_test(a_state_with_any_bit_wrong_loses_no_recipient_that_is_not_marked_done),
 		cmocka_unit_test(lists_come_in_the_order_of_ids_page_by_page),
+		cmocka_unit_test(a_mail_that_takes_several_pages_is_listed_to_its_last_item),
 		cmocka_unit_test(selections_match_domain_reason_sender_state_and_id),
 		cmocka_unit_test(an_envelope_that_cannot_be_read_is_held_for_the_operator),
 		cmocka_unit_test(a_late_or_unknown_answer_is_ignored),

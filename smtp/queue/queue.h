@@ -167,6 +167,7 @@ struct queue_selection {
 };
 struct queue_item_info {
 	uint64_t mail_id;
+	uint32_t item; /* its number in the mail */
 	enum queue_item_state state;
 	uint64_t size, received_us, next_try_us, last_try_us, expires_us;
 	uint32_t tries;
@@ -176,9 +177,16 @@ struct queue_item_info {
 	const struct smtp_reply *reason; /* the last one; code 0: none yet */
 	bool is_resident;
 };
-/* Calls `each` for items that match, oldest mail first, skipping mails up to and including `after_mail_id`
- * (0: from the start), until it returns false. */
-void queue_list(struct queue *q, const struct queue_selection *selection, uint64_t after_mail_id,
+/* Where a list goes on: behind this item of this mail. */
+struct queue_place {
+	uint64_t mail_id;   /* 0: from the start */
+	uint32_t item;	    /* its number in the mail */
+};
+#define QUEUE_PLACE_WHOLE UINT32_MAX /* behind all items of the mail */
+/* Calls `each` for items that match, oldest mail first and those of a mail by their numbers, from behind `after` on,
+ * until it returns false. An item's number is its first recipient's: it may grow while the list is had in
+ * pieces, so that an item may be seen twice, but none is passed over. */
+void queue_list(struct queue *q, const struct queue_selection *selection, struct queue_place after,
 	bool (*each)(void *user, const struct queue_item_info *info), void *user);
 /* Each returns the number of items it changed; an item that is on a core is changed when it comes back
  * (hold, remove) or left alone (retry). remove makes no DSN. */

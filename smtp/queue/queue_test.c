@@ -137,7 +137,7 @@ static void play_line(struct world *w, char *line)
 		w->generation++;
 		queue_policy_changed(w->q, w->now_us);
 	} else if (strcmp(words[0], "list") == 0)
-		queue_list(w->q, &(struct queue_selection){.state = -1}, 0, list_one, w);
+		queue_list(w->q, &(struct queue_selection){.state = -1}, (struct queue_place){0}, list_one, w);
 	else if (is_domain_word(words[0]))
 		change_domain(world_domain(w, words[1]), words[0], words);
 	else

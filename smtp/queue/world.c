@@ -414,7 +414,7 @@ static unsigned listed(struct world *w, uint64_t id)
 {
 	unsigned count = 0;
 
-	queue_list(w->q, &(struct queue_selection){.mail_id = id, .state = -1}, 0, note_listed, &count);
+	queue_list(w->q, &(struct queue_selection){.mail_id = id, .state = -1}, (struct queue_place){0}, note_listed, &count);
 	return count;
 }
 

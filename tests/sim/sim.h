@@ -14,7 +14,8 @@
 #define SIM_TALKS_MAX	4
 #define SIM_FLIGHTS_MAX 16384
 #define SIM_HELD_MAX	2048
-#define SIM_LOST_IN_A_ROW 4 /* then one passes: so every history has an end, and a time-out is a finding */
+#define SIM_LONELY_US	150000 /* see may_suffer(): every history has an end, so a time-out is a finding */
+#define SIM_LONELY_LOST_MAX 2
 #define SIM_SECOND_US	1000000ull
 #define SIM_HOUR_US	(3600 * SIM_SECOND_US)
 #define SIM_STREAM	(1u << 18) /* the bytes that a side writes come from a ring of so many */
@@ -46,7 +47,7 @@ struct half {
 	bool opened, closed, fin_seen, ended;
 	enum tcp_end reason;
 	uint64_t reads_again_us, writes_again_us;
-	unsigned lost_in_a_row;
+	uint64_t last_sent_us;
 	/* as seen on the wire */
 	bool has_iss, has_acked, has_edge, has_peer_edge;
 	uint32_t iss, sent_max, acked, edge, peer_edge, tsval;
@@ -54,6 +55,7 @@ struct half {
 };
 struct talk {
 	struct half half[2];
+	unsigned lonely_lost, lonely_passed;
 	bool is_aborted;
 	uint64_t abandoned_us; /* since when one half is gone by abort */
 };
@@ -65,6 +67,7 @@ struct side {
 	uint64_t skew_us; /* its clock, ahead of the simulator's */
 	struct tcp_watch watch;
 	uint64_t polls_at_us;
+	bool has_news; /* it has not looked at */
 };
 
 struct sim {

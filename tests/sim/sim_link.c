@@ -225,17 +225,31 @@ static bool is_lost(struct sim *s, unsigned from)
 	return sim_chance(&s->random, s->o.loss);
 }
 
-/* Whether it is lost or arrives broken is decided here, so that neither happens to one side again and again. */
+/* A segment after a silence is most likely sent again, or an answer to that. Few of them are lost before both sides have
+ * been heard again: waits double, and would grow past the time-outs that end connections. */
+static bool may_suffer(struct sim *s, struct half *h, bool will_suffer)
+{
+	const bool is_lonely = s->now_us - h->last_sent_us > SIM_LONELY_US;
+	h->last_sent_us = s->now_us;
+	if (!is_lonely)
+		return true;
+	if (will_suffer && h->talk->lonely_lost < SIM_LONELY_LOST_MAX) {
+		h->talk->lonely_lost++;
+		h->talk->lonely_passed = 0;
+		return true;
+	}
+	if (++h->talk->lonely_passed >= 2)
+		h->talk->lonely_lost = 0;
+	return false;
+}
+
+/* Whether it is lost or arrives broken. */
 enum fate { FATE_PASSES, FATE_LOST, FATE_CORRUPT };
 static enum fate fate_of(struct sim *s, unsigned from, struct half *h)
 {
-	enum fate fate = is_lost(s, from) ? FATE_LOST
+	const enum fate fate = is_lost(s, from) ? FATE_LOST
 		: sim_chance(&s->random, s->o.corruption) ? FATE_CORRUPT : FATE_PASSES;
-	if (fate != FATE_PASSES && h != NULL && h->lost_in_a_row++ >= SIM_LOST_IN_A_ROW)
-		fate = FATE_PASSES;
-	if (fate == FATE_PASSES && h != NULL)
-		h->lost_in_a_row = 0;
-	return fate;
+	return h == NULL || may_suffer(s, h, fate != FATE_PASSES) ? fate : FATE_PASSES;
 }
 
 /* When it is through the bottleneck; UINT64_MAX: the queue before it is full. */

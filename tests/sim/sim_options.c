@@ -61,6 +61,8 @@ static void draw_ends(struct sim_options *o, uint64_t *r)
 	o->buffers0 = sim_chance(r, 150) ? 40 + sim_draw(r, 200) : 1500;
 	/* Of one side only: were both full of what they want to send, neither could take what would free the other. */
 	o->buffers1 = o->buffers0 == 1500 && sim_chance(r, 150) ? 40 + sim_draw(r, 200) : 1500;
+	if (o->buffers0 + o->buffers1 != 3000)
+		o->clamp = 0; /* with tiny segments the other side's are soon as scarce */
 	o->mtu0 = ONE_OF(r, 1500, 1500, 1500, 1400, 1280, 900, 576);
 	o->mtu1 = ONE_OF(r, 1500, 1500, 1500, 1400, 1280, 900, 576);
 	o->wrap0 = sim_draw(r, 3);
@@ -114,8 +116,8 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
 {
 	uint64_t r = sim_random_init(seed, 1);
 	*o = (struct sim_options){.seed = seed};
-	draw_ends(o, &r);
 	draw_path(o, &r);
+	draw_ends(o, &r);
 	draw_cookies(o, &r);
 	draw_use(o, &r);
 	if (o->ipv6 && o->path_mtu != 0 && o->path_mtu < 1280)

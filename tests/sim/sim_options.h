@@ -34,7 +34,7 @@
 	_(reorder, 0, "‰ delayed further, up to twice the delay")                              \
 	_(rate, 0, "bytes a millisecond of the bottleneck; 0: no limit")                       \
 	_(queue, 0, "bytes that wait before the bottleneck; more are dropped")                 \
-	_(loss, 0, "‰ lost, each by itself; never more than 4 of a side in a row")            \
+	_(loss, 0, "‰ lost, each by itself")                                                   \
 	_(burst, 0, "‰ that begin a burst of losses")                                          \
 	_(burst_ms, 0, "how long a burst lasts, at most")                                      \
 	_(duplication, 0, "‰ that arrive twice")                                               \

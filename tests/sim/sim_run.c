@@ -39,6 +39,20 @@ void sim_trace(const struct sim *s, const char *format, ...)
 	fputc('\n', s->trace);
 }
 
+/* What the connection itself thinks. */
+static void explain_conn(const struct tcp_conn *c)
+{
+	fprintf(stderr, "    una %u nxt %u max %u end %u%s%s%s%s timers", c->snd_una - c->iss, c->snd_nxt - c->iss,
+		c->snd_max - c->iss, c->send_end - c->iss, c->is_dirty ? " dirty" : "",
+		c->is_persisting ? " persisting" : "", c->write_waits ? " write-waits" : "",
+		c->in_recovery ? " recovery" : "");
+	for (unsigned i = 0; i < TCP_TIMERS; i++)
+		if (c->due_us[i] != UINT64_MAX)
+			fprintf(stderr, " %u: %+.3f", i, ((double)c->due_us[i] - (double)c->stack->now_us) / 1e6);
+	fprintf(stderr, ", held %lu of %lu\n", (unsigned long)c->stack->stats.buffered_bytes,
+		(unsigned long)c->stack->config.buffer_bytes_max);
+}
+
 static void explain(const struct sim *s, const struct half *h)
 {
 	fprintf(stderr, "  side %u port %u: %s, wrote %u of %u, read %u of %u\n", h->side, h->port,
@@ -51,6 +65,7 @@ static void explain(const struct sim *s, const struct half *h)
 	fprintf(stderr, "    %s rto %u cwnd %u ssthresh %u snd_wnd %u rcv_wnd %u mss %u retransmits %lu queues %zu %zu\n",
 		i.state, i.rto_us, i.cwnd, i.ssthresh, i.snd_wnd, i.rcv_wnd, i.mss, (unsigned long)i.retransmits,
 		i.send_queue, i.receive_queue);
+	explain_conn(h->conn);
 }
 
 static void explain_drops(const struct sim *s, unsigned side)
@@ -59,8 +74,10 @@ static void explain_drops(const struct sim *s, unsigned side)
 	if (s->sides[side].stack == NULL)
 		return;
 	tcp_get_stats(s->sides[side].stack, &stats);
-	fprintf(stderr, "  side %u: in %lu out %lu", side, (unsigned long)stats.segments_in,
-		(unsigned long)stats.segments_out);
+	const uint64_t due = tcp_next_due_us(s->sides[side].stack);
+	fprintf(stderr, "  side %u: due %+.6f in %lu out %lu", side,
+		due == UINT64_MAX ? 1e9 : ((double)due - (double)sim_now(s, side)) / 1e6,
+		(unsigned long)stats.segments_in, (unsigned long)stats.segments_out);
 	for (unsigned d = 0; d < tcp_drop_count(); d++)
 		if (stats.drops[d] != 0)
 			fprintf(stderr, " %s %lu", tcp_drop_name(d), (unsigned long)stats.drops[d]);
@@ -250,7 +267,8 @@ static void side_turn(struct sim *s, unsigned i)
 	struct tcp_departure d[32];
 	struct side *side = &s->sides[i];
 	unsigned n;
-	if (s->now_us < side->polls_at_us)
+	side->has_news = s->now_us < side->polls_at_us; /* whatever happened now, it sees at its next look */
+	if (side->has_news)
 		return;
 	side->polls_at_us = s->now_us + s->o.poll_us;
 	tcp_tick(side->stack, sim_now(s, i));
@@ -286,7 +304,7 @@ static uint64_t next_time(const struct sim *s)
 		next = sooner(next, s->flights[0].due_us);
 	for (unsigned i = 0; i < 2; i++) {
 		next = sooner(next, side_due_us(s, i));
-		if (s->sides[i].polls_at_us > s->now_us) /* what came since the last look is not known to it */
+		if (s->sides[i].has_news)
 			next = sooner(next, s->sides[i].polls_at_us);
 	}
 	return next > s->now_us ? next : s->now_us + 1;

@@ -142,6 +142,10 @@ static void half_ended(struct sim *s, struct half *h, struct tcp_conn *c)
 	h->reason = tcp_end_reason(c);
 	h->ended = true;
 	h->conn = NULL;
+	if (h->reason == TCP_END_NO_MEMORY && s->o.buffers0 + s->o.buffers1 < 3000 && !h->talk->is_aborted) {
+		h->talk->is_aborted = true; /* what a limit on memory is for */
+		h->talk->abandoned_us = s->now_us;
+	}
 	sim_trace(s, "side %u port %u ended: %s, %u of %u read", h->side, h->port, tcp_end_name(h->reason),
 		h->has_read, h->talk->half[!h->side].to_write);
 }

@@ -308,6 +308,29 @@ def a_change_is_in_force_when_the_command_returns(l):
             expect(c.greeting[0] == 220, c.greeting)
 
 
+@case
+def a_clients_confirmed_name_decides_where_a_rule_asks_for_it(l):
+    def pointer(last):
+        return (f"{last}.100.51.198.in-addr.arpa", "PTR")
+    for last in (77, 78, 79):
+        add_address(l, "sender", f"198.51.100.{last}")
+    l.dns.zone.update({pointer(77): ["MX.named.example.test."], pointer(78): ["mx.named.example.test."], pointer(79): "SILENCE",
+                       ("mx.named.example.test", "A"): ["198.51.100.77"]})
+    l.ctl("rule", "in", "add", "named", "client_name=.named.example.test", "client=198.51.100.64/26", "action=reject", "before=customers")
+    try:
+        with Client(l, source="198.51.100.77") as c:
+            expect(c.greeting[0] == 554, c.greeting)
+        wait_for("the record", 10, lambda: l.read_records(client_name="mx.named.example.test", rule_id="named", disposition="rejected"))
+        for source in ("198.51.100.78", "198.51.100.79"):  # somebody else's name; no answer in time
+            with Client(l, source=source) as c:
+                expect(c.greeting[0] == 220, source, c.greeting)
+        with Client(l) as c:  # no rule for it asks
+            expect(c.greeting[0] == 220)
+        expect([kind for name, kind in l.dns.asked if name == "10.100.51.198.in-addr.arpa"] == [])
+    finally:
+        l.ctl("rule", "in", "remove", "named")
+
+
 # ---- counters and records ----
 
 @case
@@ -391,7 +414,7 @@ def sigterm_drains(l):
 
 def run_all():
     settings = {"dns": {"server": "127.0.0.1@5353", "dnssec": False, "timeout": "2s"},
-                "queue": {"retry_first": "1s", "retry_most": "3s"}, "timeouts": {"connect": "2s", "idle": "1s"}}
+                "queue": {"retry_first": "1s", "retry_most": "3s"}, "timeouts": {"connect": "2s", "idle": "1s", "client_name": "1s"}}
     with Lab(settings=settings) as l:
         l.make_network()
         for address in (FIRST, SECOND, V4, V6, STATIC, "203.0.113.46"):
