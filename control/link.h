@@ -37,6 +37,14 @@
  *                 domain,tls,cipher}] (seconds but for …_us; the last seven where known), "next": the next page's "after",
  *                 if there is more; without "after" also "counts":[{core,connections,half_open,time_wait}]
  *   connections.end "id"                                     ends it with RST
+ *   trace.start   "peer": prefix, "port", "count": events, "seconds"   -> "id"; one at a time
+ *   trace.read    "id" -> "events":[{time_us,core,local,local_port,remote,remote_port,"event": in|out|drop|state|timer|cc,…}],
+ *                 "lost": how many there was no room for, "over": no more come
+ *   trace.stop    "id"
+ *   capture.start "port": its name, "bytes": of each packet, "filter":[[code,jt,jf,k],…], "count", "seconds" -> "id"
+ *   capture.read  "id" -> "packets":[{time_us,core,out,length,"data": base64}],"lost","over"
+ *   capture.stop  "id"
+ *                 (count and seconds are 10,000 and 60 where left out; who does not read for 10 s has lost it)
  */
 #pragma once
 

@@ -189,6 +189,8 @@ static bool receive_from(struct dp_core *core, unsigned index, uint64_t now_us)
 	}
 	count_add(core, COUNT_rx_packets, n);
 	count_add(core, COUNT_rx_bytes, bytes);
+	if (unlikely(core->capture != NULL))
+		capture_packets(core, index, m, n, false);
 	for (uint16_t i = 0; i < n; i++)
 		ethernet_input(core, m[i], false, now_us);
 	return true;
@@ -227,6 +229,8 @@ static void flush(struct dp_core *core, unsigned index)
 	uint64_t bytes = 0;
 	for (unsigned i = 0; i < batch->count; i++)
 		bytes += batch->m[i]->pkt_len;
+	if (unlikely(core->capture != NULL))
+		capture_packets(core, index, batch->m, batch->count, true);
 	for (unsigned try = 0; port->is_open && sent < batch->count && try < TX_TRIES; try++) {
 		if (try > 0)
 			rte_pause();

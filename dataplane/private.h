@@ -114,6 +114,7 @@ struct dp_core {
 	struct resolver *resolver; /* NULL but on the first core */
 	struct reassembly *reassembly;
 	struct path_mtus *path_mtus;
+	struct dp_capture *capture; /* NULL: nobody watches (capture.h) */
 	struct tx_batch tx[DP_PORTS_MAX];
 	struct inbox inbox[DP_CORES_MAX]; /* by sender */
 	uint16_t ip4_ids[IP4_IDS]; /* counters of identifications, by hash of the destination */
@@ -187,6 +188,10 @@ void port_flush(struct dp_core *core);
 /* A buffer of the control pool with room for `n` bytes, zero, as its data; NULL and counted: none
  * left. */
 struct rte_mbuf *port_control_buffer(struct dp_core *core, size_t n);
+
+/* ---- capture.c: only while core->capture is not NULL ---- */
+/* Copies what is asked for of a burst received from or to be sent by the port. */
+void capture_packets(struct dp_core *core, unsigned port, struct rte_mbuf *const *m, unsigned count, bool is_out);
 
 /* ---- steer.c ---- */
 void steer_init(struct dp *dp);

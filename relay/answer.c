@@ -63,3 +63,27 @@ struct bytes request_member(yyjson_val *root, const char *key)
 	const char *text = yyjson_get_str(v);
 	return text == NULL ? BYTES_NONE : bytes_of(text, yyjson_get_len(v));
 }
+
+static size_t base64(const uint8_t *from, size_t n, char *to)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	size_t out = 0;
+	for (size_t i = 0; i < n; i += 3) {
+		uint32_t v = (uint32_t)from[i] << 16 | (i + 1 < n ? (uint32_t)from[i + 1] << 8 : 0) |
+			(i + 2 < n ? from[i + 2] : 0);
+		to[out++] = digits[v >> 18];
+		to[out++] = digits[v >> 12 & 63];
+		to[out++] = i + 1 < n ? digits[v >> 6 & 63] : '=';
+		to[out++] = i + 2 < n ? digits[v & 63] : '=';
+	}
+	return out;
+}
+
+void answer_add_base64(yyjson_mut_doc *doc, yyjson_mut_val *object, const char *key, struct bytes b)
+{
+	char *text = malloc(b.n / 3 * 4 + 8);
+	if (text != NULL)
+		yyjson_mut_obj_add(object, yyjson_mut_strcpy(doc, key),
+			yyjson_mut_strncpy(doc, text, base64(b.at, b.n, text)));
+	free(text);
+}

@@ -14,5 +14,7 @@ struct note *answer_refuse(uint64_t token, const char *error);
 /* Strings are copied with what is no UTF-8 replaced by '?', since JSON has no other bytes; 1 KB at most. */
 yyjson_mut_val *answer_text(yyjson_mut_doc *doc, struct bytes b);
 void answer_add(yyjson_mut_doc *doc, yyjson_mut_val *object, const char *key, struct bytes b);
+/* RFC 4648 4 */
+void answer_add_base64(yyjson_mut_doc *doc, yyjson_mut_val *object, const char *key, struct bytes b);
 /* A string of a request; BYTES_NONE: not there. */
 struct bytes request_member(yyjson_val *root, const char *key);

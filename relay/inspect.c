@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "control/link.h"
 #include "relay/answer.h"
-#include "relay/look.h"
+#include "relay/watch.h"
 
 #define REQUESTS_MAX 32 /* waiting; control has 64 threads that may ask */
 #define CENSUS_US    10000000
@@ -20,6 +20,7 @@ struct request {
 	yyjson_val *root;
 	uint64_t token;
 	const struct op *op;
+	unsigned watch; /* of an internal request: which to switch off */
 };
 
 struct inspect {
@@ -33,11 +34,17 @@ struct inspect {
 	union {
 		struct look_list list;
 		struct look_end end;
+		struct look_watch watch;
 	};
 	yyjson_mut_doc *doc;
 	yyjson_mut_val *items;
 	size_t bytes;
 	unsigned limit, rows;
+	/* A trace and a capture at most; `is_on`: the workers have it. */
+	struct {
+		struct watch *watch;
+		bool is_on;
+	} watches[2];
 	/* The census goes on beside requests, when the box of its core is empty. */
 	struct look_census censuses[DP_CORES_MAX], census;
 	unsigned census_core;
@@ -50,6 +57,13 @@ struct op {
 	void (*begin)(struct inspect *i, struct request *r);
 	void (*back)(struct inspect *i, struct request *r); /* what was lent has come back */
 };
+
+static void add_request(struct inspect *i, struct request *r)
+{
+	*i->last = r;
+	i->last = &r->next;
+	i->count++;
+}
 
 /* ---- answers ---- */
 
@@ -293,11 +307,132 @@ static void end_back(struct inspect *i, struct request *r)
 		refuse(i, "there is no such connection (any more)");
 }
 
+/* ---- watching: 0 is the trace, 1 the capture ---- */
+
+static unsigned which(const struct request *r)
+{
+	return r->op->name[0] == 'c';
+}
+
+static void lend_watch(struct inspect *i, unsigned k, bool is_on)
+{
+	watch_fill_errand(i->watches[k].watch, i->core, is_on, &i->watch);
+	worker_lend(worker_of(i), &i->watch.errand);
+}
+
+static void start_begin(struct inspect *i, struct request *r)
+{
+	char error[160];
+	unsigned k = which(r);
+	if (i->watches[k].watch != NULL) {
+		refuse(i, "another one is under way; it ends some seconds after its reader has gone");
+		return;
+	}
+	i->watches[k].watch = watch_create(i->relay, k == 1, r->root, time_monotonic_us(), error);
+	if (i->watches[k].watch == NULL) {
+		refuse(i, error);
+		return;
+	}
+	i->core = 0;
+	lend_watch(i, k, true);
+}
+
+static void start_back(struct inspect *i, struct request *r)
+{
+	unsigned k = which(r);
+	if (i->core + 1 < i->relay->cores) {
+		i->core++;
+		lend_watch(i, k, true);
+		return;
+	}
+	i->watches[k].is_on = true;
+	yyjson_mut_doc *doc = answer_new(r->token, true);
+	yyjson_mut_obj_add_uint(doc, yyjson_mut_doc_get_root(doc), "id", watch_id(i->watches[k].watch));
+	end_request(i, answer_finish(doc));
+}
+
+static bool is_meant(const struct inspect *i, const struct request *r, unsigned k)
+{
+	return i->watches[k].watch != NULL &&
+		watch_id(i->watches[k].watch) == yyjson_get_uint(yyjson_obj_get(r->root, "id"));
+}
+
+static void read_begin(struct inspect *i, struct request *r)
+{
+	unsigned k = which(r);
+	if (!is_meant(i, r, k)) {
+		refuse(i, "it has ended");
+		return;
+	}
+	yyjson_mut_doc *doc = answer_new(r->token, true);
+	if (watch_read(i->watches[k].watch, !i->watches[k].is_on, doc, time_monotonic_us()))
+		watch_end(i->watches[k].watch);
+	end_request(i, answer_finish(doc));
+}
+
+/* By its reader, or (without a token) because it is over: the workers let go of it. */
+static void stop_begin(struct inspect *i, struct request *r)
+{
+	unsigned k = r->root == NULL ? r->watch : which(r);
+	if (r->root != NULL && !is_meant(i, r, k)) {
+		refuse(i, "it has ended");
+		return;
+	}
+	i->core = 0;
+	lend_watch(i, k, false);
+}
+
+static void stop_back(struct inspect *i, struct request *r)
+{
+	unsigned k = r->root == NULL ? r->watch : which(r);
+	if (i->core + 1 < i->relay->cores) {
+		i->core++;
+		lend_watch(i, k, false);
+		return;
+	}
+	i->watches[k].is_on = false;
+	if (r->root == NULL) {
+		end_request(i, NULL);
+		return;
+	}
+	watch_destroy(i->watches[k].watch);
+	i->watches[k].watch = NULL;
+	end_request(i, answer_finish(answer_new(r->token, true)));
+}
+
+static const struct op op_off = {"", stop_begin, stop_back};
+
+/* Switches off what is over, and drops what nobody will read. */
+static void watches_turn(struct inspect *i, uint64_t now_us)
+{
+	for (unsigned k = 0; k < 2 && i->first == NULL; k++) {
+		struct watch *w = i->watches[k].watch;
+		if (w == NULL)
+			continue;
+		if (i->watches[k].is_on && watch_is_over(w, now_us)) {
+			struct request *r = calloc(1, sizeof *r);
+			if (r == NULL)
+				return;
+			*r = (struct request){.op = &op_off, .watch = k};
+			add_request(i, r);
+		} else if (!i->watches[k].is_on && watch_is_forgotten(w, now_us)) {
+			watch_destroy(w);
+			i->watches[k].watch = NULL;
+		}
+	}
+}
+
 /* ---- requests ---- */
 
 static const struct op ops[] = {
 	{"connections.list", list_begin, list_back},
 	{"connections.end", end_begin, end_back},
+	{"trace.start", start_begin, start_back},
+	{"trace.read", read_begin, NULL},
+	{"trace.stop", stop_begin, stop_back},
+	{"capture.start", start_begin, start_back},
+	{"capture.read", read_begin, NULL},
+	{"capture.stop", stop_begin, stop_back},
 };
 
 static const struct op *find_op(const char *name)
@@ -327,9 +462,7 @@ void inspect_request(struct inspect *i, const char *json, size_t n)
 		return;
 	}
 	*r = (struct request){.doc = doc, .root = root, .token = token, .op = find_op(op)};
-	*i->last = r;
-	i->last = &r->next;
-	i->count++;
+	add_request(i, r);
 }
 
 bool inspect_is_busy(const struct inspect *i)
@@ -366,6 +499,7 @@ const struct look_census *inspect_census(const struct inspect *i, unsigned core)
 
 void inspect_turn(struct inspect *i, uint64_t now_us)
 {
+	watches_turn(i, now_us);
 	census_turn(i, now_us);
 	if (i->first == NULL || i->is_census_lent)
 		return;
@@ -394,6 +528,9 @@ void inspect_destroy(struct inspect *i)
 		yyjson_mut_doc_free(i->doc);
 	while (i->first != NULL)
 		end_request(i, NULL);
+	for (unsigned k = 0; k < 2; k++)
+		if (i->watches[k].watch != NULL)
+			watch_destroy(i->watches[k].watch);
 	for (struct note *note; (note = inspect_answer(i)) != NULL;)
 		free(note);
 	free(i);

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "relay/look.h"
 
+#include "dataplane/capture.h"
+#include "dataplane/tcp/trace.h"
+
 const uint32_t look_rtt_us[LOOK_RTTS] = {1000, 5000, 20000, 50000, 100000, 200000, 500000, UINT32_MAX};
 
 /* ---- what is above a connection ---- */
@@ -116,6 +119,18 @@ bool look_end_step(struct worker *w, struct errand *errand)
 	e->is_found = tcp != NULL;
 	if (tcp != NULL)
 		tcp_abort(tcp); /* whoever is above it hears of it as of any end */
+	return true;
+}
+
+/* ---- watching ---- */
+
+bool look_watch_step(struct worker *w, struct errand *errand)
+{
+	const struct look_watch *watch = (const struct look_watch *)errand;
+	if (watch->is_capture)
+		dp_core_set_capture(w->core, watch->capture);
+	else
+		tcp_set_trace(w->tcp, watch->trace);
 	return true;
 }
 

@@ -61,6 +61,17 @@ struct look_end {
 /* Ends a connection with RST, as if it had broken. */
 bool look_end_step(struct worker *w, struct errand *errand);
 
+struct dp_capture;
+struct tcp_trace;
+/* From now on the worker writes onto this (NULL: nothing). */
+struct look_watch {
+	struct errand errand;
+	bool is_capture; /* else a trace */
+	struct dp_capture *capture;
+	struct tcp_trace *trace;
+};
+bool look_watch_step(struct worker *w, struct errand *errand);
+
 /* How many connections are in which state, and how far their peers are. */
 extern const uint32_t look_rtt_us[LOOK_RTTS]; /* upper bounds; the last: none */
 struct look_census {

@@ -199,34 +199,14 @@ struct note *queue_ops_perform(struct queue_thread *q, const char *json, size_t 
 	return response;
 }
 
-static size_t base64(const uint8_t *from, size_t n, char *to)
-{
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	size_t out = 0;
-	for (size_t i = 0; i < n; i += 3) {
-		uint32_t v = (uint32_t)from[i] << 16 | (i + 1 < n ? (uint32_t)from[i + 1] << 8 : 0) |
-			(i + 2 < n ? from[i + 2] : 0);
-		to[out++] = digits[v >> 18];
-		to[out++] = digits[v >> 12 & 63];
-		to[out++] = i + 1 < n ? digits[v >> 6 & 63] : '=';
-		to[out++] = i + 2 < n ? digits[v & 63] : '=';
-	}
-	return out;
-}
-
 struct note *queue_ops_content(const struct spool_report *report)
 {
-	char *text = malloc(report->n / 3 * 4 + 8);
-	if (text == NULL)
-		return NULL;
 	yyjson_mut_doc *doc = answer_new(report->token, report->envelope_size != 0);
 	yyjson_mut_val *root = yyjson_mut_doc_get_root(doc);
 	if (report->envelope_size == 0)
 		yyjson_mut_obj_add_str(doc, root, "error", "the mail is not in the spool any more");
-	yyjson_mut_obj_add_strn(doc, root, "data", text, base64(report->bytes, report->n, text));
+	answer_add_base64(doc, root, "data", bytes_of(report->bytes, report->n));
 	yyjson_mut_obj_add_uint(doc, root, "offset", report->offset);
 	yyjson_mut_obj_add_uint(doc, root, "size", report->n);
-	struct note *note = answer_finish(doc);
-	free(text);
-	return note;
+	return answer_finish(doc);
 }

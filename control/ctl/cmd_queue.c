@@ -269,39 +269,6 @@ static int show_json(const struct ctl *ctl, const char *id)
 	return rc;
 }
 
-static int digit_of(char c)
-{
-	static const char digits[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	const char *at = c == '\0' ? NULL : strchr(digits, c);
-	return at == NULL ? -1 : (int)(at - digits);
-}
-
-/* RFC 4648 4; the bytes, from the heap, or NULL: it is none. */
-static uint8_t *decode(const char *text, size_t *n)
-{
-	size_t length = strlen(text);
-	uint8_t *bytes = malloc(length / 4 * 3 + 1);
-	*n = 0;
-	for (size_t i = 0; bytes != NULL && i < length; i += 4) {
-		int d[4] = {};
-		unsigned digits = 0;
-		while (digits < 4 && (d[digits] = digit_of(text[i + digits])) >= 0)
-			digits++;
-		bool is_padded = i + 4 == length && digits >= 2 &&
-			strspn(text + i + digits, "=") == 4 - digits;
-		if (length % 4 != 0 || (digits != 4 && !is_padded)) {
-			free(bytes);
-			return NULL;
-		}
-		uint32_t v = (uint32_t)d[0] << 18 | (uint32_t)d[1] << 12 |
-			(digits > 2 ? (uint32_t)d[2] << 6 : 0) | (digits > 3 ? (uint32_t)d[3] : 0);
-		for (unsigned k = 0; k + 1 < digits; k++)
-			bytes[(*n)++] = (uint8_t)(v >> (16 - 8 * k));
-	}
-	return bytes;
-}
-
 /* A terminal gets no control bytes of a mail; a file or a pipe gets every byte as it is. */
 static void put_content(const uint8_t *bytes, size_t n)
 {
@@ -325,7 +292,7 @@ static int show_raw(const struct ctl *ctl, const char *id)
 		url_query(&url, "offset", from);
 		free(from);
 		int rc = api_call(ctl, "GET", &url, BYTES_NONE, &reply);
-		uint8_t *bytes = rc == EX_OK ? decode(ctl_string(reply.root, "data"), &n) : NULL;
+		uint8_t *bytes = rc == EX_OK ? text_decode_base64(ctl_string(reply.root, "data"), &n) : NULL;
 		if (rc == EX_OK && bytes == NULL)
 			rc = ctl_fail(
 				EX_PROTOCOL, "the content from byte %llu on is no base64", offset);

@@ -91,6 +91,7 @@ typedef int ctl_command(struct ctl *ctl, const struct args *args);
 ctl_command ctl_status, ctl_metrics;
 ctl_command counters_show;
 ctl_command connections_list, connections_end;
+ctl_command trace_show, capture_run;
 ctl_command document_list, document_show, document_add, document_set, document_move,
 	document_enable, document_disable, document_remove, document_refuse;
 ctl_command policy_export, policy_apply, policy_explain_in, policy_explain_out;

@@ -381,6 +381,56 @@ class Status(Case):
         self.assertEqual(self.run_ctl("connections", "end", "0.1.0000abcd"), "ended\n")
         self.run_ctl("connections", "end", "0.2", code=65)
 
+    def test_a_trace_is_begun_read_until_it_is_over_and_ended(self):
+        at = {"time_us": 1_700_000_000_000_123, "core": 0, "local": "192.0.2.25", "local_port": 25, "remote": "2001:db8::7",
+              "remote_port": 4000}
+        pieces = [{"events": [], "lost": 0, "over": False},
+                  {"events": [{**at, "event": "in", "flags": "S", "seq": 7, "ack": 0, "length": 0, "window": 65535},
+                              {**at, "event": "out", "flags": "P.", "seq": 1, "ack": 8, "length": 9, "window": 501,
+                               "again": "timeout", "sack": [[10, 20], [30, 40]]},
+                              {**at, "event": "state", "from": "CLOSED", "to": "SYN-SENT" + NASTY}], "lost": 0, "over": False},
+                  {"events": [{**at, "event": "cc", "cwnd": 14480, "ssthresh": 1 << 30, "rtt_us": 1500, "rto_us": 200000, "flight": 9},
+                              {**at, "event": "drop", "reason": "out_of_window"}, {**at, "event": "timer", "timer": "persist"}],
+                   "lost": 3, "over": True}]
+        self.answer("POST /v1/trace", {"id": 5, "instance": "main"})
+        self.answer("GET /v1/trace/5", lambda body: pieces.pop(0))
+        self.answer("DELETE /v1/trace/5", {})
+        lines = self.run_ctl("trace", "--peer", "2001:db8::/32", "--port", "25", "--count", "9").splitlines()
+        self.assertEqual(json.loads(self.server.requests[0][2]), {"count": 9, "seconds": 60, "peer": "2001:db8::/32", "port": 25})
+        self.assertEqual([line.split("4000  ")[1] for line in lines], [
+            "in     [S] seq 7 ack 0 length 0 window 65535",
+            "out    [P.] seq 1 ack 8 length 9 window 501 sack 10-20,30-40  sent again: timeout", lines[2].split("4000  ")[1],
+            "cc     cwnd 14480 ssthresh - RTT 1.5 ms RTO 200 ms in flight 9", "drop   out_of_window", "timer  persist"])
+        self.assertTrue(lines[0].startswith("22:13:20.000123 192.0.2.25.25 2001:db8::7.4000  in "), lines[0])
+        self.assertIn("6 events, 3 lost", self.err)
+        self.assertEqual(self.requests()[-1], ("DELETE", "/v1/trace/5"))
+        self.run_ctl("trace", "--count", "0", code=64)
+        self.run_ctl("trace", "--seconds", "3601", code=64)
+
+    def test_a_capture_asks_with_a_compiled_filter_and_writes_pcapng(self):
+        frame = bytes(range(61))
+        packet = {"time_us": 1_700_000_000_000_123, "core": 0, "out": True, "length": 1500, "data": base64.b64encode(frame).decode()}
+        self.answer("POST /v1/capture", {"id": 1})
+        self.answer("GET /v1/capture/1", {"packets": [packet], "lost": 2, "over": True})
+        self.answer("DELETE /v1/capture/1", {})
+        done = subprocess.run([CTL, "capture", "--port", "lan0", "--snaplen", "61", "-w", "-", "tcp[13]=2"], capture_output=True,
+                              env=self.env, timeout=20, check=True)
+        asked = json.loads(self.server.requests[0][2])
+        self.assertEqual((asked["port"], asked["bytes"], asked["count"], asked["seconds"]), ("lan0", 61, 10000, 60))
+        self.assertEqual([len(i) for i in asked["filter"]], [4] * len(asked["filter"]))
+        self.assertEqual(asked["filter"][0], [40, 0, 0, 12])  # ldh [12]: the EtherType
+        self.assertIn(frame + b"\0" * 3 + b"\2\0\4\0\2\0\0\0", done.stdout)
+        self.assertEqual(done.stdout[:4], b"\x0a\x0d\x0d\x0a")
+        self.assertIn(b"1 packets, 2 lost", done.stderr)
+        self.assertIn("out ethertype 0x0c0d length 1500", self.run_ctl("capture", "--port", "lan0"))
+        self.run_ctl("capture", "--port", "lan0", "not", "a", "filter", code=64)
+        self.run_ctl("capture", code=64)
+        self.run_ctl("capture", "--port", "lan0", "-w", "/nowhere/file", code=73)
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([CTL, "capture", "--port", "lan0", "-w", "-"], stdout=full, stderr=subprocess.PIPE, env=self.env,
+                                  timeout=20, check=False)
+        self.assertEqual(done.returncode, 74, done.stderr)
+
     def test_config_check_needs_no_daemon(self):
         bare = {**self.env, "HIKYAKU_API": "/nowhere"}
         good = str(SOURCE / "deploy" / "hikyaku.yaml")

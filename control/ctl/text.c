@@ -279,3 +279,37 @@ void table_print(const struct table *t, FILE *to, unsigned width)
 			fprintf(to, "    %s\n", t->cells[r * stride + t->columns]);
 	}
 }
+
+/* ---- base64 ---- */
+
+static int digit_of(char c)
+{
+	static const char digits[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	const char *at = c == '\0' ? NULL : strchr(digits, c);
+	return at == NULL ? -1 : (int)(at - digits);
+}
+
+uint8_t *text_decode_base64(const char *text, size_t *n)
+{
+	size_t length = strlen(text);
+	uint8_t *bytes = malloc(length / 4 * 3 + 1);
+	*n = 0;
+	for (size_t i = 0; bytes != NULL && i < length; i += 4) {
+		int d[4] = {};
+		unsigned digits = 0;
+		while (digits < 4 && (d[digits] = digit_of(text[i + digits])) >= 0)
+			digits++;
+		bool is_padded = i + 4 == length && digits >= 2 &&
+			strspn(text + i + digits, "=") == 4 - digits;
+		if (length % 4 != 0 || (digits != 4 && !is_padded)) {
+			free(bytes);
+			return NULL;
+		}
+		uint32_t v = (uint32_t)d[0] << 18 | (uint32_t)d[1] << 12 |
+			(digits > 2 ? (uint32_t)d[2] << 6 : 0) | (digits > 3 ? (uint32_t)d[3] : 0);
+		for (unsigned k = 0; k + 1 < digits; k++)
+			bytes[(*n)++] = (uint8_t)(v >> (16 - 8 * k));
+	}
+	return bytes;
+}

@@ -21,6 +21,8 @@ char *text_format(const char *format, ...) __attribute__((format(printf, 1, 2)))
 
 /* The first character of `text` (UTF-8) into `*c`; its bytes, or 0 if there is none there. */
 size_t text_decode(struct bytes text, uint32_t *c);
+/* Of base64 (RFC 4648 4) the bytes, from the heap; NULL: it is none. */
+uint8_t *text_decode_base64(const char *text, size_t *n);
 /* Whether a terminal must not get this character as it is. */
 bool text_is_hostile(uint32_t c);
 

@@ -63,6 +63,12 @@ static const struct route {
 	{"GET",    "/v1/log",                " lines follow ",             log_get},
 	{"GET",    "/v1/connections",        " state peer port direction after limit instance ", connections_get},
 	{"DELETE", "/v1/connections/*",      " instance ",                 connections_delete},
+	{"POST",   "/v1/trace",              " instance ",                 trace_start},
+	{"GET",    "/v1/trace/*",            " instance ",                 trace_read},
+	{"DELETE", "/v1/trace/*",            " instance ",                 trace_stop},
+	{"POST",   "/v1/capture",            " instance ",                 capture_start},
+	{"GET",    "/v1/capture/*",          " instance ",                 capture_read},
+	{"DELETE", "/v1/capture/*",          " instance ",                 capture_stop},
 	{"GET",    "/v1/counters",           " instance ",                 counters_get},
 	{"GET",    "/metrics",               "",                           metrics_get},
 };

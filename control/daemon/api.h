@@ -56,6 +56,11 @@
  *                                            next page has as its `after`, where there is more (all of one relay, then
  *                                            the next relay's, or &instance=)
  *   DELETE /v1/connections/ID[?instance=]   ends it with RST; 400: there is no such connection
+ *   POST   /v1/trace, /v1/capture           {…} as trace.start, capture.start of control/link.h, on the one relay or
+ *                                            ?instance= -> {"id"}
+ *   GET    /v1/trace/ID, /v1/capture/ID     what has come since, as trace.read, capture.read; who does not read for 10 s
+ *                                            has lost it
+ *   DELETE /v1/trace/ID, /v1/capture/ID
  *   GET    /v1/counters[?instance=]         {"counters":[{"name","help","type":"counter|gauge","values":[{"instance",
  *                                            "core":"0",…,"value"}]}]}: every counter of the relays, named as in /metrics
  *   GET    /metrics                         OpenMetrics

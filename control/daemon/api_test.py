@@ -776,6 +776,31 @@ def a_connection_is_ended_on_the_relay_that_is_meant(control):
     two.close()
 
 
+@case
+def watching_is_passed_on_to_the_one_relay(control):
+    got = []
+
+    def take(request):
+        got.append({k: v for k, v in request.items() if k not in ("token", "type")})
+        return {"id": 3} if request["op"].endswith("start") else {"events": [], "over": True}
+    one = control.relay("one", ops={f"{kind}.{op}": take for kind in ("trace", "capture") for op in ("start", "read", "stop")})
+    one.wait("a generation", lambda r: r.generations)
+    for kind in ("trace", "capture"):
+        got.clear()
+        expect(check(control.post(f"/v1/{kind}", {"port": "lan0", "op": "queue.remove", "token": 1}), 200) == {
+            "id": 3, "instance": "one"})
+        check(control.get(f"/v1/{kind}/3"), 200, over=True)
+        check(control.request("DELETE", f"/v1/{kind}/3"), 200)
+        expect(got == [{"port": "lan0", "op": f"{kind}.start"}, {"id": 3, "op": f"{kind}.read"}, {"id": 3, "op": f"{kind}.stop"}], got)
+        check_error(control.post(f"/v1/{kind}", "x"), 400, "JSON")
+    two = control.relay("two")
+    two.wait("a generation", lambda r: r.generations)
+    check_error(control.post("/v1/trace", {}), 400, "several")
+    check(control.post("/v1/trace?instance=one", {}), 200)
+    one.close()
+    two.close()
+
+
 # ---- the life of the process ----
 
 @case

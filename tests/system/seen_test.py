@@ -4,8 +4,12 @@
 seen_test.py [CORES] [CASE...]
 """
 
+import collections
 import contextlib
 import json
+import signal
+import struct
+import subprocess
 import sys
 import time
 
@@ -125,10 +129,244 @@ def an_operator_ends_a_connection(l):
         expect(two.reply()[0] == 250)
 
 
+# ---- what is watched ----
+
+@contextlib.contextmanager
+def running(l, *args, **options):
+    """hikyakuctl beside what the test does; its process, with output and errors as text once it has ended."""
+    process = subprocess.Popen([l.bin / "control" / "ctl" / "hikyakuctl", "--socket", l.api, *map(str, args)],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=options.get("text", True))
+    try:
+        line = process.stderr.readline()
+        expect("listening" in str(line), line)
+        yield process
+        process.out, process.err = process.communicate(timeout=options.get("timeout", 40))
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+    expect(process.returncode == options.get("code", 0), process.returncode, process.out, process.err)
+
+
+def is_watched(l, path, body):
+    """Is a trace or capture under way? Then a second one is refused."""
+    from peers import api
+    answer = api(l, "POST", path, body, expect_status=None)
+    if "id" in answer:
+        api(l, "DELETE", f"{path}/{answer['id']}", expect_status=None)
+    return "another" in answer.get("error", "")
+
+
+def talk(l, host=RELAY_V4, **options):
+    """A short dialog; the client's port."""
+    with Client(l, host=host, **options) as c:
+        c.send(b"EHLO client.example.test\r\n")
+        c.reply()
+        c.send(b"QUIT\r\n")
+        c.reply()
+        expect(c.sock.recv(10) == b"")
+        return c.sock.getsockname()[1]
+
+
+@case
+def a_trace_tells_of_a_connection_from_syn_to_fin(l):
+    with running(l, "--json", "trace", "--peer", SENDER_V4, "--port", 25, "--seconds", 6) as ctl:
+        port = talk(l)
+        talk(l, host=RELAY_V6)
+        talk(l, port=465, implicit=tls_context())
+    events = [json.loads(line) for line in ctl.out.splitlines()]
+    expect_in(", 0 lost", ctl.err)
+    expect({e["remote_port"] for e in events} == {port}, "others are told of", events)
+    expect(len({e["core"] for e in events}) == 1, events)
+    segments = [(e["event"], e["flags"]) for e in events if e["event"] in ("in", "out")]
+    expect(segments[0] == ("in", "S") and segments[1] == ("out", "S."), segments)
+    expect(("out", "FP.") in segments or ("out", "F.") in segments, segments)
+    expect(any("F" in flags for way, flags in segments if way == "in"), segments)
+    states = [e["to"] for e in events if e["event"] == "state"]
+    expect(states[:2] == ["SYN-RECEIVED", "ESTABLISHED"] and states[-1] == "CLOSED", states)
+    expect(sum(e["length"] for e in events if e["event"] == "in") == len("EHLO client.example.test\r\nQUIT\r\n"), events)
+    expect(any(e["event"] == "cc" and e["cwnd"] > 1000 for e in events), events)
+    times = [e["time_us"] for e in events]
+    expect(times == sorted(times) and abs(times[0] / 1e6 - time.time()) < 60, times)
+
+
+@case
+def a_trace_is_bounded_and_one_at_a_time(l):
+    with running(l, "trace", "--count", 5, "--seconds", 30) as ctl:
+        refused = l.ctl("trace", "--count", "1", check=False)
+        expect(refused.returncode != 0 and "another" in refused.stderr, refused.stderr)
+        began = time.monotonic()
+        talk(l)
+    expect(time.monotonic() - began < 20, "it did not end by its count")
+    lines = ctl.out.splitlines()
+    expect(len(lines) == 5, ctl.out)
+    expect_in(f"{RELAY_V4}.25 {SENDER_V4}.", lines[0])
+    expect_in("[S] seq ", lines[0])
+    began = time.monotonic()
+    with running(l, "trace", "--seconds", 1) as ctl:
+        pass
+    expect(0.9 < time.monotonic() - began < 15 and ctl.out == "", ctl.out)
+
+
+@case
+def a_reader_that_goes_away_leaves_nothing_on(l):
+    with running(l, "trace", "--seconds", 600, code=-signal.SIGKILL) as ctl:
+        expect(is_watched(l, "/v1/trace", {"count": 1}))
+        ctl.kill()
+    wait_for("the trace to be forgotten", 20, lambda: not is_watched(l, "/v1/trace", {"count": 1}))
+    with running(l, "trace", "--seconds", 600) as ctl:
+        ctl.send_signal(signal.SIGINT)  # ends in order
+    expect_in("events, 0 lost", ctl.err)
+
+
+@case
+def what_is_sent_again_is_counted_and_told_with_its_reason(l):
+    l.start_bridge(loss="10%", seed=3)
+    try:
+        with running(l, "--json", "trace", "--port", 25, "--seconds", 20, "--count", 100000) as ctl, contextlib.ExitStack() as stack:
+            open_ones = [stack.enter_context(Client(l, timeout=60)) for _ in range(4)]
+            listed = None
+            for _ in range(60):
+                for c in open_ones:
+                    c.send(b"EHLO client.example.test\r\n")
+                for c in open_ones:
+                    c.reply()
+                listed = connections(l, "--sort", "retransmits")
+                if listed[0]["retransmits"] > 1:
+                    break
+            expect(listed and listed[0]["retransmits"] > 1, "nothing was lost", listed)
+            ctl.send_signal(signal.SIGINT)
+        again = [e for e in map(json.loads, ctl.out.splitlines()) if "again" in e]
+        mine = [e for e in again if e["remote_port"] == listed[0]["remote_port"] and e["length"]]
+        expect(len(mine) >= listed[0]["retransmits"] > 0, listed[0], mine)
+        expect({e["again"] for e in again} <= {"timeout", "recovery", "handshake", "again", "probe", "tail-loss"}, again)
+    finally:
+        l.stop_bridge()
+
+
+# ---- capture ----
+
+def read_pcap(data):
+    """Frames of a pcap file of tcpdump's."""
+    expect(data[:4] == b"\xd4\xc3\xb2\xa1", data[:4])
+    at, frames = 24, []
+    while at + 16 <= len(data):
+        kept = struct.unpack_from("<8xII", data, at)[0]
+        frames.append(data[at + 16:at + 16 + kept])
+        at += 16 + kept
+    return frames
+
+
+def read_pcapng(data):
+    """(frames as (is_out, length, bytes), statistics), having checked the blocks."""
+    at, frames, statistics, kinds = 0, [], None, []
+    while at < len(data):
+        kind, length = struct.unpack_from("<II", data, at)
+        expect(length % 4 == 0 and struct.unpack_from("<I", data, at + length - 4)[0] == length, kind, length)
+        body = data[at + 8:at + length - 4]
+        kinds.append(kind)
+        if kind == 6:
+            kept, whole = struct.unpack_from("<12xII", body)
+            options = body[20 + (kept + 3) // 4 * 4:]
+            expect(options[:4] == b"\2\0\4\0", options)
+            frames.append((options[4] & 3 == 2, whole, body[20:20 + kept]))
+        elif kind == 5:
+            statistics = struct.unpack_from("<12x4xQ4xQ", body)
+        at += length
+    expect(kinds[:2] == [0x0a0d0d0a, 1] and kinds[-1] == 5, kinds)
+    return frames, statistics
+
+
+@contextlib.contextmanager
+def kernel_sees(l, expression):
+    """What tcpdump sees meanwhile on the kernel's side of the tap, in a list of frames."""
+    path, frames = l.folder / "kernel.pcap", []
+    process = subprocess.Popen(l.in_ns("node", "tcpdump", "-i", "hktap0", "-U", "-w", path, "-Z", "root", "--", expression),
+                               stderr=subprocess.PIPE, text=True)
+    line = process.stderr.readline()
+    while "listening on" not in line:
+        expect(line, "tcpdump did not start")
+        line = process.stderr.readline()
+    try:
+        yield frames
+        time.sleep(0.5)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=10)
+    frames += read_pcap(path.read_bytes())
+
+
+@case
+def a_capture_has_the_bytes_that_the_kernel_has_seen(l):
+    path = l.folder / "capture.pcapng"
+    with kernel_sees(l, "tcp port 25") as seen:
+        with running(l, "capture", "--port", "lan0", "--seconds", 5, "-w", path, "tcp", "port", 25) as ctl:
+            for host in (RELAY_V4, RELAY_V6) * 3:
+                talk(l, host=host)
+            talk(l, port=465, implicit=tls_context())  # not of the filter
+    frames, statistics = read_pcapng(path.read_bytes())
+    expect(statistics == (len(frames), 0), statistics, len(frames))
+    expect_in(f"{len(frames)} packets, 0 lost", ctl.err)
+    expect(collections.Counter(f for _, _, f in frames) == collections.Counter(seen),
+           f"{len(frames)} captured, {len(seen)} seen by the kernel")
+    expect(len(frames) > 50 and all(length == len(f) for _, length, f in frames))
+    relay_mac = next(f for is_out, _, f in frames if is_out)[6:12]
+    for is_out, _, f in frames:
+        expect((f[6:12] if is_out else f[:6]) == relay_mac, is_out, f)
+    told = lab.run("tcpdump", "-nn", "-r", path).stdout
+    expect(told.count("\n") == len(frames), told)
+    expect_in("220 relay.example.test", told + path.read_bytes().decode(errors="replace"))
+
+
+@case
+def a_capture_is_bounded_by_count_and_by_bytes(l):
+    with running(l, "capture", "--port", "lan0", "--count", 7, "--seconds", 30, "--snaplen", 60, "-w", "-", "tcp",
+                 text=False) as ctl:
+        began = time.monotonic()
+        talk(l)
+    frames, statistics = read_pcapng(ctl.out)
+    expect(time.monotonic() - began < 20 and len(frames) == 7 and statistics[0] == 7, len(frames), statistics)
+    expect(all(len(f) == min(60, length) for _, length, f in frames), frames)
+    done = subprocess.run(["tcpdump", "-nn", "-r", "-"], input=ctl.out, capture_output=True, check=True, timeout=20)
+    expect(done.stdout.count(b"\n") == 7, done.stdout)
+
+
+@case
+def a_capture_is_printed_a_line_a_packet(l):
+    with running(l, "capture", "--port", "lan0", "--count", 3, "--seconds", 30, "tcp", "port", 25, "and", "host",
+                 SENDER_V4) as ctl:
+        talk(l, host=RELAY_V6)
+        talk(l)
+    lines = ctl.out.splitlines()
+    expect(len(lines) == 3, ctl.out)
+    expect_in(f"in  IP {SENDER_V4}.", lines[0])
+    expect_in(f"> {RELAY_V4}.25: tcp [S] seq ", lines[0])
+    expect_in(f"out IP {RELAY_V4}.25 > {SENDER_V4}.", lines[1])
+    expect_in("tcp [S.] seq ", lines[1])
+
+
+@case
+def what_cannot_be_captured_is_refused(l):
+    for args, words in ((("--port", "wan9"), "port"), (("--port", "lan0", "tcp", "porf", "25"), "filter"), ((), "--port"),
+                        (("--port", "lan0", "--snaplen", "13"), "--snaplen"), (("--port", "lan0", "--count", "0"), "--count"),
+                        (("--port", "lan0", "-w", "/nowhere/x"), "/nowhere/x")):
+        done = l.ctl("capture", *args, check=False)
+        expect(done.returncode != 0 and words in done.stderr, args, done.stderr)
+    from peers import api
+    for bad in ([[5, 0, 0, 4294967295], [6, 0, 0, 1]], [[1]], "x" * 10, [[6, 0, 0, 1]] * 513):
+        answer = api(l, "POST", "/v1/capture", {"port": "lan0", "filter": bad}, expect_status=None)
+        expect("filter" in answer.get("error", "") or bad == "x" * 10, answer)
+        if "id" in answer:
+            api(l, "DELETE", f"/v1/capture/{answer['id']}")
+    with clients(l, 1) as (c,):  # and nothing has come to harm
+        c.send(b"NOOP\r\n")
+        expect(c.reply()[0] == 250)
+
+
 def run():
     global CORES
     CORES = int(sys.argv.pop(1)) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 1
-    with Lab(cores=CORES) as l:
+    with Lab(cores=CORES, settings={"limits": {"commands_per_session": 1000}}) as l:
         l.make_network()
         l.write_config()
         l.start_control()
