@@ -131,6 +131,37 @@ static bool set_load_stores(
 	return true;
 }
 
+/* ---- both, to the end ---- */
+
+typedef SSL_CTX *context_maker(
+	struct tls_set *set, size_t profile, const struct roots *roots, struct tls_error *error);
+
+/* Gives a set that has all else its stores and contexts, and takes it away if something failed; `set` may be
+ * NULL for what failed before. */
+static struct tls_set *set_finish(struct tls_set *set, bool is_made, const struct roots *roots,
+	context_maker *make, struct tls_error *error)
+{
+	is_made = is_made && set_load_stores(set, roots, error);
+	for (size_t i = 0; is_made && i < set->profile_count; i++) {
+		set->contexts[i] = make(set, i, roots, error);
+		is_made = set->contexts[i] != NULL;
+	}
+	ERR_clear_error();
+	if (is_made)
+		error->text[0] = '\0';
+	else if (set != NULL)
+		set_free(set);
+	return is_made ? set : NULL;
+}
+
+static void set_put(struct tls_set *set)
+{
+	if (set == NULL)
+		return;
+	set->is_put = true;
+	tls_set_release(set);
+}
+
 /* ---- server sets ---- */
 
 /* Called when the ClientHello is read and the handshake is not a resumed one: takes the chains of
@@ -239,34 +270,24 @@ static bool server_load_chains(
 	return false;
 }
 
+static SSL_CTX *server_context(
+	struct tls_set *set, size_t profile, const struct roots *roots, struct tls_error *error)
+{
+	return server_context_create(set, profile, roots_pem(roots, profile), error);
+}
+
 struct tls_server_set *tls_server_set_create(
 	struct tls_lib *lib, const struct tls_server_set_config *config, struct tls_error *error)
 {
 	struct tls_set *set = set_create(lib, true, config->profiles, config->profile_count, error);
-	if (set == NULL)
-		return NULL;
 	const struct roots roots = {config->client_ca_pem, config->profile_ca_pem};
-	bool is_made =
-		server_load_chains(set, config, error) && set_load_stores(set, &roots, error);
-	for (size_t i = 0; is_made && i < set->profile_count; i++) {
-		set->contexts[i] = server_context_create(set, i, roots_pem(&roots, i), error);
-		is_made = set->contexts[i] != NULL;
-	}
-	ERR_clear_error();
-	if (!is_made) {
-		set_free(set);
-		return NULL;
-	}
-	error->text[0] = '\0';
-	return (struct tls_server_set *)set;
+	bool is_loaded = set != NULL && server_load_chains(set, config, error);
+	return (struct tls_server_set *)set_finish(set, is_loaded, &roots, server_context, error);
 }
 
 void tls_server_set_put(struct tls_server_set *set)
 {
-	if (set == NULL)
-		return;
-	set->set.is_put = true;
-	tls_set_release(&set->set);
+	set_put((struct tls_set *)set);
 }
 
 size_t tls_server_set_sessions(const struct tls_server_set *set)
@@ -276,35 +297,24 @@ size_t tls_server_set_sessions(const struct tls_server_set *set)
 
 /* ---- client sets ---- */
 
+static SSL_CTX *client_context(
+	struct tls_set *set, size_t profile, const struct roots *, struct tls_error *error)
+{
+	return tls_context_create(set, &set->profiles[profile], set->stores[profile], error);
+}
+
 struct tls_client_set *tls_client_set_create(
 	struct tls_lib *lib, const struct tls_client_set_config *config, struct tls_error *error)
 {
 	struct tls_set *set =
 		set_create(lib, false, config->profiles, config->profile_count, error);
-	if (set == NULL)
-		return NULL;
 	const struct roots roots = {config->ca_pem, config->profile_ca_pem};
-	bool is_made = set_load_stores(set, &roots, error);
-	for (size_t i = 0; is_made && i < set->profile_count; i++) {
-		set->contexts[i] =
-			tls_context_create(set, &set->profiles[i], set->stores[i], error);
-		is_made = set->contexts[i] != NULL;
-	}
-	ERR_clear_error();
-	if (!is_made) {
-		set_free(set);
-		return NULL;
-	}
-	error->text[0] = '\0';
-	return (struct tls_client_set *)set;
+	return (struct tls_client_set *)set_finish(set, set != NULL, &roots, client_context, error);
 }
 
 void tls_client_set_put(struct tls_client_set *set)
 {
-	if (set == NULL)
-		return;
-	set->set.is_put = true;
-	tls_set_release(&set->set);
+	set_put((struct tls_set *)set);
 }
 
 size_t tls_client_set_sessions(const struct tls_client_set *set)
