@@ -204,26 +204,33 @@ static int take_choice(struct reader *r, const struct documents_field *f, yyjson
 	return 0;
 }
 
+/* A list with room for all of its `what`, of `size` bytes each, in `*items`. */
+static int begin_list(struct reader *r, const struct documents_field *f, yyjson_val *value,
+	const char *what, size_t size, void **items, yyjson_arr_iter *iter)
+{
+	char expected[64];
+	snprintf(expected, sizeof expected, "a list of at most %llu %s", (unsigned long long)f->most, what);
+	if (!yyjson_is_arr(value) || yyjson_arr_size(value) > f->most)
+		return refuse(r, f->name, value, expected);
+	*items = calloc(yyjson_arr_size(value) + 1, size);
+	yyjson_arr_iter_init(value, iter);
+	return *items == NULL ? -ENOMEM : 0;
+}
+
 static int take_names(struct reader *r, const struct documents_field *f, yyjson_val *value,
 	struct doc_names *to)
 {
-	char expected[64];
-	yyjson_val *item;
+	void *items;
 	yyjson_arr_iter iter;
-	snprintf(expected, sizeof expected, "a list of at most %llu names", (unsigned long long)f->most);
-	if (!yyjson_is_arr(value) || yyjson_arr_size(value) > f->most)
-		return refuse(r, f->name, value, expected);
-	to->items = calloc(yyjson_arr_size(value) + 1, sizeof *to->items);
-	if (to->items == NULL)
-		return -ENOMEM;
-	yyjson_arr_iter_init(value, &iter);
-	while ((item = yyjson_arr_iter_next(&iter)) != NULL) {
-		int error = take_string(r, f->name, item, 255, &to->items[to->count]);
-		if (error != 0)
-			return error;
-		to->count++;
+	int error = begin_list(r, f, value, "names", sizeof *to->items, &items, &iter);
+	if (error != 0)
+		return error;
+	to->items = items;
+	for (yyjson_val *item; error == 0 && (item = yyjson_arr_iter_next(&iter)) != NULL;) {
+		error = take_string(r, f->name, item, 255, &to->items[to->count]);
+		to->count += error == 0;
 	}
-	return 0;
+	return error;
 }
 
 static int read_object(struct reader *r, enum documents_kind kind, yyjson_val *object, void *to);
@@ -231,25 +238,20 @@ static int read_object(struct reader *r, enum documents_kind kind, yyjson_val *o
 static int take_hosts(struct reader *r, const struct documents_field *f, yyjson_val *value,
 	struct doc_hosts *to)
 {
-	char expected[64];
-	yyjson_val *item;
+	void *items;
 	yyjson_arr_iter iter;
-	snprintf(expected, sizeof expected, "a list of at most %llu hosts", (unsigned long long)f->most);
-	if (!yyjson_is_arr(value) || yyjson_arr_size(value) > f->most)
-		return refuse(r, f->name, value, expected);
-	to->items = calloc(yyjson_arr_size(value) + 1, sizeof *to->items);
-	if (to->items == NULL)
-		return -ENOMEM;
-	yyjson_arr_iter_init(value, &iter);
-	while ((item = yyjson_arr_iter_next(&iter)) != NULL) {
+	int error = begin_list(r, f, value, "hosts", sizeof *to->items, &items, &iter);
+	if (error != 0)
+		return error;
+	to->items = items;
+	for (yyjson_val *item; error == 0 && (item = yyjson_arr_iter_next(&iter)) != NULL;) {
 		snprintf(r->place, sizeof r->place, "%s[%u]", f->name, to->count);
-		int error = read_object(r, DOC_HOST, item, &to->items[to->count]);
-		if (error != 0)
-			return error;
-		to->count++;
+		error = read_object(r, DOC_HOST, item, &to->items[to->count]);
+		to->count += error == 0;
 	}
-	r->place[0] = '\0';
-	return 0;
+	if (error == 0)
+		r->place[0] = '\0';
+	return error;
 }
 
 static int take(struct reader *r, const struct documents_field *f, yyjson_val *value, void *to)
