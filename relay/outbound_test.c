@@ -33,25 +33,65 @@ static void expect_outcome(const struct lab_job *j, unsigned class)
 		fail_msg("expected %uyz, is %u %s", class, j->outcomes[0].code, j->outcomes[0].text);
 }
 
+/* A lab with one job under way, which most begin with. */
+struct rig {
+	struct lab *lab;
+	struct lab_job *j;
+};
+
+static struct rig begin(const char *domain, size_t content)
+{
+	struct rig r = {.lab = lab_new(policy, NULL)};
+	r.j = lab_job_new(r.lab, domain, 1, content);
+	lab_job_start(r.lab, r.j, NULL, 5);
+	return r;
+}
+
+static void end(struct rig *r)
+{
+	lab_job_free(r->j);
+	lab_free(r->lab);
+}
+
+/* The same with the first mail delivered and its connection kept; a second one is ready to be sent. */
+struct rig_of_two {
+	struct lab *lab;
+	struct lab_job *one, *two;
+	struct peer *kept;
+};
+
+static struct rig_of_two begin_two(const char *domain, unsigned targets)
+{
+	struct rig_of_two r = {.lab = lab_new(policy, NULL)};
+	r.one = lab_job_new(r.lab, "a.example.test", 1, 100);
+	r.two = lab_job_new(r.lab, domain, targets, 100);
+	lab_job_start(r.lab, r.one, NULL, 5);
+	r.kept = greet(r.lab, PIPELINING);
+	lab_serve(r.kept);
+	lab_job_expect(r.lab, r.one, A_MINUTE);
+	return r;
+}
+
+static void end_two(struct rig_of_two *r)
+{
+	lab_job_free(r->one), lab_job_free(r->two);
+	lab_free(r->lab);
+}
+
 static void a_mail_is_delivered_and_the_connection_serves_the_next(void **state)
 {
-	struct lab *lab = lab_new(policy, NULL);
-	struct lab_job *one = lab_job_new(lab, "a.example.test", 1, 100), *two = lab_job_new(lab, "a.example.test", 1, 100);
-	lab_job_start(lab, one, NULL, 5);
-	struct peer *p = greet(lab, PIPELINING);
+	struct rig_of_two r = begin_two("a.example.test", 1);
+	struct peer *p = r.kept;
+	expect_outcome(r.one, 2);
+	assert_int_not_equal(r.one->job.kept_generation, 0);
+	lab_job_start(r.lab, r.two, r.one, 0);
 	lab_serve(p);
-	lab_job_expect(lab, one, A_MINUTE);
-	expect_outcome(one, 2);
-	assert_int_not_equal(one->job.kept_generation, 0);
-	lab_job_start(lab, two, one, 0);
-	lab_serve(p);
-	lab_job_expect(lab, two, A_MINUTE);
-	expect_outcome(two, 2);
-	assert_int_equal(two->job.kept_generation, 0); /* it was the last */
+	lab_job_expect(r.lab, r.two, A_MINUTE);
+	expect_outcome(r.two, 2);
+	assert_int_equal(r.two->job.kept_generation, 0); /* it was the last */
 	lab_expect(p, "QUIT\r\n");
-	assert_false(lab_has_accepted(lab));
-	lab_job_free(one), lab_job_free(two);
-	lab_free(lab);
+	assert_false(lab_has_accepted(r.lab));
+	end_two(&r);
 }
 
 /* What a host does, command by command. */
@@ -78,23 +118,20 @@ static void a_reset_or_a_fin_at_each_stage_brings_the_job_home(void **state)
 {
 	for (unsigned stop = 0; stop <= STEPS; stop++)
 		for (int is_fin = 0; is_fin < 2; is_fin++) {
-			struct lab *lab = lab_new(policy, NULL);
-			struct lab_job *j = lab_job_new(lab, "a.example.test", 1, 30000);
-			lab_job_start(lab, j, NULL, 5);
-			struct peer *p = lab_accepted(lab);
+			struct rig r = begin("a.example.test", 30000);
+			struct peer *p = lab_accepted(r.lab);
 			for (unsigned i = 0; i < stop; i++)
 				step(p, i);
 			if (is_fin)
 				tcp_close(p->conn);
 			else
 				tcp_abort(p->conn);
-			lab_job_expect(lab, j, LAB_SECOND);
-			expect_outcome(j, 4);
-			assert_int_equal(j->job.kept_generation, 0);
-			lab_run(lab, LAB_SECOND);
-			assert_int_equal(lab->w->conn_count, 0);
-			lab_job_free(j);
-			lab_free(lab);
+			lab_job_expect(r.lab, r.j, LAB_SECOND);
+			expect_outcome(r.j, 4);
+			assert_int_equal(r.j->job.kept_generation, 0);
+			lab_run(r.lab, LAB_SECOND);
+			assert_int_equal(r.lab->w->conn_count, 0);
+			end(&r);
 		}
 }
 
@@ -102,52 +139,43 @@ static void silence_at_each_stage_ends_at_its_deadline(void **state)
 {
 	static const unsigned seconds[] = {300, 300, 300, 300, 120, 600, 600}; /* RFC 5321 4.5.3.2 */
 	for (unsigned stop = 0; stop <= STEPS; stop++) {
-		struct lab *lab = lab_new(policy, NULL);
-		struct lab_job *j = lab_job_new(lab, "a.example.test", 1, 100);
-		lab_job_start(lab, j, NULL, 5);
-		struct peer *p = lab_accepted(lab);
+		struct rig r = begin("a.example.test", 100);
+		struct peer *p = lab_accepted(r.lab);
 		for (unsigned i = 0; i < stop; i++)
 			step(p, i);
-		lab_run(lab, (seconds[stop] - 2) * LAB_SECOND);
-		assert_false(lab_job_is_home(lab));
-		lab_job_expect(lab, j, 5 * LAB_SECOND);
-		expect_outcome(j, 4);
-		lab_job_free(j);
-		lab_free(lab);
+		lab_run(r.lab, (seconds[stop] - 2) * LAB_SECOND);
+		assert_false(lab_job_is_home(r.lab));
+		lab_job_expect(r.lab, r.j, 5 * LAB_SECOND);
+		expect_outcome(r.j, 4);
+		end(&r);
 	}
 }
 
 static void a_greeting_byte_by_byte_does_not_hold_us(void **state)
 {
-	struct lab *lab = lab_new(policy, NULL);
-	struct lab_job *j = lab_job_new(lab, "a.example.test", 1, 100);
-	lab_job_start(lab, j, NULL, 5);
-	struct peer *p = lab_accepted(lab);
+	struct rig r = begin("a.example.test", 100);
+	struct peer *p = lab_accepted(r.lab);
 	for (int i = 0; i < 3; i++) {
 		lab_say(p, &"220"[i]);
 		if (i < 2)
-			lab_run(lab, 100 * LAB_SECOND);
+			lab_run(r.lab, 100 * LAB_SECOND);
 	}
-	lab_job_expect(lab, j, 101 * LAB_SECOND);
-	lab_job_free(j);
-	lab_free(lab);
+	lab_job_expect(r.lab, r.j, 101 * LAB_SECOND);
+	end(&r);
 }
 
 static void a_host_that_does_not_read_is_given_up(void **state)
 {
-	struct lab *lab = lab_new(policy, NULL);
-	struct lab_job *j = lab_job_new(lab, "a.example.test", 1, 1000000);
-	lab_job_start(lab, j, NULL, 5);
-	struct peer *p = greet(lab, PIPELINING);
+	struct rig r = begin("a.example.test", 1000000);
+	struct peer *p = greet(r.lab, PIPELINING);
 	lab_expect(p, "DATA\r\n");
 	p->is_reading = false;
 	lab_say(p, "250 a\r\n250 b\r\n354 c\r\n");
-	lab_job_expect(lab, j, 190 * LAB_SECOND);
-	expect_outcome(j, 4);
-	lab_run(lab, A_MINUTE);
-	assert_int_equal(lab->w->conn_count, 0);
-	lab_job_free(j);
-	lab_free(lab);
+	lab_job_expect(r.lab, r.j, 190 * LAB_SECOND);
+	expect_outcome(r.j, 4);
+	lab_run(r.lab, A_MINUTE);
+	assert_int_equal(r.lab->w->conn_count, 0);
+	end(&r);
 }
 
 static void each_target_is_tried_and_the_last_reason_told(void **state)
@@ -169,38 +197,29 @@ static void a_job_given_to_a_connection_that_just_ends_is_sent_over_another(void
 {
 	/* At each moment around the end of the idle time, until QUIT has been answered. */
 	for (uint64_t at = 4990000; at < 5030000; at += 1000) {
-		struct lab *lab = lab_new(policy, NULL);
-		struct lab_job *one = lab_job_new(lab, "a.example.test", 1, 100), *two = lab_job_new(lab, "a.example.test", 2, 100);
-		lab_job_start(lab, one, NULL, 5);
-		struct peer *p = greet(lab, PIPELINING);
-		lab_serve(p);
-		lab_job_expect(lab, one, A_MINUTE);
-		lab_run(lab, at);
-		lab_job_start(lab, two, one, 4);
-		lab_run(lab, 10000);
+		struct rig_of_two r = begin_two("a.example.test", 2);
+		struct peer *p = r.kept;
+		lab_run(r.lab, at);
+		lab_job_start(r.lab, r.two, r.one, 4);
+		lab_run(r.lab, 10000);
 		if (strstr(p->in, "QUIT") != NULL) {
 			lab_expect(p, "QUIT\r\n");
 			lab_say(p, "221 bye\r\n");
-			p = greet(lab, PIPELINING);
+			p = greet(r.lab, PIPELINING);
 		}
 		lab_serve(p);
-		lab_job_expect(lab, two, A_MINUTE);
-		expect_outcome(two, 2);
-		lab_job_free(one), lab_job_free(two);
-		lab_free(lab);
+		lab_job_expect(r.lab, r.two, A_MINUTE);
+		expect_outcome(r.two, 2);
+		end_two(&r);
 	}
 }
 
 static void a_kept_connection_that_fails_before_the_mail_is_answered_costs_nothing(void **state)
 {
 	for (int how = 0; how < 3; how++) {
-		struct lab *lab = lab_new(policy, NULL);
-		struct lab_job *one = lab_job_new(lab, "a.example.test", 1, 100), *two = lab_job_new(lab, "a.example.test", 1, 100);
-		lab_job_start(lab, one, NULL, 5);
-		struct peer *p = greet(lab, PIPELINING);
-		lab_serve(p);
-		lab_job_expect(lab, one, A_MINUTE);
-		lab_job_start(lab, two, one, 4);
+		struct rig_of_two r = begin_two("a.example.test", 1);
+		struct peer *p = r.kept;
+		lab_job_start(r.lab, r.two, r.one, 4);
 		lab_expect(p, "DATA\r\n");
 		if (how == 0)
 			tcp_abort(p->conn);
@@ -208,34 +227,28 @@ static void a_kept_connection_that_fails_before_the_mail_is_answered_costs_nothi
 			tcp_close(p->conn);
 		else
 			lab_say(p, "421 4.4.2 you were idle\r\n");
-		p = greet(lab, PIPELINING);
+		p = greet(r.lab, PIPELINING);
 		lab_serve(p);
-		lab_job_expect(lab, two, A_MINUTE);
-		expect_outcome(two, 2);
-		lab_job_free(one), lab_job_free(two);
-		lab_free(lab);
+		lab_job_expect(r.lab, r.two, A_MINUTE);
+		expect_outcome(r.two, 2);
+		end_two(&r);
 	}
 }
 
 static void a_kept_connection_in_clear_is_not_for_mail_that_needs_tls(void **state)
 {
-	struct lab *lab = lab_new(policy, NULL);
-	struct lab_job *one = lab_job_new(lab, "a.example.test", 1, 100), *two = lab_job_new(lab, "must.example.test", 1, 100);
-	lab_job_start(lab, one, NULL, 5);
-	struct peer *p = greet(lab, PIPELINING);
-	lab_serve(p);
-	lab_job_expect(lab, one, A_MINUTE);
-	two->route.profile = one->route.profile; /* as if the route had not known */
-	lab_job_start(lab, two, one, 4);
-	struct peer *other = greet(lab, PIPELINING);
-	lab_job_expect(lab, two, A_MINUTE);
-	expect_outcome(two, 4);
-	assert_int_equal(two->outcomes[0].enhanced[1], 7);
+	struct rig_of_two r = begin_two("must.example.test", 1);
+	struct peer *p = r.kept;
+	r.two->route.profile = r.one->route.profile; /* as if the route had not known */
+	lab_job_start(r.lab, r.two, r.one, 4);
+	struct peer *other = greet(r.lab, PIPELINING);
+	lab_job_expect(r.lab, r.two, A_MINUTE);
+	expect_outcome(r.two, 4);
+	assert_int_equal(r.two->outcomes[0].enhanced[1], 7);
 	assert_null(strstr(p->in, "MAIL"));
 	assert_null(strstr(other->in, "MAIL"));
-	assert_true(two->job.is_tls_failure);
-	lab_job_free(one), lab_job_free(two);
-	lab_free(lab);
+	assert_true(r.two->job.is_tls_failure);
+	end_two(&r);
 }
 
 static struct peer *secured(struct lab *lab)
@@ -251,51 +264,42 @@ static struct peer *secured(struct lab *lab)
 
 static void over_tls_a_mail_is_delivered(void **state)
 {
-	struct lab *lab = lab_new(policy, NULL);
-	struct lab_job *j = lab_job_new(lab, "must.example.test", 1, 300000);
-	lab_job_start(lab, j, NULL, 0);
-	lab_serve(secured(lab));
-	lab_job_expect(lab, j, A_MINUTE);
-	expect_outcome(j, 2);
-	assert_string_equal(j->job.evidence.tls_version, "TLSv1.3");
-	assert_false(j->job.evidence.is_downgraded);
-	lab_job_free(j);
-	lab_free(lab);
+	struct rig r = begin("must.example.test", 300000);
+	lab_serve(secured(r.lab));
+	lab_job_expect(r.lab, r.j, A_MINUTE);
+	expect_outcome(r.j, 2);
+	assert_string_equal(r.j->job.evidence.tls_version, "TLSv1.3");
+	assert_false(r.j->job.evidence.is_downgraded);
+	end(&r);
 }
 
 static void tls_that_breaks_within_a_delivery_brings_the_job_home(void **state)
 {
 	for (int is_late = 0; is_late < 2; is_late++) {
-		struct lab *lab = lab_new(policy, NULL);
-		struct lab_job *j = lab_job_new(lab, "must.example.test", 1, 300000);
-		lab_job_start(lab, j, NULL, 5);
-		struct peer *p = secured(lab);
+		struct rig r = begin("must.example.test", 300000);
+		struct peer *p = secured(r.lab);
 		lab_expect(p, "DATA\r\n");
 		if (is_late)
 			lab_say(p, "250 a\r\n250 b\r\n354 c\r\n");
 		tcp_write(p->conn, BYTES_LITERAL("this is no TLS record at all, is it\r\n"));
-		lab_job_expect(lab, j, LAB_SECOND);
-		expect_outcome(j, 4);
-		lab_run(lab, LAB_SECOND);
-		assert_int_equal(lab->w->conn_count, 0);
-		lab_job_free(j);
-		lab_free(lab);
+		lab_job_expect(r.lab, r.j, LAB_SECOND);
+		expect_outcome(r.j, 4);
+		lab_run(r.lab, LAB_SECOND);
+		assert_int_equal(r.lab->w->conn_count, 0);
+		end(&r);
 	}
 }
 
 static void bytes_in_clear_behind_the_220_of_starttls_are_not_believed(void **state)
 {
-	struct lab *lab = lab_new(policy, NULL);
-	struct lab_job *j = lab_job_new(lab, "must.example.test", 1, 100);
-	lab_job_start(lab, j, NULL, 5);
-	struct peer *p = greet(lab, STARTTLS);
+	struct rig r = begin("must.example.test", 100);
+	struct peer *p = greet(r.lab, STARTTLS);
 	lab_expect(p, "STARTTLS\r\n");
 	lab_say(p, "220 go on\r\n250 forged\r\n");
-	lab_job_expect(lab, j, LAB_SECOND);
-	expect_outcome(j, 4);
-	assert_true(j->job.is_tls_failure);
-	lab_job_free(j);
-	lab_free(lab);
+	lab_job_expect(r.lab, r.j, LAB_SECOND);
+	expect_outcome(r.j, 4);
+	assert_true(r.j->job.is_tls_failure);
+	end(&r);
 }
 
 static void a_failed_handshake_goes_on_as_the_profile_says(void **state)
@@ -306,10 +310,8 @@ static void a_failed_handshake_goes_on_as_the_profile_says(void **state)
 	} cases[] = {{"a.example.test", true}, {"must.example.test", false}, {"next.example.test", false}};
 	for (int i = 0; i < 3; i++)
 		for (int is_fin = 0; is_fin < 2; is_fin++) {
-			struct lab *lab = lab_new(policy, NULL);
-			struct lab_job *j = lab_job_new(lab, cases[i].domain, 1, 100);
-			lab_job_start(lab, j, NULL, 0);
-			struct peer *p = greet(lab, STARTTLS);
+			struct rig r = begin(cases[i].domain, 100);
+			struct peer *p = greet(r.lab, STARTTLS);
 			lab_expect(p, "STARTTLS\r\n");
 			lab_say(p, "220 go on\r\n");
 			if (is_fin)
@@ -317,32 +319,25 @@ static void a_failed_handshake_goes_on_as_the_profile_says(void **state)
 			else
 				lab_say(p, "500 What?\r\n");
 			if (cases[i].in_clear)
-				lab_serve(greet(lab, STARTTLS));
-			lab_job_expect(lab, j, 2 * LAB_SECOND);
-			expect_outcome(j, cases[i].in_clear ? 2 : 4);
-			assert_int_equal(j->job.evidence.is_downgraded, cases[i].in_clear);
-			assert_int_equal(j->job.is_tls_failure, !cases[i].in_clear);
-			assert_false(lab_has_accepted(lab));
-			lab_job_free(j);
-			lab_free(lab);
+				lab_serve(greet(r.lab, STARTTLS));
+			lab_job_expect(r.lab, r.j, 2 * LAB_SECOND);
+			expect_outcome(r.j, cases[i].in_clear ? 2 : 4);
+			assert_int_equal(r.j->job.evidence.is_downgraded, cases[i].in_clear);
+			assert_int_equal(r.j->job.is_tls_failure, !cases[i].in_clear);
+			assert_false(lab_has_accepted(r.lab));
+			end(&r);
 		}
 }
 
 static void a_new_policy_ends_the_use_of_connections_made_under_the_old(void **state)
 {
-	struct lab *lab = lab_new(policy, NULL);
-	struct lab_job *one = lab_job_new(lab, "a.example.test", 1, 100), *two = lab_job_new(lab, "a.example.test", 1, 100);
-	lab_job_start(lab, one, NULL, 5);
-	struct peer *p = greet(lab, PIPELINING);
-	lab_serve(p);
-	lab_job_expect(lab, one, A_MINUTE);
-	lab_policy(lab, policy, 2, true);
-	lab_job_start(lab, two, one, 0);
-	lab_serve(greet(lab, PIPELINING));
-	lab_job_expect(lab, two, A_MINUTE);
-	expect_outcome(two, 2);
-	lab_job_free(one), lab_job_free(two);
-	lab_free(lab);
+	struct rig_of_two r = begin_two("a.example.test", 1);
+	lab_policy(r.lab, policy, 2, true);
+	lab_job_start(r.lab, r.two, r.one, 0);
+	lab_serve(greet(r.lab, PIPELINING));
+	lab_job_expect(r.lab, r.two, A_MINUTE);
+	expect_outcome(r.two, 2);
+	end_two(&r);
 }
 
 static void without_a_slot_the_job_comes_home_at_once(void **state)
@@ -370,23 +365,18 @@ static void without_a_slot_the_job_comes_home_at_once(void **state)
 
 static void a_drain_ends_idle_connections_and_lets_others_finish(void **state)
 {
-	struct lab *lab = lab_new(policy, NULL);
-	struct lab_job *one = lab_job_new(lab, "a.example.test", 1, 100), *two = lab_job_new(lab, "a.example.test", 1, 100);
-	lab_job_start(lab, one, NULL, 5);
-	struct peer *idle = greet(lab, PIPELINING);
-	lab_serve(idle);
-	lab_job_expect(lab, one, A_MINUTE);
-	lab_job_start(lab, two, NULL, 5);
-	struct peer *busy = greet(lab, PIPELINING);
-	atomic_store(&lab->relay.is_draining, true);
+	struct rig_of_two r = begin_two("a.example.test", 1);
+	struct peer *idle = r.kept;
+	lab_job_start(r.lab, r.two, NULL, 5);
+	struct peer *busy = greet(r.lab, PIPELINING);
+	atomic_store(&r.lab->relay.is_draining, true);
 	lab_expect(idle, "QUIT\r\n");
 	lab_serve(busy);
-	lab_job_expect(lab, two, A_MINUTE);
-	expect_outcome(two, 2);
-	assert_int_equal(two->job.kept_generation, 0);
+	lab_job_expect(r.lab, r.two, A_MINUTE);
+	expect_outcome(r.two, 2);
+	assert_int_equal(r.two->job.kept_generation, 0);
 	lab_expect(busy, "QUIT\r\n");
-	lab_job_free(one), lab_job_free(two);
-	lab_free(lab);
+	end_two(&r);
 }
 
 int main(void)
