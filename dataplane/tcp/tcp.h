@@ -30,6 +30,7 @@ struct tcp_config {
 					 connections that hold data are reset */
 	struct rte_mempool *pool;     /* data segments; headroom for Ethernet, IPv6 and TCP headers */
 	struct rte_mempool *control_pool; /* ACK, RST, SYN-ACK: never starved by data */
+	enum { TCP_CUBIC, TCP_NEWRENO } congestion_control; /* RFC 9438, or RFC 5681 */
 	uint8_t secret[16];	      /* keys ISNs, timestamp offsets and the table's hash (RFC 6528, 7323) */
 	/* Does this core own the 4-tuple? Used to choose a source port for active opens. */
 	bool (*is_ours)(void *user, const struct addr *local, uint16_t local_port,

@@ -29,8 +29,8 @@ static void too_big(struct tcp_conn *c, uint32_t mtu)
 		c->mss = before; /* never up */
 		return;
 	}
-	if (tcp_is_synchronized(c) && !c->in_recovery) {
-		tcp_send_rewind(c); /* all of it may have been lost, but not to congestion */
+	if (c->flight != NULL && c->phase == TCP_OPEN) {
+		tcp_scoreboard_all_lost(c); /* all of it may be, but not to congestion */
 		tcp_dirty(c);
 	}
 }

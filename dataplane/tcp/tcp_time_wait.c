@@ -39,7 +39,7 @@ void tcp_time_wait_add(struct tcp_stack *s, const struct tcp_conn *c)
 	struct tcp_time_wait *w = time_wait_get(s);
 	*w = (struct tcp_time_wait){
 		.tuple = c->tuple,
-		.hash = c->hash,
+		.hash = tcp_tuple_hash(s, &c->tuple),
 		.snd_nxt = c->snd_max,
 		.rcv_nxt = c->rcv_nxt,
 		.rcv_adv = seq_lt(c->rcv_adv, c->rcv_nxt) ? c->rcv_nxt : c->rcv_adv,
