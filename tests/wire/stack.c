@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/wire/stack.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "dataplane/tcp/tcp_kit.h"
@@ -102,6 +103,9 @@ void stack_output(struct stack *s)
 		for (unsigned i = 0; i < n; i++)
 			keep(s, &d[i]);
 	} while (n > 0);
+	const char *broken = tcp_validate(s->tcp, &s->watch);
+	if (broken != NULL && s->failure == NULL)
+		snprintf(s->broken, sizeof s->broken, "an invariant is broken: %s", broken), s->failure = s->broken;
 }
 
 void stack_in(struct stack *s, const struct addr *local, const struct addr *remote, struct bytes segment, uint8_t ecn)

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "dataplane/tcp/tcp.h"
+#include "dataplane/tcp/tcp_validate.h"
 #include "tests/wire/packet.h"
 
 #define SENT_MAX 512
@@ -23,6 +24,8 @@ struct stack {
 	struct sent *sent; /* SENT_MAX */
 	unsigned sent_first, sent_count;
 	const char *failure; /* NULL: none */
+	struct tcp_watch watch;
+	char broken[300];
 	unsigned in_use[2];
 };
 
