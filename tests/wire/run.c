@@ -130,6 +130,7 @@ static void run_line(struct run *r, const char *p, const struct script *script, 
 	if (!is_for_us(r, &p) || *p == '\0')
 		return;
 	r->text = p;
+	r->is_empty = false;
 	if (scan_char(&p, '!')) {
 		setting_run(r, p);
 		return;
@@ -270,6 +271,7 @@ static void run_body(struct run *r, const struct script *script, unsigned index)
 	set_variable(r, "RCVBUF", 6, r->config.receive_bytes_max);
 	r->start_us = r->event_us = START_US + r->shift_us;
 	stack_open(&r->stack, &r->config, r->mtu, r->start_us);
+	r->is_empty = true;
 	run_some(r, &script->body, settings, script->body.count, script, index);
 	expect_silence(r);
 }

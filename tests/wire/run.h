@@ -54,6 +54,7 @@ struct run {
 	bool has_ts;	  /* the peer sends timestamps where a line does not say options */
 	uint32_t ts_base; /* the peer's timestamp value at the start of the case */
 	uint32_t window;  /* of the peer, where a line does not say */
+	bool is_empty;	    /* no line was for this family: it is no case */
 	uint64_t drops[64]; /* as claimed by the script so far */
 	/* the line being run, and how it ends */
 	const struct scripts *scripts;

@@ -53,6 +53,6 @@ void scripts_free(struct scripts *all);
 const struct block *scripts_block(const struct scripts *all, const char *name, size_t n);
 
 unsigned script_case_count(const struct script *s);
-/* The line as it stands in case `index`: {column} replaced; false: a cell of it is "-", the line is left out.
- * NULL in `to` first byte never. Ends the process on an unknown column. */
+/* The line as it stands in case `index`: {column} replaced; false: a cell of it is "-", the line is left out. Ends the
+ * process on an unknown column. */
 bool script_fill(const struct script *s, unsigned index, const struct line *line, char to[LINE_MAX_BYTES]);

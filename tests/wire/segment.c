@@ -439,8 +439,6 @@ void segment_expect(struct run *r, const char *line, const struct sent *sent)
 	struct wish w;
 	struct packet p;
 	scan_segment(r, &line, &w);
-	int ecn = (int)scan_number_after(r, &line, "ecn", -1);
-	(void)ecn; /* an IP header is looked at where there is one */
 	if (!scan_is_end(&line))
 		fail(r, "nothing known at '%s'", line);
 	const char *wrong = packet_decode(&p, &sent->local, &sent->remote, bytes_of(sent->bytes, sent->n));
