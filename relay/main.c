@@ -76,6 +76,28 @@ static bool set_route(struct dp_route *route, const struct config_route *from, c
 	return config_parse_route(from, &route->to, &route->via);
 }
 
+static void set_tcp(struct tcp_config *tcp, const struct config *config)
+{
+	tcp->connections_max = config->limits.connections;
+	tcp->inbound_max = (uint32_t)((100ull - config->limits.delivery_percent) * config->limits.connections / 100);
+	if (tcp->inbound_max == 0)
+		tcp->inbound_max = 1;
+	tcp->user_timeout_us = config->timeouts.tcp_user * 1000000ull;
+	tcp->is_keepalive_on = config->timeouts.tcp_keepalive != 0;
+	tcp->keepalive_idle_us = config->timeouts.tcp_keepalive * 1000000ull;
+	tcp->keepalive_interval_us = config->timeouts.tcp_keepalive_interval * 1000000ull;
+	tcp->keepalive_probes = config->limits.tcp_keepalive_probes;
+	tcp->half_open_max = config->limits.connections / 4 + 1;
+	tcp->time_wait_max = 2 * config->limits.connections;
+	tcp->receive_bytes_max = config->limits.tcp_receive_bytes;
+	tcp->send_bytes_max = config->limits.tcp_send_bytes;
+	/* It counts whole packet buffers; half of them are for receiving, a quarter of those stays free for it. */
+	uint64_t most = (uint64_t)config->dataplane.mbufs_per_core * RTE_MBUF_DEFAULT_BUF_SIZE / 8 * 3;
+	tcp->buffer_bytes_max = (uint64_t)config->limits.tcp_buffer_mb * 1024 * 1024;
+	if (tcp->buffer_bytes_max > most)
+		tcp->buffer_bytes_max = most;
+}
+
 static bool set_dataplane(struct dp_config *dp, const struct config *config)
 {
 	dp->cores = config->dataplane.cores;
@@ -89,19 +111,7 @@ static bool set_dataplane(struct dp_config *dp, const struct config *config)
 	for (unsigned i = 0; i < config->dataplane.routes_count && i < DP_ROUTES_MAX; i++)
 		if (!set_route(&dp->routes[dp->route_count++], &config->dataplane.routes[i], config))
 			return false;
-	dp->tcp.connections_max = config->limits.connections;
-	dp->tcp.inbound_max = (uint32_t)((100ull - config->limits.delivery_percent) * config->limits.connections / 100);
-	if (dp->tcp.inbound_max == 0)
-		dp->tcp.inbound_max = 1;
-	dp->tcp.half_open_max = config->limits.connections / 4 + 1;
-	dp->tcp.time_wait_max = 2 * config->limits.connections;
-	dp->tcp.receive_bytes_max = config->limits.tcp_receive_bytes;
-	dp->tcp.send_bytes_max = config->limits.tcp_send_bytes;
-	/* It counts whole packet buffers; half of them are for receiving, a quarter of those stays free for it. */
-	uint64_t most = (uint64_t)config->dataplane.mbufs_per_core * RTE_MBUF_DEFAULT_BUF_SIZE / 8 * 3;
-	dp->tcp.buffer_bytes_max = (uint64_t)config->limits.tcp_buffer_mb * 1024 * 1024;
-	if (dp->tcp.buffer_bytes_max > most)
-		dp->tcp.buffer_bytes_max = most;
+	set_tcp(&dp->tcp, config);
 	return true;
 }
 

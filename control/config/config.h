@@ -52,6 +52,7 @@ struct config {
 		unsigned connections;		 /* per core */
 		unsigned delivery_percent;	 /* of connections, not for clients */
 		unsigned connections_per_client; /* per address, per core */
+		unsigned tcp_keepalive_probes;
 		unsigned handshakes;		 /* in flight, per core */
 		unsigned tcp_receive_bytes, tcp_send_bytes;
 		unsigned tcp_buffer_mb;		 /* per core */
@@ -63,6 +64,7 @@ struct config {
 	struct { /* seconds */
 		unsigned server_command, server_content, server_session, client_name, handshake;
 		unsigned connect, greeting, command, mail, rcpt, data, block, end, idle;
+		unsigned tcp_user, tcp_keepalive, tcp_keepalive_interval; /* tcp_keepalive 0: off */
 	} timeouts;
 	struct {
 		unsigned mails, retry_first, retry_factor_percent, retry_most, lifetime, dsn_lifetime,

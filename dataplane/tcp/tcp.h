@@ -30,7 +30,12 @@ struct tcp_config {
 					 connections that hold data are reset */
 	struct rte_mempool *pool;     /* data segments; headroom for Ethernet, IPv6 and TCP headers */
 	struct rte_mempool *control_pool; /* ACK, RST, SYN-ACK: never starved by data */
-	enum { TCP_CUBIC, TCP_NEWRENO } congestion_control; /* RFC 9438, or RFC 5681 */
+	/* Each 0: by default */
+	uint64_t user_timeout_us;	/* without progress the connection ends; 5 minutes (RFC 9293 3.8.3) */
+	uint64_t keepalive_idle_us;	/* of silence before the first probe; 2 hours */
+	uint64_t keepalive_interval_us; /* between probes; 75 s */
+	uint32_t keepalive_probes;	/* unanswered, and the connection ends; 9, 255 at most */
+	bool is_keepalive_on;		/* for each new connection (RFC 9293 MUST-25: off) */
 	uint8_t secret[16];	      /* keys ISNs, timestamp offsets and the table's hash (RFC 6528, 7323) */
 	/* Does this core own the 4-tuple? Used to choose a source port for active opens. */
 	bool (*is_ours)(void *user, const struct addr *local, uint16_t local_port,
@@ -146,6 +151,11 @@ size_t tcp_unacked(const struct tcp_conn *conn);
  * the 60 s of FIN_WAIT_2, or has kept its window shut for 5 minutes). Reading goes on, and has to: unread data
  * closes the window and the peer's FIN may not fit. While SYN_SENT: ends at once, as aborted. */
 void tcp_close(struct tcp_conn *conn);
+/* Probes the peer while it is silent, with the stack's times, or does not (RFC 9293 3.8.4). */
+void tcp_set_keepalive(struct tcp_conn *conn, bool is_on);
+/* How long data, FIN or SYN are sent again without progress before the connection ends; 0: as the stack has it,
+ * but 3 minutes for a SYN. 18 hours at most. */
+void tcp_set_user_timeout(struct tcp_conn *conn, uint32_t seconds);
 /* Sends RST; ENDED follows. */
 void tcp_abort(struct tcp_conn *conn);
 

@@ -278,6 +278,27 @@ static void a_cookie_finds_no_room_and_is_told_so(void **state)
 	rig_end(&r);
 }
 
+static void a_cookie_is_good_though_a_later_syn_found_room(void **state)
+{
+	struct rig r;
+	start(&r);
+	syn_from(&r, 40000);
+	const uint32_t ack = r.ack;
+	r.remote_port = 50000;
+	rig_in(&r, KIT_RST, r.seq + 1, 0, "");
+	syn_from(&r, 40000);
+	assert_int_not_equal(r.ack, ack);
+	assert_int_equal(stats(&r).half_open, 4);
+	rig_in(&r, KIT_ACK, r.seq + 1, ack, ""); /* it took the first SYN-ACK */
+	assert_int_equal(rig_events(&r), TCP_EVENT_ACCEPTED);
+	assert_int_equal(stats(&r).half_open, 3);
+	r.ack = ack;
+	r.seq++;
+	rig_text(&r, "EHLO");
+	rig_expect_read(&r, "EHLO");
+	rig_end(&r);
+}
+
 static void stale_entries_make_room_the_oldest_first(void **state)
 {
 	struct rig r;
@@ -346,6 +367,7 @@ int main(void)
 		cmocka_unit_test(nobody_elses_cookie_opens_anything),
 		cmocka_unit_test(while_none_are_out_no_ack_is_taken_for_a_cookie),
 		cmocka_unit_test(a_cookie_finds_no_room_and_is_told_so),
+		cmocka_unit_test(a_cookie_is_good_though_a_later_syn_found_room),
 		cmocka_unit_test(stale_entries_make_room_the_oldest_first),
 		cmocka_unit_test(syn_acks_sent_again_leave_room_for_others),
 	};

@@ -183,10 +183,8 @@ static enum tcp_drop become_conn(struct tcp_stack *s, const struct tcp_half_open
 	c->ts_offset = tcp_ts_offset(s, &was->tuple);
 	c->iss = was->iss;
 	c->snd_una = c->recover = was->iss;
-	c->snd_max = c->send_end = was->iss + 1;
-	c->syn_again = was->sends != 1;
-	if (!c->syn_again)
-		c->progress_us = s->now_us - ((uint32_t)s->now_us - was->sent_us);
+	c->snd_nxt = c->snd_max = c->send_end = was->iss + 1;
+	c->syn_sent_us = was->sends == 1 ? s->now_us - ((uint32_t)s->now_us - was->sent_us) : 0;
 	tcp_window_of_syn(c, &syn);
 	tcp_enter(c, TCP_SYN_RECEIVED);
 	return tcp_segment_arrives(c, seg);
@@ -283,11 +281,16 @@ enum tcp_drop tcp_half_open_arrives(struct tcp_stack *s, struct tcp_half_open *h
 	/* fifth: ACK */
 	if (!(flags & RTE_TCP_ACK_FLAG))
 		return TCP_DROP_no_ack;
+	struct tcp_half_open was = *h;
 	if (seg->ack != h->iss + 1) {
-		tcp_send_reset_to(s, seg);
-		return TCP_DROP_half_open_bad_ack;
+		/* Its first SYN was answered with a cookie, and there was room for the one it sent again. */
+		if (!tcp_cookie_check(s, seg, &was)) {
+			tcp_send_reset_to(s, seg);
+			return TCP_DROP_half_open_bad_ack;
+		}
+		was.tag = h->tag;
+		tcp_count(s, cookies_accepted);
 	}
-	const struct tcp_half_open was = *h;
 	tcp_half_open_end(s, h);
 	return become_conn(s, &was, seg);
 }

@@ -2,38 +2,8 @@
 /* dataplane/tcp/tcp_icmp.c: ICMP errors, as far as they can be trusted (RFC 5927, RFC 1191, RFC 8201).
  *
  * Anybody can send one, so it counts only if the sequence number it quotes is in flight. A hard error ends only
- * what is not yet established (RFC 5927 5.2); a smaller path lowers the segment size, to a floor. */
+ * what is not yet established (RFC 5927 5.2); a smaller path is tcp_path.c's matter. */
 #include "dataplane/tcp/tcp_private.h"
-
-/* Where the router does not say how large (RFC 1191 7): the next plateau down, those below ours left out. */
-static uint32_t guess_mtu(const struct tcp_conn *c)
-{
-	static const uint16_t plateaus[] = {32000, 17914, 8166, 4352, 2002, 1492, 1280, 1006, TCP_PACKET_MIN_V4};
-	const uint32_t now = c->mss + 40u + (c->has_ts ? 12 : 0);
-	for (unsigned i = 0; i < RTE_DIM(plateaus); i++)
-		if (plateaus[i] < now)
-			return plateaus[i];
-	return TCP_PACKET_MIN_V4;
-}
-
-static void too_big(struct tcp_conn *c, uint32_t mtu)
-{
-	const uint32_t least = addr_is_ipv4(&c->tuple.remote) ? TCP_PACKET_MIN_V4 : TCP_PACKET_MIN_V6;
-	const uint16_t before = c->mss;
-	if (mtu == 0)
-		mtu = guess_mtu(c);
-	if (c->stack->config.learn_path_mtu != NULL)
-		c->stack->config.learn_path_mtu(c->stack->config.user, &c->tuple.remote, mtu);
-	tcp_mss_update(c, max_u32(mtu, least));
-	if (c->mss >= before) {
-		c->mss = before; /* never up */
-		return;
-	}
-	if (c->flight != NULL && c->phase == TCP_OPEN) {
-		tcp_scoreboard_all_lost(c); /* all of it may be, but not to congestion */
-		tcp_dirty(c);
-	}
-}
 
 static bool is_in_flight(const struct tcp_conn *c, uint32_t seq)
 {
@@ -54,8 +24,11 @@ void tcp_icmp_error(struct tcp_stack *s, const struct addr *local, const struct 
 	const tcp_ref ref = tcp_table_find(s, &t, tcp_tuple_hash(s, &t));
 	if (tcp_ref_kind(ref) == TCP_HALF_OPEN) {
 		struct tcp_half_open *h = &s->half_opens[tcp_ref_slot(ref)];
-		if (seq == h->iss && kind == TCP_ICMP_HARD) {
-			tcp_half_open_end(s, h);
+		if (seq == h->iss) {
+			if (kind == TCP_ICMP_HARD)
+				tcp_half_open_end(s, h);
+			else
+				tcp_count(s, icmp_soft);
 			return;
 		}
 	} else if (tcp_ref_kind(ref) == TCP_CONN) {
@@ -64,7 +37,9 @@ void tcp_icmp_error(struct tcp_stack *s, const struct addr *local, const struct 
 			if (kind == TCP_ICMP_HARD && !tcp_is_synchronized(c))
 				tcp_conn_end(c, TCP_END_UNREACHABLE);
 			else if (kind == TCP_ICMP_TOO_BIG)
-				too_big(c, mtu);
+				tcp_path_too_big(c, mtu);
+			else
+				tcp_count(s, icmp_soft);
 			return;
 		}
 	}

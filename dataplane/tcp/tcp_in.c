@@ -18,7 +18,7 @@ static enum tcp_drop challenge(struct tcp_conn *c, enum tcp_drop why)
 static void remember_timestamp(struct tcp_conn *c, const struct tcp_segment *seg)
 {
 	c->ts_recent = seg->tsval;
-	c->ts_recent_s = (uint32_t)(c->stack->now_us / 1000000);
+	c->ts_recent_us = c->stack->now_us;
 }
 
 /* What only a SYN says: options, the first sequence number, a window that is not scaled. */
@@ -110,7 +110,7 @@ static bool is_old_text(const struct tcp_conn *c, const struct tcp_segment *seg)
 
 static bool is_ts_recent_void(const struct tcp_conn *c)
 {
-	return (uint32_t)(c->stack->now_us / 1000000) - c->ts_recent_s >= TCP_TS_RECENT_MAX_S;
+	return c->stack->now_us - c->ts_recent_us >= TCP_TS_RECENT_MAX_US;
 }
 
 /* PAWS (RFC 7323 5.3 R1); RSTs are not judged by it. */
@@ -287,11 +287,12 @@ enum tcp_drop tcp_segment_arrives(struct tcp_conn *c, struct tcp_segment *seg)
 	if (c->state == TCP_SYN_SENT)
 		return syn_sent_arrives(c, seg);
 	if (c->state == TCP_FIN_WAIT_2) /* a peer that probes our window is not silent */
-		tcp_timer_set(c, TCP_TIMER_FIN_WAIT_2, c->stack->now_us + TCP_FIN_WAIT_2_US);
+		tcp_timer_set(c, TCP_TIMER_QUIET, c->stack->now_us + TCP_FIN_WAIT_2_US);
 	cut_syn_of_both(c, seg);
 	/* first: sequence number */
 	if ((drop = check_sequence(c, seg)) != TCP_DROP_NONE)
 		return drop;
+	c->heard_ms = tcp_now_ms(c->stack);
 	/* second: RST */
 	if (seg->flags & RTE_TCP_RST_FLAG)
 		return reset_arrives(c, seg);

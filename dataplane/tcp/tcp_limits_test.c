@@ -153,6 +153,40 @@ static void then_windows_grow_no_more(void **state)
 	rig_end(&r);
 }
 
+static void a_window_that_was_held_opens_when_there_is_memory_again(void **state)
+{
+	struct rig r;
+	struct peer p, q;
+	char text[1301] = {0};
+	struct tcp_config config = rig_config();
+	config.buffer_bytes_max = 16 * BUFFER;
+	rig_start(&r, &config);
+	rig_listen(&r);
+	accept_from(&r, &p, 40000);
+	accept_from(&r, &q, 40001);
+	hold(&r, &p, 40000, 0, 13);
+	memset(text, 'a', 1300);
+	r.remote_port = 40001;
+	for (uint32_t i = 0; i < 10; i++) {
+		rig_in(&r, KIT_ACK, q.seq + 1300 * i, q.ack, text);
+		tcp_consume(q.c, 1300);
+	}
+	rig_expect(&r, KIT_ACK, q.ack, q.seq + 13000, "");
+	assert_int_equal(r.got.window, 16384 - 13000);
+	assert_int_equal(stats(&r).windows_held, 1);
+	rig_wait(&r, 1000000);
+	rig_expect_nothing(&r);
+	r.remote_port = 40000;
+	rig_in(&r, KIT_RST, p.seq, 0, "");
+	r.remote_port = 40001;
+	rig_wait(&r, 150000);
+	rig_expect(&r, KIT_ACK, q.ack, q.seq + 13000, ""); /* of itself */
+	assert_int_equal(r.got.window, 16384);
+	rig_wait(&r, 1000000);
+	rig_expect_nothing(&r);
+	rig_end(&r);
+}
+
 static void then_the_idlest_that_hold_data_are_reset(void **state)
 {
 	struct rig r;
@@ -252,6 +286,7 @@ int main(void)
 		cmocka_unit_test(our_connections_take_nothing_from_peers),
 		cmocka_unit_test(short_of_memory_syns_get_no_answer_first),
 		cmocka_unit_test(then_windows_grow_no_more),
+		cmocka_unit_test(a_window_that_was_held_opens_when_there_is_memory_again),
 		cmocka_unit_test(then_the_idlest_that_hold_data_are_reset),
 		cmocka_unit_test(a_peer_that_takes_nothing_is_idle),
 		cmocka_unit_test(text_is_refused_only_at_the_limit),

@@ -180,5 +180,8 @@ void tcp_consume(struct tcp_conn *c, size_t n)
 	if (tcp_window_update_is_due(c)) {
 		c->ack_now = true;
 		tcp_dirty(c);
+	} else if (tcp_window_is_held(c) && !tcp_timer_is_set(c, TCP_TIMER_STARVED)) {
+		tcp_count(s, windows_held);
+		tcp_timer_set(c, TCP_TIMER_STARVED, s->now_us + TCP_HELD_US);
 	}
 }

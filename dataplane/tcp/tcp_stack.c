@@ -28,19 +28,29 @@ static void slab_fini(struct tcp_slab *slab)
 	tcp_memory_give(slab->memory, slab->count, slab->size);
 }
 
+static void set_defaults(struct tcp_stack *s)
+{
+	const struct tcp_config *c = &s->config;
+	s->config.user_timeout_us = c->user_timeout_us != 0 ? c->user_timeout_us : TCP_USER_TIMEOUT_US;
+	s->config.keepalive_idle_us = c->keepalive_idle_us != 0 ? c->keepalive_idle_us : TCP_KEEPALIVE_IDLE_US;
+	s->config.keepalive_interval_us =
+		c->keepalive_interval_us != 0 ? c->keepalive_interval_us : TCP_KEEPALIVE_INTERVAL_US;
+	s->config.keepalive_probes =
+		c->keepalive_probes != 0 ? min_u32(c->keepalive_probes, UINT8_MAX) : TCP_KEEPALIVE_PROBES;
+	if (c->inbound_max == 0 || c->inbound_max > c->connections_max)
+		s->config.inbound_max = c->connections_max;
+}
+
 /* Limits that follow from the configured ones. */
 static void derive(struct tcp_stack *s)
 {
 	const struct tcp_config *c = &s->config;
 	const uint32_t room = rte_pktmbuf_data_room_size(c->pool);
-	s->cc = c->congestion_control == TCP_NEWRENO ? &tcp_cc_newreno : &tcp_cc_cubic;
 	s->payload_max = (uint16_t)(room > TCP_PAYLOAD_OFFSET ? room - TCP_PAYLOAD_OFFSET : 0);
 	while (s->rcv_wscale < TCP_WSCALE_MAX && c->receive_bytes_max >> s->rcv_wscale > UINT16_MAX)
 		s->rcv_wscale++;
 	/* Twice what full segments of 512 bytes would need: small ones cannot pin a mbuf each. */
 	s->receive_mbufs_max = c->receive_bytes_max / 256 + 16;
-	if (c->inbound_max == 0 || c->inbound_max > c->connections_max)
-		s->config.inbound_max = c->connections_max;
 	s->send_mbufs_max = (uint16_t)min_u32(c->send_bytes_max / 256 + 16, UINT16_MAX / 2);
 }
 
@@ -71,7 +81,6 @@ static bool take_all(struct tcp_stack *s)
 	s->time_waits = tcp_memory_take(c->time_wait_max, sizeof *s->time_waits);
 	return s->departures != NULL && s->conns != NULL && s->half_opens != NULL && s->time_waits != NULL &&
 		slab_init(&s->reassemblies, holders_max(c), sizeof(struct tcp_reassembly)) &&
-		slab_init(&s->flights, holders_max(c), sizeof(struct tcp_flight)) &&
 		tcp_table_init(&s->table, c->connections_max + c->half_open_max + c->time_wait_max);
 }
 
@@ -92,6 +101,7 @@ struct tcp_stack *tcp_stack_create(const struct tcp_config *config, uint64_t now
 	for (unsigned i = 0; i < TCP_SYN_ACK_SENDS; i++)
 		TAILQ_INIT(&s->half_open_sent[i]);
 	timer_wheel_init(&s->wheel, now_us);
+	set_defaults(s);
 	derive(s);
 	if (!register_mark(s) || !take_all(s)) {
 		tcp_stack_destroy(s);
@@ -110,7 +120,6 @@ void tcp_stack_destroy(struct tcp_stack *s)
 		tcp_reassembly_free(&s->conns[i]);
 	}
 	tcp_table_fini(&s->table);
-	slab_fini(&s->flights);
 	slab_fini(&s->reassemblies);
 	tcp_memory_give(s->departures, TCP_DEPARTURES, sizeof *s->departures);
 	tcp_memory_give(s->conns, s->config.connections_max, sizeof *s->conns);
@@ -136,9 +145,9 @@ uint64_t tcp_next_due_us(const struct tcp_stack *s)
 		return 0;
 	uint64_t due = timer_wheel_next_us(&s->wheel);
 	const uint64_t half_open = tcp_half_open_due_us(s);
-	const struct tcp_time_wait *w = TAILQ_FIRST(&s->time_waiting);
-	if (w != NULL && w->due_us < due)
-		due = w->due_us;
+	const uint64_t time_wait = tcp_time_wait_due_us(s);
+	if (time_wait < due)
+		due = time_wait;
 	return half_open < due ? half_open : due;
 }
 
@@ -224,6 +233,11 @@ void tcp_close(struct tcp_conn *c)
 	}
 	c->fin_queued = true;
 	tcp_dirty(c);
+}
+
+void tcp_set_user_timeout(struct tcp_conn *c, uint32_t seconds)
+{
+	c->user_timeout_s = (uint16_t)min_u32(seconds, UINT16_MAX);
 }
 
 void tcp_abort(struct tcp_conn *c)

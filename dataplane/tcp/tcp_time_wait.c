@@ -13,7 +13,7 @@ static tcp_ref ref_of(const struct tcp_stack *s, const struct tcp_time_wait *w)
 
 static void time_wait_end(struct tcp_stack *s, struct tcp_time_wait *w)
 {
-	tcp_table_remove(s, (uint32_t)w->hash, ref_of(s, w));
+	tcp_table_remove(s, w->hash, ref_of(s, w));
 	TAILQ_REMOVE(&s->time_waiting, w, link);
 	TAILQ_INSERT_HEAD(&s->time_waits_free, w, link);
 	tcp_count_add(s, time_wait, -1);
@@ -32,6 +32,19 @@ static struct tcp_time_wait *time_wait_get(struct tcp_stack *s)
 	return w;
 }
 
+/* Not a millisecond too short. */
+static void wait(struct tcp_stack *s, struct tcp_time_wait *w)
+{
+	w->due_ms = (uint32_t)((s->now_us + TCP_TIME_WAIT_US + 999) / 1000);
+	TAILQ_INSERT_TAIL(&s->time_waiting, w, link);
+}
+
+static uint16_t window_of(const struct tcp_conn *c)
+{
+	const uint32_t window = seq_lt(c->rcv_adv, c->rcv_nxt) ? 0 : c->rcv_adv - c->rcv_nxt;
+	return (uint16_t)min_u32(window >> c->rcv_wscale, UINT16_MAX);
+}
+
 void tcp_time_wait_add(struct tcp_stack *s, const struct tcp_conn *c)
 {
 	if (s->config.time_wait_max == 0)
@@ -39,26 +52,32 @@ void tcp_time_wait_add(struct tcp_stack *s, const struct tcp_conn *c)
 	struct tcp_time_wait *w = time_wait_get(s);
 	*w = (struct tcp_time_wait){
 		.tuple = c->tuple,
-		.hash = tcp_tuple_hash(s, &c->tuple),
+		.hash = (uint32_t)c->hash,
 		.snd_nxt = c->snd_max,
 		.rcv_nxt = c->rcv_nxt,
-		.rcv_adv = seq_lt(c->rcv_adv, c->rcv_nxt) ? c->rcv_nxt : c->rcv_adv,
-		.rcv_wscale = c->rcv_wscale,
 		.ts_recent = c->ts_recent,
-		.ts_offset = c->ts_offset,
+		.window = window_of(c),
 		.has_ts = c->has_ts,
-		.due_us = s->now_us + TCP_TIME_WAIT_US,
 	};
-	TAILQ_INSERT_TAIL(&s->time_waiting, w, link);
-	tcp_table_insert(s, w->hash, ref_of(s, w));
+	wait(s, w);
+	tcp_table_insert(s, c->hash, ref_of(s, w));
 	tcp_count(s, time_wait);
 }
 
 void tcp_time_wait_expire(struct tcp_stack *s)
 {
 	struct tcp_time_wait *w;
-	while ((w = TAILQ_FIRST(&s->time_waiting)) != NULL && w->due_us <= s->now_us)
+	while ((w = TAILQ_FIRST(&s->time_waiting)) != NULL && seq_leq(w->due_ms, tcp_now_ms(s)))
 		time_wait_end(s, w);
+}
+
+uint64_t tcp_time_wait_due_us(const struct tcp_stack *s)
+{
+	const struct tcp_time_wait *w = TAILQ_FIRST(&s->time_waiting);
+	if (w == NULL)
+		return UINT64_MAX;
+	const int32_t left_ms = (int32_t)(w->due_ms - tcp_now_ms(s));
+	return left_ms <= 0 ? s->now_us : (s->now_us / 1000 + (uint32_t)left_ms) * 1000;
 }
 
 static void send_ack(struct tcp_stack *s, struct tcp_time_wait *w)
@@ -68,9 +87,9 @@ static void send_ack(struct tcp_stack *s, struct tcp_time_wait *w)
 		.seq = w->snd_nxt,
 		.ack = w->rcv_nxt,
 		.flags = RTE_TCP_ACK_FLAG,
-		.window = (uint16_t)min_u32((w->rcv_adv - w->rcv_nxt) >> w->rcv_wscale, UINT16_MAX),
+		.window = w->window,
 		.has_ts = w->has_ts,
-		.tsval = tcp_ts_now(s, w->ts_offset),
+		.tsval = w->has_ts ? tcp_ts_now(s, tcp_ts_offset(s, &w->tuple)) : 0,
 		.tsecr = w->ts_recent,
 	};
 	if (tcp_may_reply(s, &w->replies))
@@ -99,9 +118,8 @@ enum tcp_drop tcp_time_wait_arrives(struct tcp_stack *s, struct tcp_time_wait *w
 	}
 	if (seg->flags & RTE_TCP_FIN_FLAG && seg->seq + seg->text + 1 == w->rcv_nxt) {
 		/* their FIN again: our ACK was lost; 2 MSL begin anew */
-		w->due_us = s->now_us + TCP_TIME_WAIT_US;
 		TAILQ_REMOVE(&s->time_waiting, w, link);
-		TAILQ_INSERT_TAIL(&s->time_waiting, w, link);
+		wait(s, w);
 		send_ack(s, w);
 	} else if (seg->seq != w->rcv_nxt || tcp_segment_len(seg) != 0) {
 		send_ack(s, w);

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /* dataplane/tcp/tcp_timer.c: every timer of a connection.
  *
- * LOSS runs while data are in flight to a peer with SACK: until the reordering window has passed, or until the
- * tail of the data is probed, which puts RETRANSMIT off (tcp_rack.c).
  * RETRANSMIT runs while something is unacknowledged (RFC 6298 5): the SYN, SYN-ACK of a simultaneous open,
- * data or our FIN. When it fires, all is taken for lost and sent again with one segment of window, and the next
- * wait is doubled. After TCP_USER_TIMEOUT_US without progress the connection ends. While there is data and the
+ * data or our FIN. When it fires, all is sent again from snd_una with one segment of window, and the next wait
+ * is doubled. After the user timeout without progress the connection ends (RFC 9293 3.8.3). While there is data and the
  * peer's window has no room for it, the same timer is the persist timer: it sends probes, for as long as the
- * peer answers them (RFC 9293 3.8.6.1), but once the user has closed no longer than TCP_USER_TIMEOUT_US: or
+ * peer answers them (RFC 9293 3.8.6.1), but once the user has closed no longer than the user timeout: or
  * a peer could hold any number of connections that nobody watches.
  * DELAYED_ACK sends the ACK that found nothing to ride on (RFC 9293 3.8.6.3).
- * FIN_WAIT_2 ends a connection whose peer has been silent since it acknowledged our FIN.
+ * QUIET is the keepalive's (tcp_keepalive.c); in FIN-WAIT-2 it ends a connection whose peer has been silent since
+ * it acknowledged our FIN.
  * STARVED tries again what a pool or the limit on memory refused.
  *
  * A connection has one node in the wheel, armed for the earliest of its times or before: a time that moves
@@ -63,6 +62,11 @@ void tcp_rto_restart(struct tcp_conn *c)
 	tcp_timer_set(c, TCP_TIMER_RETRANSMIT, c->stack->now_us + wait);
 }
 
+static uint64_t user_timeout(const struct tcp_conn *c)
+{
+	return c->user_timeout_s != 0 ? c->user_timeout_s * 1000000ull : c->stack->config.user_timeout_us;
+}
+
 /* false: it has given up and the connection is gone. */
 static bool has_patience(struct tcp_conn *c, uint64_t limit_us)
 {
@@ -82,12 +86,12 @@ static void count_backoff(struct tcp_conn *c)
 
 static void handshake_timeout(struct tcp_conn *c)
 {
-	if (!has_patience(c, TCP_SYN_TIMEOUT_US))
+	if (!has_patience(c, c->user_timeout_s != 0 ? user_timeout(c) : TCP_SYN_TIMEOUT_US))
 		return;
 	count_backoff(c);
 	tcp_count(c->stack, retransmits);
 	c->retransmits++;
-	c->syn_again = true;
+	c->syn_sent_us = 0;
 	c->syn_due = true;
 	tcp_rto_restart(c);
 	tcp_dirty(c);
@@ -95,7 +99,7 @@ static void handshake_timeout(struct tcp_conn *c)
 
 static void persist_timeout(struct tcp_conn *c)
 {
-	if (!has_patience(c, TCP_USER_TIMEOUT_US))
+	if (!has_patience(c, user_timeout(c)))
 		return;
 	count_backoff(c);
 	c->probe_due = true;
@@ -113,10 +117,11 @@ static void retransmit_timeout(struct tcp_conn *c)
 		persist_timeout(c);
 		return;
 	}
-	if (!has_patience(c, TCP_USER_TIMEOUT_US))
+	if (!has_patience(c, user_timeout(c)))
 		return;
 	tcp_count(c->stack, rto_fired);
 	count_backoff(c);
+	tcp_path_timeout(c);
 	tcp_rto_recover(c);
 	tcp_rto_restart(c);
 	tcp_dirty(c);
@@ -128,8 +133,12 @@ static void starved_timeout(struct tcp_conn *c)
 		c->write_waits = false;
 		tcp_event(c, TCP_EVENT_WRITABLE);
 	}
+	if (tcp_window_update_is_due(c))
+		c->ack_now = true;
 	if (c->write_waits)
 		tcp_try_again(c);
+	else if (tcp_window_is_held(c))
+		tcp_timer_set(c, TCP_TIMER_STARVED, c->stack->now_us + TCP_HELD_US);
 	tcp_dirty(c);
 }
 
@@ -138,13 +147,17 @@ static void timeout(struct tcp_conn *c, enum tcp_timer timer)
 	if (tcp_is_traced(c->stack))
 		tcp_trace_timer(c, timer);
 	switch (timer) {
-	case TCP_TIMER_LOSS: tcp_loss_timeout(c); break;
 	case TCP_TIMER_RETRANSMIT: retransmit_timeout(c); break;
 	case TCP_TIMER_DELAYED_ACK:
 		c->ack_now = true;
 		tcp_dirty(c);
 		break;
-	case TCP_TIMER_FIN_WAIT_2: tcp_conn_end(c, TCP_END_TIMEOUT); break;
+	case TCP_TIMER_QUIET:
+		if (c->state == TCP_FIN_WAIT_2)
+			tcp_conn_end(c, TCP_END_TIMEOUT);
+		else
+			tcp_keepalive_timeout(c);
+		break;
 	case TCP_TIMER_STARVED: starved_timeout(c); break;
 	default: break;
 	}

@@ -70,7 +70,8 @@ static bool send_wrong_bytes(struct sim *s, unsigned side, struct tcp_conn *c)
 
 static bool ignore_the_window(struct sim *s, unsigned side, struct tcp_conn *c)
 {
-	if (!tcp_is_synchronized(c) || c->send_end - c->snd_una <= c->snd_wnd)
+	const uint32_t unsent = c->send_end - c->snd_nxt;
+	if (!tcp_is_synchronized(c) || c->snd_nxt - c->snd_una + unsent <= c->snd_wnd)
 		return false;
 	c->snd_wnd = c->max_snd_wnd = 1u << 28;
 	c->cwnd = 1u << 28;
@@ -109,7 +110,7 @@ static bool forget_a_time_wait(struct sim *s, unsigned side, struct tcp_conn *c)
 	struct tcp_time_wait *w = TAILQ_FIRST(&s->sides[side].stack->time_waiting);
 	if (w == NULL)
 		return false;
-	w->due_us = UINT64_MAX;
+	w->due_ms = tcp_now_ms(s->sides[side].stack) + INT32_MAX; /* three weeks */
 	return true;
 }
 
