@@ -4,6 +4,7 @@
  * speed, some with a pause, then sleeps that double up to the longest; a turn with work leads back
  * to the top. */
 #include "dataplane/neighbour.h"
+#include "dataplane/offload.h"
 #include "dataplane/packet.h"
 #include "dataplane/path_mtu.h"
 #include "dataplane/reassembly.h"
@@ -48,7 +49,8 @@ static bool send_segments(struct dp_core *core, uint64_t now_us)
 	tcp_output(core->tcp, now_us);
 	for (unsigned round = 0; round < TAKE_ROUNDS && n == BURST; round++) {
 		n = tcp_take(core->tcp, d, BURST);
-		for (unsigned i = 0; i < n; i++)
+		unsigned packets = core->dp->has_tso ? offload_join(core, d, n) : n;
+		for (unsigned i = 0; i < packets; i++)
 			ip_output(core, d[i].m, &d[i].local, &d[i].remote, IP_PROTOCOL_TCP, now_us);
 		all += n;
 	}

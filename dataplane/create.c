@@ -243,6 +243,10 @@ static bool make_stack(struct dp_core *core)
 	config.mtu = mtu_towards;
 	config.path_mtu = known_path_mtu;
 	config.learn_path_mtu = learn_path_mtu;
+	for (unsigned i = 0; i < core->dp->port_count; i++) {
+		config.leaves_checksum |= core->dp->ports[i].tx_offloads != 0;
+		core->dp->has_tso |= core->dp->ports[i].tso_segments > 1;
+	}
 	config.user = core;
 	if (getrandom(config.secret, sizeof config.secret, 0) != sizeof config.secret)
 		return false;

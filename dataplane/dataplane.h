@@ -16,6 +16,16 @@
 #define DP_ROUTES_MAX 64
 #define DP_CORES_MAX  16
 
+enum {
+	DP_OFFLOAD_RX_CHECKSUM = 1 << 0,
+	DP_OFFLOAD_TX_CHECKSUM = 1 << 1,
+	DP_OFFLOAD_TSO = 1 << 2,
+	DP_OFFLOAD_RSS = 1 << 3,  /* spread connections over queues as we do, and tell the hash */
+	DP_OFFLOAD_AUTO = 1 << 4, /* all of a card's, none of a virtual device's */
+};
+/* "auto", "none", or words with a blank between: rx-checksum tx-checksum tso rss. false: others. */
+bool dp_offloads_parse(const char *text, unsigned *offloads);
+
 struct dp_local_addr {
 	struct addr addr;
 	uint8_t prefix_bits; /* of the 128, as in struct prefix: what is on the link */
@@ -29,6 +39,7 @@ struct dp_port_config {
 	/* Pairs wanted; 0: one a core, but for net_memif one (its peer must have as many). Fewer
 	 * than cores: the first core has one and serves the others. */
 	uint16_t queues;
+	unsigned offloads; /* DP_OFFLOAD_*, as far as the port has them; 0: none, all in software */
 	struct dp_local_addr addrs[DP_ADDRS_MAX];
 	unsigned addr_count;
 };
@@ -63,6 +74,11 @@ struct dp_core;
 int dp_create(struct dp **dp, const struct dp_config *config, char error[256]);
 /* After all cores have returned. Stops the ports (net_tap's interface goes) and the EAL. */
 void dp_destroy(struct dp *dp);
+/* One line about a port, as it was set up: "port=lan0 mtu=1500 queues=1 rx_checksum=software ...". */
+void dp_port_text(const struct dp *dp, unsigned port, char text[256]);
+/* What its RSS hash was found to be, from the first connections' packets: "agrees", "differs", "none";
+ * NULL: not known yet. Any thread. */
+const char *dp_port_rss(const struct dp *dp, unsigned port);
 struct dp_core *dp_get_core(struct dp *dp, unsigned core);
 
 /* The user of a core: called in the loop, on the core's thread. */

@@ -33,6 +33,7 @@ static const char usage[] =
 	"  --cores N            worker cores (default 1)\n"
 	"  --queues N           queue pairs of the port (default: as many as it gives)\n"
 	"  --mtu N              (default 1500)\n"
+	"  --offloads WORDS     what the port is to do: rx-checksum tx-checksum tso rss, none or auto\n"
 	"  --sleep-us N         longest sleep of an idle core (default 500; 0: never)\n"
 	"  --memory-mb N        of EAL memory (default 96)\n"
 	"  --huge               on hugepages\n";
@@ -253,6 +254,14 @@ static void print_counters(const struct worker *w, unsigned index)
 	printf("}\n");
 }
 
+static void print_port(const struct dp *dp)
+{
+	char text[256];
+	const char *rss = dp_port_rss(dp, 0);
+	dp_port_text(dp, 0, text);
+	printf("%s rss_hash=%s\n", text, rss == NULL ? "unknown" : rss);
+}
+
 static int bad_usage(const char *what)
 {
 	fprintf(stderr, "dataplane_echo: %s\n%s", what, usage);
@@ -311,6 +320,7 @@ static int parse(int argc, char **argv)
 		{"listen", 1, NULL, 'l'}, {"connect", 1, NULL, 'c'}, {"connections", 1, NULL, 'n'},
 		{"bytes", 1, NULL, 'b'}, {"cores", 1, NULL, 'C'}, {"queues", 1, NULL, 'q'},
 		{"mtu", 1, NULL, 'm'}, {"sleep-us", 1, NULL, 's'}, {"memory-mb", 1, NULL, 'M'},
+		{"offloads", 1, NULL, 'o'},
 		{"huge", 0, NULL, 'H'}, {0},
 	};
 	/* clang-format on */
@@ -343,6 +353,10 @@ static int parse(int argc, char **argv)
 		case 's': config->sleep_us_max = (unsigned)atoi(optarg); break;
 		case 'M': config->memory_mb = (unsigned)atoi(optarg); break;
 		case 'H': config->no_huge = false; break;
+		case 'o':
+			if (!dp_offloads_parse(optarg, &port->offloads))
+				return bad_usage("--offloads: no such word");
+			break;
 		default: return bad_usage("see above");
 		}
 	return options.connections > CONNS_MAX ? bad_usage("--connections: 512 at most") : 0;
@@ -374,10 +388,11 @@ static bool wait_for_end(const sigset_t *signals, const struct worker *workers)
 	}
 }
 
-static int report(const struct worker *workers, bool is_in_time)
+static int report(const struct dp *dp, const struct worker *workers, bool is_in_time)
 {
 	unsigned failures = 0, finished = 0;
 	uint64_t bytes = 0;
+	print_port(dp);
 	for (unsigned i = 0; i < options.config.cores; i++) {
 		print_counters(&workers[i], i);
 		print_unfinished(&workers[i]);
@@ -424,7 +439,7 @@ int main(int argc, char **argv)
 		dp_core_stop(workers[i].core);
 	for (unsigned i = 0; i < options.config.cores; i++)
 		pthread_join(workers[i].thread, NULL);
-	status = report(workers, is_in_time);
+	status = report(dp, workers, is_in_time);
 	dp_destroy(dp);
 	return status;
 }

@@ -2,6 +2,7 @@
 /* IPv4 (RFC 791, RFC 1122 3.2.1): in, checked in the order in which fields can be trusted; and out,
  * for both families. We are a host: nothing is forwarded. */
 #include "dataplane/neighbour.h"
+#include "dataplane/offload.h"
 #include "dataplane/packet.h"
 #include "dataplane/path_mtu.h"
 #include "dataplane/reassembly.h"
@@ -190,6 +191,10 @@ static void put_ip4(struct dp_core *core, uint8_t *ip, uint16_t total, const str
 	ip[9] = protocol;
 	memcpy(ip + 12, addr_ipv4(local), 4);
 	memcpy(ip + 16, addr_ipv4(remote), 4);
+}
+
+static void put_ip4_checksum(uint8_t *ip)
+{
 	uint16_t sum = (uint16_t)~rte_raw_cksum(ip, IP4_HEADER);
 	memcpy(ip + 10, &sum, 2);
 }
@@ -223,7 +228,10 @@ static bool put_header(struct dp_core *core, unsigned port, struct rte_mbuf *m,
 	uint32_t total = m->pkt_len + header, flow = 0;
 	if (header == IP6_HEADER && protocol == IP_PROTOCOL_TCP)
 		flow = flow_label(core, m, local, remote);
-	uint8_t *ip = total > core->dp->ports[port].mtu
+	bool is_cut_later = m->ol_flags & RTE_MBUF_F_TX_TCP_SEG;
+	if (protocol == IP_PROTOCOL_TCP)
+		offload_tcp(&core->dp->ports[port], m, local, remote);
+	uint8_t *ip = total > core->dp->ports[port].mtu && !is_cut_later
 		? NULL
 		: (uint8_t *)rte_pktmbuf_prepend(m, (uint16_t)header);
 	if (ip == NULL) {
@@ -231,10 +239,13 @@ static bool put_header(struct dp_core *core, unsigned port, struct rte_mbuf *m,
 		rte_pktmbuf_free(m);
 		return false;
 	}
-	if (header == IP4_HEADER)
+	if (header == IP4_HEADER) {
 		put_ip4(core, ip, (uint16_t)total, local, remote, protocol);
-	else
+		if (!offload_ip4(&core->dp->ports[port], m))
+			put_ip4_checksum(ip);
+	} else {
 		put_ip6(ip, flow, (uint16_t)(total - header), local, remote, protocol, hop_limit);
+	}
 	return true;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Ports: opening them with what they can do, and their queues. */
+#include "dataplane/offload.h"
 #include "dataplane/packet.h"
 
 #include <errno.h>
@@ -64,9 +65,12 @@ static void ask_for_rss(struct opening *o, struct rte_eth_conf *conf)
 {
 	uint64_t hashes = (RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_NONFRAG_IPV6_TCP) &
 		o->info.flow_type_rss_offloads;
-	if (o->is_vdev || o->port->queues == 1 || hashes == 0 ||
-		o->info.hash_key_size > RSS_KEY_BYTES)
+	if (!o->port->is_rss_wanted || o->port->queues == 1 || hashes == 0 ||
+		o->info.hash_key_size > RSS_KEY_BYTES) {
+		o->port->rx_offloads &= ~(uint64_t)RTE_ETH_RX_OFFLOAD_RSS_HASH;
 		return;
+	}
+	o->port->is_rss_asked = true;
 	conf->rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
 	conf->rx_adv_conf.rss_conf = (struct rte_eth_rss_conf){
 		.rss_key = o->dp->rss_key, .rss_key_len = o->info.hash_key_size, .rss_hf = hashes};
@@ -74,14 +78,13 @@ static void ask_for_rss(struct opening *o, struct rte_eth_conf *conf)
 
 static int configure(struct opening *o)
 {
-	struct rte_eth_conf conf = {.rxmode.mtu = o->port->mtu};
-	/* A vdev would check in software, as TCP does anyway. */
-	if (!o->is_vdev)
-		o->port->rx_offloads = o->info.rx_offload_capa &
-			(RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM);
-	conf.rxmode.offloads = o->port->rx_offloads;
+	struct rte_eth_conf conf = {0};
+	offload_choose(o->port, o->config, &o->info);
 	o->port->queues = queue_count(o);
 	ask_for_rss(o, &conf);
+	conf.rxmode.mtu = o->port->mtu;
+	conf.rxmode.offloads = o->port->rx_offloads;
+	conf.txmode.offloads = o->port->tx_offloads;
 	int err = rte_eth_dev_configure(o->port->id, o->port->queues, o->port->queues, &conf);
 	if (err != 0)
 		return failed(o, "set it up", err, "");
@@ -112,7 +115,7 @@ static void agree_on_reta(struct opening *o)
 	struct rte_eth_rss_reta_entry64
 		entries[RTE_ETH_RSS_RETA_SIZE_512 / RTE_ETH_RETA_GROUP_SIZE] = {0};
 	unsigned size = o->info.reta_size;
-	if (o->is_vdev || o->port->queues == 1 || size == 0 || size > RTE_ETH_RSS_RETA_SIZE_512)
+	if (!o->port->is_rss_asked || size == 0 || size > RTE_ETH_RSS_RETA_SIZE_512)
 		return;
 	for (unsigned i = 0; i < size; i++) {
 		struct rte_eth_rss_reta_entry64 *entry = &entries[i / RTE_ETH_RETA_GROUP_SIZE];
@@ -220,6 +223,23 @@ struct rte_mbuf *port_control_buffer(struct dp_core *core, size_t n)
 	return NULL;
 }
 
+/* Some drivers have to make ready what the port is to finish, and may refuse. */
+static void prepare(struct dp_core *core, const struct dp_port *port, struct tx_batch *batch)
+{
+	unsigned ready = 0;
+	while (ready < batch->count) {
+		ready += rte_eth_tx_prepare(port->id, (uint16_t)core->index, batch->m + ready,
+			(uint16_t)(batch->count - ready));
+		if (ready == batch->count)
+			return;
+		count(core, COUNT_drop_tx_refused);
+		rte_pktmbuf_free(batch->m[ready]);
+		batch->count--;
+		memmove(batch->m + ready, batch->m + ready + 1,
+			(batch->count - ready) * sizeof *batch->m);
+	}
+}
+
 /* Never waits for a port: what a full queue does not take after a few tries is dropped. */
 static void flush(struct dp_core *core, unsigned index)
 {
@@ -227,6 +247,8 @@ static void flush(struct dp_core *core, unsigned index)
 	struct dp_port *port = &core->dp->ports[index];
 	unsigned sent = 0;
 	uint64_t bytes = 0;
+	if (port->tx_offloads != 0 && port->is_open)
+		prepare(core, port, batch);
 	for (unsigned i = 0; i < batch->count; i++)
 		bytes += batch->m[i]->pkt_len;
 	if (unlikely(core->capture != NULL))

@@ -20,6 +20,7 @@ enum dp_counter {
 /* ---- limits ---- */
 #define BURST	       32   /* packets taken from a queue at once: what the caches hold */
 #define TX_BATCH       64   /* packets gathered for a port before they are sent within a turn */
+#define JOINED_SEGMENTS_MAX 32
 #define TX_TRIES       8    /* of a full transmit queue; then drop: TCP sends again */
 #define HANDOVER_RING  1024 /* packets between two cores; a turn takes BURST * 2 */
 #define NEWS_RING      256  /* neighbour news between two cores; lost ones are asked for again */
@@ -29,6 +30,7 @@ enum dp_counter {
 #define LOCAL_ADDRS_MAX	 (DP_ADDRS_MAX + 1) /* with the link-local one */
 #define RSS_KEY_BYTES	 52 /* the longest key a NIC takes; Toeplitz over 36 bytes needs 40 */
 #define RETA_SIZE	 128
+#define RSS_CHECKS	 32 /* packets of a port compared before judging its hash */
 #define IP4_IDS		 256 /* so that nobody learns from his own how many others are sent */
 
 #define IP_PROTOCOL_ICMP   1
@@ -64,7 +66,11 @@ struct dp_port {
 	uint8_t mac[6];
 	uint16_t mtu;
 	uint16_t queues; /* pairs: one a core, or 1: the first core has it and serves the others */
-	uint64_t rx_offloads;
+	uint64_t rx_offloads, tx_offloads;
+	uint16_t tso_segments; /* joined for the port to cut; 0: it does not */
+	bool is_rss_wanted, is_rss_asked;
+	/* The first packets' hash by the port, beside ours (steer.c); written by all cores. */
+	_Atomic unsigned rss_agreed, rss_differed, rss_none;
 	struct local_addr addrs[LOCAL_ADDRS_MAX];
 	unsigned addr_count;
 	struct mld mld;
@@ -140,6 +146,7 @@ struct dp {
 	uint8_t secret[16]; /* keys what others must not be able to aim at */
 	uint32_t toeplitz[72][16]; /* by nibble of the tuple and its value */
 	uint8_t reta[RETA_SIZE];   /* core by hash */
+	bool has_tso; /* some port */
 	unsigned core_count;
 	struct dp_core *cores[DP_CORES_MAX];
 	bool is_eal_up;
@@ -198,6 +205,10 @@ void steer_init(struct dp *dp);
 /* The core that owns the 4-tuple. */
 unsigned steer_owner(const struct dp *dp, const struct addr *local, uint16_t local_port,
 	const struct addr *remote, uint16_t remote_port);
+/* Compares the hash that the port gave a packet with ours, for the first RSS_CHECKS packets. */
+void steer_check_hash(struct dp_core *core, unsigned port, const struct rte_mbuf *m,
+	const struct addr *local, uint16_t local_port, const struct addr *remote,
+	uint16_t remote_port);
 /* Gives a received packet (whole, as it came) to another core; takes it. */
 void steer_hand_over(struct dp_core *core, struct rte_mbuf *m, unsigned to);
 /* Gives a frame for `port` to the core that has its queue; takes it. */

@@ -43,18 +43,57 @@ static uint32_t toeplitz(const struct dp *dp, const uint8_t *tuple, unsigned byt
 	return h;
 }
 
-unsigned steer_owner(const struct dp *dp, const struct addr *local, uint16_t local_port,
+static uint32_t hash_of(const struct dp *dp, const struct addr *local, uint16_t local_port,
 	const struct addr *remote, uint16_t remote_port)
 {
-	if (dp->core_count == 1)
-		return 0;
 	uint8_t tuple[36];
 	unsigned width = addr_is_ipv4(remote) ? 4 : 16;
 	memcpy(tuple, remote->b + 16 - width, width);
 	memcpy(tuple + width, local->b + 16 - width, width);
 	put_be16(tuple + 2 * width, remote_port);
 	put_be16(tuple + 2 * width + 2, local_port);
-	return dp->reta[toeplitz(dp, tuple, 2 * width + 4) % RETA_SIZE];
+	return toeplitz(dp, tuple, 2 * width + 4);
+}
+
+unsigned steer_owner(const struct dp *dp, const struct addr *local, uint16_t local_port,
+	const struct addr *remote, uint16_t remote_port)
+{
+	if (dp->core_count == 1)
+		return 0;
+	return dp->reta[hash_of(dp, local, local_port, remote, remote_port) % RETA_SIZE];
+}
+
+/* ---- the port's own hash ---- */
+
+static unsigned rss_checked(const struct dp_port *port)
+{
+	return atomic_load_explicit(&port->rss_agreed, memory_order_relaxed) +
+		atomic_load_explicit(&port->rss_differed, memory_order_relaxed) +
+		atomic_load_explicit(&port->rss_none, memory_order_relaxed);
+}
+
+void steer_check_hash(struct dp_core *core, unsigned index, const struct rte_mbuf *m,
+	const struct addr *local, uint16_t local_port, const struct addr *remote, uint16_t remote_port)
+{
+	struct dp_port *port = &core->dp->ports[index];
+	if (rss_checked(port) >= RSS_CHECKS)
+		return;
+	_Atomic unsigned *found = &port->rss_none;
+	if (m->ol_flags & RTE_MBUF_F_RX_RSS_HASH)
+		found = m->hash.rss == hash_of(core->dp, local, local_port, remote, remote_port)
+			? &port->rss_agreed
+			: &port->rss_differed;
+	atomic_fetch_add_explicit(found, 1, memory_order_relaxed);
+}
+
+const char *dp_port_rss(const struct dp *dp, unsigned index)
+{
+	const struct dp_port *port = &dp->ports[index];
+	if (rss_checked(port) < RSS_CHECKS)
+		return NULL;
+	if (atomic_load_explicit(&port->rss_differed, memory_order_relaxed) > 0)
+		return "differs";
+	return atomic_load_explicit(&port->rss_none, memory_order_relaxed) > 0 ? "none" : "agrees";
 }
 
 static void push(

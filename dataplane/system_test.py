@@ -63,7 +63,7 @@ class Tool:
             run("ip", "-n", NS_PEER, "addr", "add", addr, "dev", TAP)
         for addr in (PEER6 + "/64", FAR6 + "/128"):
             run("ip", "-n", NS_PEER, "addr", "add", addr, "dev", TAP, "nodad")
-        run("ip", "-n", NS_PEER, "link", "set", TAP, "up")
+        run("ip", "-n", NS_PEER, "link", "set", TAP, "up", "mtu", "1500")
         # IPv6 is usable a second after the start (duplicate address detection). A client waits by itself.
         if "--connect" not in self.arguments:
             wait_for(lambda: ping(OURS6, count=1), "an answer over IPv6")
@@ -72,6 +72,8 @@ class Tool:
         """Until it ends by itself; the status."""
         out, _ = self.process.communicate(timeout=150)
         self.reports = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+        self.port = dict(part.split("=", 1) for line in out.splitlines() if line.startswith("port=")
+                         for part in line.split())
         return self.process.returncode
 
     def stop(self):
@@ -203,6 +205,21 @@ def bytes_come_back_over_one_core():
 
 def bytes_come_back_over_two_cores():
     bytes_come_back_as_they_went(2)
+
+
+def offloads_leave_the_bytes_as_they_are():
+    """net_tap does in software what a card does: it sums and checks."""
+    for words in ("tx-checksum", "rx-checksum tx-checksum tso rss"):
+        with Tool("--offloads", words, "--cores", "2") as tool:
+            for address in (OURS4, OURS6):
+                assert echo(address, 4 * MEGABYTE), "wrong bytes from %s with %s" % (address, words)
+                assert many_echoes(address, 8, 30001)
+            assert ping(OURS4, size=1472) and ping(OURS6, size=1452)
+            tool.stop()
+            assert tool.sum("tx_joined") == 0, tool.reports  # its TSO does not work
+            assert tool.sum("retransmits") < 100, tool.reports
+            assert tool.port["tx_checksum"] == "port" and tool.port["rss_hash"] == "none", tool.port
+            assert tool.port["rx_checksum"] == ("port" if "rx" in words else "software"), tool.port
 
 
 def many_connections_spread_over_two_cores():
@@ -417,6 +434,7 @@ CASES = [
     pings_of_all_sizes_are_answered,
     bytes_come_back_over_one_core,
     bytes_come_back_over_two_cores,
+    offloads_leave_the_bytes_as_they_are,
     many_connections_spread_over_two_cores,
     one_queue_serves_two_cores,
     hosts_behind_the_router_are_reached,

@@ -32,6 +32,9 @@ void tcp_deliver(struct dp_core *core, struct packet *p)
 		packet_drop(core, p, COUNT_drop_tcp_short);
 		return;
 	}
+	if (!p->is_handed_over && !p->has_fragment_header && !p->is_reassembled)
+		steer_check_hash(core, p->port, p->m, &p->local, get_be16(tcp + 2), &p->remote,
+			get_be16(tcp));
 	if (is_steered_away(core, p,
 		    steer_owner(core->dp, &p->local, get_be16(tcp + 2), &p->remote, get_be16(tcp))))
 		return;

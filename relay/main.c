@@ -58,6 +58,8 @@ static bool set_port(struct dp_port_config *port, const struct config_port *from
 	snprintf(port->name, sizeof port->name, "%s", from->name);
 	snprintf(port->device, sizeof port->device, "%s", from->device);
 	port->mtu = (uint16_t)from->mtu;
+	if (!dp_offloads_parse(from->offloads, &port->offloads))
+		return false;
 	for (unsigned i = 0; i < from->addresses_count && i < DP_ADDRS_MAX; i++) {
 		struct dp_local_addr *a = &port->addrs[port->addr_count++];
 		struct prefix network;
@@ -164,6 +166,11 @@ static int start_dataplane(struct relay *relay, char error[256])
 		dp->no_huge = true;
 	}
 	int rc = dp_create(&relay->dp, dp, error);
+	for (unsigned i = 0; rc == 0 && i < dp->port_count; i++) {
+		char text[256];
+		dp_port_text(relay->dp, i, text);
+		log_info("relay", "a port is open", "%s", text);
+	}
 	free(dp);
 	for (unsigned i = 0; rc == 0 && i < relay->cores; i++) {
 		relay->workers[i] = worker_create(relay, i, error);
@@ -194,6 +201,19 @@ static uint32_t open_connections(const struct relay *relay)
 	return n;
 }
 
+/* A port's hash is known after some packets; where it is not ours, they cross between cores. */
+static void say_rss(struct relay *relay)
+{
+	for (unsigned i = 0; i < relay->config->dataplane.ports_count; i++) {
+		const char *found = dp_port_rss(relay->dp, i);
+		if (found == NULL || relay->is_rss_said[i])
+			continue;
+		relay->is_rss_said[i] = true;
+		log_info("relay", "the port's RSS hash was compared with ours", "port=%s rss_hash=%s",
+			relay->config->dataplane.ports[i].name, found);
+	}
+}
+
 static void turn(struct relay *relay, struct attach *attach)
 {
 	static sig_atomic_t reopened;
@@ -201,6 +221,7 @@ static void turn(struct relay *relay, struct attach *attach)
 	records_drain(relay);
 	generation_collect(relay);
 	attach_update_stats(attach);
+	say_rss(relay);
 	if (reopened != reopen_signals) {
 		reopened = reopen_signals;
 		record_file_reopen(relay->records);

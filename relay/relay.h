@@ -221,6 +221,7 @@ static_assert(sizeof(struct spool_stats) % 8 == 0 && sizeof(struct queue_stats) 
 struct relay {
 	const struct config *config;
 	struct dp *dp;
+	bool is_rss_said[DP_PORTS_MAX];
 	unsigned cores;
 	struct worker *workers[DP_CORES_MAX];
 	struct spool_thread spool;

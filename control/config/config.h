@@ -15,6 +15,7 @@
 
 struct config_port {
 	char *name, *device;
+	char *offloads; /* what the port is to do: dp_offloads_parse() */
 	unsigned mtu;
 	char **addresses; /* "192.0.2.25/24", "2001:db8::25/64" (host bits are the address) */
 	unsigned addresses_count;

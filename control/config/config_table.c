@@ -27,6 +27,23 @@ static const char *check_word(const char *text)
 	return text[0] != '\0' ? NULL : "a device without blanks";
 }
 
+static const char *check_offloads(const char *text)
+{
+	static const char expected[] = "auto, none, or some of rx-checksum, tx-checksum, tso and rss";
+	static const char *const words[] = {"rx-checksum", "tx-checksum", "tso", "rss"};
+	if (strcmp(text, "auto") == 0 || strcmp(text, "none") == 0)
+		return NULL;
+	for (size_t n; *text != '\0'; text += n + (text[n] == ' ')) {
+		bool is_known = false;
+		n = strcspn(text, " ");
+		for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+			is_known |= strlen(words[i]) == n && strncmp(words[i], text, n) == 0;
+		if (!is_known)
+			return expected;
+	}
+	return NULL;
+}
+
 static const char *check_path(const char *text)
 {
 	return text[0] == '/' && text[1] != '\0' && strchr(text, '\n') == NULL ? NULL : "an absolute path";

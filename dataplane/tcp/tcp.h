@@ -47,6 +47,9 @@ struct tcp_config {
 	 * about what is in flight. Either may be NULL. */
 	uint16_t (*path_mtu)(void *user, const struct addr *remote);
 	void (*learn_path_mtu)(void *user, const struct addr *remote, uint32_t mtu);
+	/* Segments with text get RTE_MBUF_F_TX_TCP_CKSUM, l4_len and only the sum of the pseudo-header: who takes
+	 * them, or a port, does the rest. */
+	bool leaves_checksum;
 	void *user;
 };
 /* NULL: no memory, or a configuration that cannot work (a limit of 0 but for half_open_max and time_wait_max,

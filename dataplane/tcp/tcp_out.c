@@ -215,6 +215,8 @@ static bool send_record(struct tcp_conn *c, struct rte_mbuf *m)
 	const uint32_t end = mark->seq + mark->len + !!(flags & RTE_TCP_FIN_FLAG);
 	out->data_len = mark->len;
 	out->pkt_len = mark->len;
+	if (s->config.leaves_checksum)
+		out->ol_flags |= RTE_MBUF_F_TX_TCP_CKSUM;
 	tcp_header_prepend(&h, out);
 	tcp_depart(s, out, &c->tuple);
 	if (seq_lt(mark->seq, c->snd_max)) {

@@ -481,7 +481,8 @@ struct tcp_header {
 	struct tcp_range sack[TCP_SACK_BLOCKS];
 };
 unsigned tcp_header_size(const struct tcp_header *h);
-/* Writes the header in front of the mbuf's `text` bytes at its start and fills the checksum of all of it. */
+/* Writes the header in front of the mbuf's `text` bytes at its start and fills the checksum of all of it; with
+ * RTE_MBUF_F_TX_TCP_CKSUM on it, only the sum of the pseudo-header. */
 void tcp_header_prepend(const struct tcp_header *h, struct rte_mbuf *m);
 
 /* ---- tcp_state.c ---- */

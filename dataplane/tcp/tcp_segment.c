@@ -196,8 +196,13 @@ void tcp_header_prepend(const struct tcp_header *h, struct rte_mbuf *m)
 	p = put16(p, h->window);
 	p = put32(p, 0); /* checksum, urgent pointer */
 	write_options(h, p);
-	uint16_t sum = fold(pseudo_header_sum(&h->tuple->local, &h->tuple->remote, m->pkt_len) +
-		checksum_sum(bytes_of(start, m->data_len)));
-	sum = (uint16_t)~sum;
+	uint32_t pseudo = pseudo_header_sum(&h->tuple->local, &h->tuple->remote, m->pkt_len);
+	uint16_t sum;
+	if (m->ol_flags & RTE_MBUF_F_TX_TCP_CKSUM) {
+		m->l4_len = size & 0x3f; /* 60 at most */
+		sum = fold(pseudo);
+	} else {
+		sum = (uint16_t)~fold(pseudo + checksum_sum(bytes_of(start, m->data_len)));
+	}
 	memcpy(start + 16, &sum, sizeof sum);
 }
