@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dataplane/offload.h"
 
+#include "base/checksum.h"
+
 #include <rte_cksum.h>
 #include <rte_tcp.h>
 #include <stdio.h>
@@ -128,7 +130,7 @@ static uint16_t pseudo_header(const struct addr *local, const struct addr *remot
 static void sum_here(struct rte_mbuf *m, uint8_t *tcp)
 {
 	uint16_t sum =
-		(uint16_t)~rte_raw_cksum(tcp, m->data_len); /* the pseudo-header's is in it */
+		(uint16_t)~checksum_sum(bytes_of(tcp, m->data_len)); /* the pseudo-header's is in it */
 	memcpy(tcp + CHECKSUM_AT, &sum, sizeof sum);
 	m->ol_flags &= ~(uint64_t)RTE_MBUF_F_TX_L4_MASK;
 }
