@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Everything that is taken at start, and given back at the end. */
+#include "dataplane/device_check.h"
 #include "dataplane/neighbour.h"
 #include "dataplane/packet.h"
 #include "dataplane/path_mtu.h"
@@ -276,6 +277,9 @@ int dp_create(struct dp **dp, const struct dp_config *config, char error[256])
 {
 	*dp = NULL;
 	int err = check(config, error);
+	for (unsigned i = 0; err == 0 && i < config->port_count; i++)
+		if (!device_check("/sys", config->ports[i].name, config->ports[i].device, error))
+			err = -ENODEV;
 	if (err == 0)
 		err = eal_start(config, error);
 	if (err != 0)

@@ -40,7 +40,10 @@ static int probe(struct opening *o)
 	int err = rte_dev_probe(o->config->device);
 	if (err != 0 && err != -EEXIST)
 		return failed(o, "make the device", err,
-			o->is_vdev ? "" : ": is it bound to a driver for user space (vfio-pci)?");
+			o->is_vdev ? ": are its name and arguments right, and is its driver there? In "
+				     "Debian each is a package, librte-net-..."
+				   : ": does DPDK have a driver for this card, and is its package "
+				     "librte-net-... there?");
 	err = rte_eth_dev_get_port_by_name(name, &o->port->id);
 	if (err != 0)
 		return failed(o, "find the device", err, "");

@@ -151,6 +151,45 @@ def many_echoes(address, connections, n):
     return all(results)
 
 
+class OnVeth(Tool):
+    """dataplane_echo on one end of a veth pair, the peer's kernel on the other."""
+
+    def __init__(self, driver, *arguments, queues=""):
+        device = "net_%s0,iface=hkours%s" % (driver, queues)
+        super().__init__("--device", device, "--addr", OURS4 + "/24", "--addr", OURS6 + "/64",
+                         "--via", PEER4, "--via", PEER6, *arguments, tap=False)
+
+    def __enter__(self):
+        run("ip", "-n", NS_OURS, "link", "add", "hkours", "type", "veth", "peer", "name", "hkpeer", "netns", NS_PEER)
+        try:
+            # The interface keeps its Ethernet address, so that its kernel must not have an address there.
+            in_ours = ("ip", "netns", "exec", NS_OURS)
+            run(*in_ours, "sysctl", "-qw", "net.ipv6.conf.hkours.disable_ipv6=1")
+            # What a veth leaves undone, sums and cutting, nobody would do.
+            run("ethtool", "-K", "hkpeer", "tx", "off", "gso", "off", "tso", "off")
+            for addr in (PEER4 + "/24", PEER6 + "/64"):
+                run("ip", "-n", NS_PEER, "addr", "add", addr, "dev", "hkpeer", *(["nodad"] if ":" in addr else []))
+            run("ip", "-n", NS_PEER, "link", "set", "hkpeer", "up")
+            run("ip", "-n", NS_OURS, "link", "set", "hkours", "up")
+            super().__enter__()
+            if "--connect" not in self.arguments:
+                wait_for(lambda: ping(OURS6, count=1), "an answer over IPv6")
+            return self
+        except BaseException:
+            self.remove()
+            raise
+
+    @staticmethod
+    def remove():
+        run("ip", "-n", NS_OURS, "link", "del", "hkours")
+
+    def __exit__(self, *_):
+        try:
+            super().__exit__()
+        finally:
+            self.remove()
+
+
 class EchoServer:
     """The kernel's side as the server: echoes until the client's FIN, in threads."""
 
@@ -359,6 +398,31 @@ def the_path_mtu_is_found_and_remembered():
         assert tool.sum("path_mtus_learned") >= 2
 
 
+def works_on_veth(driver, *arguments, queues=""):
+    with OnVeth(driver, *arguments, queues=queues) as tool:
+        for address, largest in ((OURS4, 1472), (OURS6, 1452)):
+            assert ping(address, size=largest), "no answer from %s to %d bytes" % (address, largest)
+            assert echo(address, 4 * MEGABYTE), "wrong bytes from " + address
+            assert many_echoes(address, 10, 100000)
+        tool.stop()
+        assert tool.sum("drop_rx_chained") == 0 and tool.sum("tcp_drop_bad_checksum") == 0, tool.reports
+        assert tool.sum("retransmits") < 100, tool.reports
+    for server, port in ((PEER4, 7001), (PEER6, 7002)):
+        with EchoServer("::" if ":" in server else "0.0.0.0", port):
+            with OnVeth(driver, "--connect", server, "--listen", str(port), "--bytes", str(MEGABYTE),
+                        *arguments, queues=queues) as tool:
+                assert tool.wait() == 0, json.dumps(tool.reports)
+
+
+def af_packet_works_on_veth():
+    works_on_veth("af_packet", "--connections", "8")
+    works_on_veth("af_packet", "--cores", "2", "--connections", "4", queues=",qpairs=2")
+
+
+def af_xdp_works_on_veth():
+    works_on_veth("af_xdp", "--connections", "8")
+
+
 def closed_ports_are_refused():
     with Tool():
         for address in (OURS4, OURS6):
@@ -422,6 +486,9 @@ def the_interface_is_gone_after_the_end():
 
 def what_cannot_be_opened_is_said():
     for arguments, word in ((["--device", "net_nonsense0"], "net_nonsense0"),
+                            (["--device", "0000:ff:1f.7"], "no PCI device"),
+                            (["--device", "eth0"], "PCI address"),
+                            (["--device", "net_af_packet0,iface=hknone"], "hknone"),
                             (["--device", "net_tap0,iface=x", "--mtu", "100"], "MTU"),
                             (["--device", "net_tap0,iface=x", "--cores", "99"], "cores"),
                             (["--device", "net_tap0,iface=x", "--via", "203.0.113.1"], "gateway")):
@@ -440,6 +507,8 @@ CASES = [
     hosts_behind_the_router_are_reached,
     fragments_are_put_together,
     the_path_mtu_is_found_and_remembered,
+    af_packet_works_on_veth,
+    af_xdp_works_on_veth,
     closed_ports_are_refused,
     connections_that_we_open_work,
     a_refusal_of_ours_is_noticed,
