@@ -83,6 +83,7 @@ static void turn(struct dp *dp)
 			;
 	}
 	resolver_tick(dp->cores[0], lab_now_us);
+	mld_tick(dp->cores[0], lab_now_us);
 }
 
 static unsigned buffers_out(const struct dp *dp)

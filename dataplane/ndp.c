@@ -171,7 +171,8 @@ static bool solicitation(struct dp_core *core, struct packet *p, const struct ad
 	if (local == NULL || local_addr_state(local) == ADDR_DUPLICATE)
 		return true;
 	if (local_addr_state(local) == ADDR_TENTATIVE) {
-		if (is_from_nobody)
+		/* Not our own question, come back from the link (RFC 4862 5.4.3, RFC 7527). */
+		if (is_from_nobody && memcmp(p->source_mac, port->mac, 6) != 0)
 			duplicate(core, local);
 		return true;
 	}

@@ -404,6 +404,29 @@ static void an_address_that_somebody_has_stays_unused(void **state)
 	assert_false(dp_source_for(core, &remote, &local));
 }
 
+/* A hub or a loop brings it back: that is nobody else. */
+static void our_own_question_come_back_is_no_duplicate(void **state)
+{
+	struct local_addr *ours = &dp->ports[0].addrs[2];
+	struct bytes f;
+	unsigned questions = 0;
+	ours->state = ADDR_TENTATIVE;
+	ours->claims = 0;
+	announce_tick(core, lab_now_us);
+	while ((f = lab_sent(core)).n > 0) {
+		if (f.at[12] != 0x86 || f.at[54] != 135)
+			continue;
+		questions++;
+		memcpy(frame, f.at, f.n);
+		lab_put(core, frame, f.n);
+	}
+	assert_int_equal(questions, 1);
+	assert_int_equal(local_addr_state(ours), ADDR_TENTATIVE);
+	lab_now_us += 5 * SECOND;
+	announce_tick(core, lab_now_us);
+	assert_int_equal(local_addr_state(ours), ADDR_PREFERRED);
+}
+
 /* ---- two cores ---- */
 
 static void the_second_core_learns_by_news(void **state)
@@ -466,6 +489,7 @@ int main(void)
 		CASE(invalid_ndp_is_dropped),
 		CASE(our_ipv6_addresses_are_asked_about_before_use),
 		CASE(an_address_that_somebody_has_stays_unused),
+		CASE(our_own_question_come_back_is_no_duplicate),
 		CASE_TWO(the_second_core_learns_by_news),
 		CASE_TWO(lost_news_are_given_up_or_asked_for_again),
 	};
