@@ -53,8 +53,7 @@ struct tcp_config {
 	void *user;
 };
 /* NULL: no memory, or a configuration that cannot work (a limit of 0 but for half_open_max and time_wait_max,
- * no pool or callback, data rooms below 664 and 128 bytes). Everything is taken here, nothing later, but pages are
- * first touched when they are needed. Needs the
+ * no pool or callback, data rooms below 664 and 128 bytes). Everything is taken here, nothing later. Needs the
  * EAL: it registers a dynamic field of 24 bytes in mbufs. */
 struct tcp_stack *tcp_stack_create(const struct tcp_config *config, uint64_t now_us);
 /* Frees all, segments in flight too; sends nothing. */
