@@ -31,11 +31,12 @@
  *   status                                                   -> "generation","uptime","cores",
  *                                                               "connections","queue":{…},"spool":{…}
  *   records.reopen                                           (control got SIGHUP)
- *   connections.list "state","peer": prefix,"port","direction": in|out,"after","limit"  -> "items":[{id,core,direction,
+ *   connections.list "state","peer": prefix,"port","direction": in|out,"after","limit","all": bool -> "items":[{id,core,direction,
  *                 state,local,local_port,remote,remote_port,rtt_us,rttvar_us,rto_us,cwnd,ssthresh,mss,send_window,
  *                 receive_window,retransmits,bytes_in,bytes_out,send_queue,receive_queue,idle,age,phase,listener,name,
  *                 domain,tls,cipher}] (seconds but for …_us; the last seven where known), "next": the next page's "after",
  *                 if there is more; without "after" also "counts":[{core,connections,half_open,time_wait}]
+ *                 all: also half-open ones and those in TIME-WAIT, without id and numbers, "until": when they end
  *   connections.end "id"                                     ends it with RST
  *   trace.start   "peer": prefix, "port", "count": events, "seconds"   -> "id"; one at a time
  *   trace.read    "id" -> "events":[{time_us,core,local,local_port,remote,remote_port,"event": in|out|drop|state|timer|cc,…}],

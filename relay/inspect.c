@@ -178,6 +178,7 @@ static void list_begin(struct inspect *i, struct request *r)
 	}
 	i->core = core;
 	i->list.cursor = cursor;
+	i->list.has_remnants = yyjson_get_bool(yyjson_obj_get(r->root, "all"));
 	i->rows = 0;
 	i->limit = yyjson_is_uint(limit) && yyjson_get_uint(limit) < UINT16_MAX && yyjson_get_uint(limit) > 0
 		? (unsigned)yyjson_get_uint(limit)
@@ -225,17 +226,23 @@ static void add_row(struct inspect *i, const struct look_row *row)
 	yyjson_mut_doc *doc = i->doc;
 	yyjson_mut_val *item = yyjson_mut_arr_add_obj(doc, i->items);
 	format_id(id, i->core, row->id);
-	yyjson_mut_obj_add_strcpy(doc, item, "id", id);
+	if (!row->is_remnant)
+		yyjson_mut_obj_add_strcpy(doc, item, "id", id);
 	yyjson_mut_obj_add_uint(doc, item, "core", i->core);
-	yyjson_mut_obj_add_str(doc, item, "direction", row->tcp.is_active ? "out" : "in");
+	if (!row->is_remnant)
+		yyjson_mut_obj_add_str(doc, item, "direction", row->tcp.is_active ? "out" : "in");
 	yyjson_mut_obj_add_str(doc, item, "state", row->tcp.state);
 	yyjson_mut_obj_add_strcpy(doc, item, "local", addr_format(&row->local, address));
 	yyjson_mut_obj_add_uint(doc, item, "local_port", row->local_port);
 	yyjson_mut_obj_add_strcpy(doc, item, "remote", addr_format(&row->remote, address));
 	yyjson_mut_obj_add_uint(doc, item, "remote_port", row->remote_port);
-	add_numbers(doc, item, &row->tcp);
-	yyjson_mut_obj_add_real(doc, item, "idle", (double)row->idle_us / 1e6);
-	add_above(doc, item, row);
+	if (row->is_remnant) {
+		yyjson_mut_obj_add_real(doc, item, "until", (double)row->until_us / 1e6);
+	} else {
+		add_numbers(doc, item, &row->tcp);
+		yyjson_mut_obj_add_real(doc, item, "idle", (double)row->idle_us / 1e6);
+		add_above(doc, item, row);
+	}
 	/* A peer's byte takes six in JSON at most. */
 	i->bytes += ROW_BYTES + 6 * (strlen(row->name) + strlen(row->domain));
 	i->rows++;

@@ -77,7 +77,14 @@ static bool fits(const struct look_filter *f, const struct look_row *row)
 	return (f->state == UINT32_MAX || f->state == row->tcp.state_number) &&
 		(f->peer.bits == 0 || prefix_has(&f->peer, &row->remote)) &&
 		(f->port == 0 || f->port == row->local_port || f->port == row->remote_port) &&
-		(f->direction == LOOK_BOTH || (f->direction == LOOK_OUT) == row->tcp.is_active);
+		(f->direction == LOOK_BOTH || (!row->is_remnant && (f->direction == LOOK_OUT) == row->tcp.is_active));
+}
+
+/* The row is one to be told of; false: enough for now. */
+static bool keep_row(struct look_list *l)
+{
+	l->cursors[l->count++] = l->remnant_cursor == NULL ? l->cursor : *l->remnant_cursor + LOOK_REMNANTS;
+	return ++l->copied < LOOK_COPIES && l->count < l->limit;
 }
 
 static bool copy_row(void *user, struct tcp_conn *tcp)
@@ -94,8 +101,37 @@ static bool copy_row(void *user, struct tcp_conn *tcp)
 		copy_above(l->worker, row, c);
 	else
 		row->idle_us = row->tcp.sent_us == 0 ? 0 : l->worker->now_us - row->tcp.sent_us;
-	l->cursors[l->count++] = l->cursor;
-	return ++l->copied < LOOK_COPIES && l->count < l->limit;
+	return keep_row(l);
+}
+
+static bool copy_remnant(void *user, const struct tcp_remnant *r)
+{
+	struct look_list *l = user;
+	struct look_row *row = &l->rows[l->count];
+	*row = (struct look_row){.is_remnant = true, .local = r->local, .remote = r->remote,
+		.local_port = r->local_port, .remote_port = r->remote_port};
+	row->tcp.state_number = r->state_number;
+	row->tcp.state = tcp_state_name(r->state_number);
+	row->until_us = r->until_us > l->worker->now_us ? r->until_us - l->worker->now_us : 0;
+	return !fits(&l->filter, row) || keep_row(l);
+}
+
+/* Behind the last connection the remnants begin. */
+static bool walk(struct look_list *l, struct tcp_stack *tcp)
+{
+	if (l->cursor >= LOOK_REMNANTS) {
+		uint32_t cursor = l->cursor - LOOK_REMNANTS;
+		l->remnant_cursor = &cursor;
+		bool has_more = tcp_walk_remnants(tcp, &cursor, LOOK_PLACES, copy_remnant, l);
+		l->cursor = cursor + LOOK_REMNANTS;
+		return has_more;
+	}
+	l->remnant_cursor = NULL;
+	if (tcp_walk(tcp, &l->cursor, LOOK_PLACES, copy_row, l))
+		return true;
+	if (l->has_remnants)
+		l->cursor = LOOK_REMNANTS;
+	return l->has_remnants;
 }
 
 bool look_list_step(struct worker *w, struct errand *errand)
@@ -103,7 +139,7 @@ bool look_list_step(struct worker *w, struct errand *errand)
 	struct look_list *l = (struct look_list *)errand;
 	l->worker = w;
 	l->copied = 0;
-	l->has_more = tcp_walk(w->tcp, &l->cursor, LOOK_PLACES, copy_row, l);
+	l->has_more = walk(l, w->tcp);
 	if (l->has_more && l->count < l->limit)
 		return false;
 	tcp_get_stats(w->tcp, &l->stats);

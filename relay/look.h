@@ -11,6 +11,7 @@
 #define LOOK_PLACES  256 /* of TCP's table, looked at in a turn: some ten microseconds */
 #define LOOK_COPIES  16  /* rows filled in a turn: likewise */
 #define LOOK_STATES  16
+#define LOOK_REMNANTS (1u << 30)
 #define LOOK_RTTS    8
 
 enum look_direction { LOOK_BOTH, LOOK_IN, LOOK_OUT };
@@ -24,6 +25,8 @@ struct look_filter {
 
 /* A connection, as copied. Texts that are pointers live as long as the process. */
 struct look_row {
+	bool is_remnant; /* half-open or in TIME-WAIT: of `tcp` only the state is known */
+	uint64_t until_us; /* of a remnant: from now */
 	uint64_t id; /* tcp_conn_id() */
 	struct addr local, remote;
 	uint16_t local_port, remote_port;
@@ -40,7 +43,8 @@ struct look_row {
 struct look_list {
 	struct errand errand;
 	struct look_filter filter;
-	uint32_t cursor; /* tcp_walk()'s: from there on, and where it has come to */
+	bool has_remnants; /* they are listed too, behind the connections */
+	uint32_t cursor; /* from there on, and where it has come to: tcp_walk()'s, or LOOK_REMNANTS + tcp_walk_remnants()' */
 	bool has_more;
 	unsigned limit, count; /* rows; limit: LOOK_ROWS at most */
 	uint32_t cursors[LOOK_ROWS]; /* where to go on behind each row */
@@ -49,6 +53,7 @@ struct look_list {
 	struct tcp_stats stats;
 	/* within a turn: */
 	struct worker *worker;
+	const uint32_t *remnant_cursor; /* NULL: the walk is at the connections */
 	unsigned copied;
 };
 bool look_list_step(struct worker *w, struct errand *errand);

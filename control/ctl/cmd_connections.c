@@ -42,8 +42,24 @@ static char *milliseconds(yyjson_val *item, const char *name)
 	return us == 0 ? text_format("-") : text_format(us < 100000 ? "%.1f" : "%.0f", us / 1000);
 }
 
+/* Half-open, or in TIME-WAIT: TCP knows no more of it. */
+static void add_remnant(struct table *t, yyjson_val *item)
+{
+	char *until = text_duration(number(item, "until"));
+	char *cells[] = {text_format("-"), text_format("-"), endpoint(item, "local", "local_port"),
+		endpoint(item, "remote", "remote_port"), ctl_member(item, "state"),
+		text_format("%s", ""), text_format("%s", ""), text_format("%s", ""),
+		text_format("%s", ""), text_format("%s", ""), text_format("for %s yet", until)};
+	table_row(t, cells);
+	free(until);
+}
+
 static void add_row(struct table *t, yyjson_val *item, bool is_long)
 {
+	if (yyjson_obj_get(item, "until") != NULL) {
+		add_remnant(t, item);
+		return;
+	}
 	char *cells[] = {ctl_member(item, "id"), ctl_member(item, "direction"),
 		endpoint(item, "local", "local_port"), endpoint(item, "remote", "remote_port"),
 		ctl_member(item, "state"), milliseconds(item, "rtt_us"), ctl_member(item, "cwnd"),
@@ -237,6 +253,7 @@ static void url_of(
 	url_init(url, "/v1/connections");
 	for (size_t i = 0; i < sizeof filters / sizeof *filters; i++)
 		url_query(url, filters[i] + 2, args_named(args, filters[i]));
+	url_query(url, "all", args_named(args, "--all") == NULL ? NULL : "1");
 	url_query(url, "instance", args_named(args, "instance"));
 	snprintf(limit, sizeof limit, "%llu",
 		(unsigned long long)(rest < PAGE_MOST ? rest : PAGE_MOST));

@@ -363,6 +363,13 @@ class Status(Case):
         got = json.loads(self.run_ctl("--json", "connections", "--peer", "192.0.2.0/24"))
         self.assertEqual(([i["id"][:4] for i in got["items"]], got["time_wait"]), (["0.1.", "0.2."], 9))
 
+    def test_what_is_no_connection_yet_or_any_more_is_listed_if_asked(self):
+        self.answer("GET /v1/connections?all=1&limit=1000", {"items": [self.connection(1), {
+            "core": 0, "instance": "main", "state": "TIME-WAIT", "local": "192.0.2.25", "local_port": 25, "remote": "2001:db8::7",
+            "remote_port": 4000, "until": 40.5}], "counts": []})
+        line = self.run_ctl("connections", "--all", "--long").splitlines()[3]
+        self.assertEqual(line.split(), "- - 192.0.2.25:25 [2001:db8::7]:4000 TIME-WAIT for 40 s yet".split())
+
     def test_connections_are_sorted_over_all_pages(self):
         pages = [[5, 1, 9], [7, 7, 2], [8]]
         for n, page in enumerate(pages):

@@ -61,7 +61,7 @@ static const struct route {
 	{"GET",    "/v1/queue/*/content",    " offset instance ",          queue_content},
 	{"POST",   "/v1/queue/*",            SELECTION "all ",             queue_change},
 	{"GET",    "/v1/log",                " lines follow ",             log_get},
-	{"GET",    "/v1/connections",        " state peer port direction after limit instance ", connections_get},
+	{"GET",    "/v1/connections",        " state peer port direction after limit all instance ", connections_get},
 	{"DELETE", "/v1/connections/*",      " instance ",                 connections_delete},
 	{"POST",   "/v1/trace",              " instance ",                 trace_start},
 	{"GET",    "/v1/trace/*",            " instance ",                 trace_read},

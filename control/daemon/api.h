@@ -51,7 +51,7 @@
  *   POST   /v1/queue/retry|hold|release|remove?…   a selection as above (an empty one needs all=1) -> {"changed": n}
  *   GET    /v1/log?lines=N[&follow=1]       the last N records (JSON lines); follow: the stream goes on, past a rotation
  *                                            too; 404 where they go to the journal
- *   GET    /v1/connections?state=&peer=&port=&direction=in|out&after=&limit=   a page of the TCP connections, as
+ *   GET    /v1/connections?state=&peer=&port=&direction=in|out&after=&limit=&all=   a page of the TCP connections, as
  *                                            connections.list of control/link.h, each with "instance"; "next": what the
  *                                            next page has as its `after`, where there is more (all of one relay, then
  *                                            the next relay's, or &instance=)

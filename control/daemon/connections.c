@@ -82,6 +82,8 @@ static bool add_filter(const struct request *request, struct answer *answer, yyj
 		return false;
 	yyjson_mut_obj_add_uint(doc, root, "limit", limit);
 	yyjson_mut_obj_add_uint(doc, root, "port", port);
+	if (request_flag(request, "all"))
+		yyjson_mut_obj_add_bool(doc, root, "all", true);
 	return true;
 }
 

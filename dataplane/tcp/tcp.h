@@ -198,6 +198,16 @@ void tcp_get_info(const struct tcp_conn *conn, struct tcp_info *info);
  * are seen in steps of a bounded length; what opens and ends meanwhile is seen or not, and nothing twice. */
 bool tcp_walk(struct tcp_stack *stack, uint32_t *cursor, uint32_t places,
 	bool (*each)(void *user, struct tcp_conn *conn), void *user);
+/* The same for what is no connection yet or any more: "SYN-RECEIVED", opened by a peer that has not said the last
+ * word, and "TIME-WAIT". `until_us`: when it ends by itself at the latest. */
+struct tcp_remnant {
+	struct addr local, remote;
+	uint16_t local_port, remote_port;
+	unsigned state_number;
+	uint64_t until_us;
+};
+bool tcp_walk_remnants(struct tcp_stack *stack, uint32_t *cursor, uint32_t places,
+	bool (*each)(void *user, const struct tcp_remnant *remnant), void *user);
 /* Names a connection for its life: one that gets its place later has another name. */
 uint64_t tcp_conn_id(const struct tcp_conn *conn);
 /* NULL: it is no more. */

@@ -114,6 +114,48 @@ bool tcp_walk(struct tcp_stack *s, uint32_t *cursor, uint32_t places,
 	return *cursor < all;
 }
 
+/* Is this the place that the table has the tuple at? One that is not used any more, it has not. */
+static bool is_in_use(const struct tcp_stack *s, const struct tcp_tuple *tuple, enum tcp_kind kind, uint32_t slot)
+{
+	return tcp_table_find(s, tuple, tcp_tuple_hash(s, tuple)) == tcp_ref_make(kind, slot);
+}
+
+static struct tcp_remnant remnant_of(const struct tcp_tuple *tuple, enum tcp_state state, uint64_t until_us)
+{
+	return (struct tcp_remnant){tuple->local, tuple->remote, tuple->local_port, tuple->remote_port, state, until_us};
+}
+
+#define TIME_WAITS (1u << 29) /* from here on the cursor is at these */
+
+/* The next place; false: there is nothing in it. */
+static bool look_at_remnant(const struct tcp_stack *s, uint32_t cursor, struct tcp_remnant *remnant)
+{
+	if (cursor >= TIME_WAITS) {
+		const struct tcp_time_wait *w = &s->time_waits[cursor - TIME_WAITS];
+		const uint64_t left_ms = seq_gt(w->due_ms, tcp_now_ms(s)) ? w->due_ms - tcp_now_ms(s) : 0;
+		*remnant = remnant_of(&w->tuple, TCP_TIME_WAIT, s->now_us + left_ms * 1000);
+		return is_in_use(s, &w->tuple, TCP_TIME_WAITING, cursor - TIME_WAITS);
+	}
+	const struct tcp_half_open *h = &s->half_opens[cursor];
+	*remnant = remnant_of(&h->tuple, TCP_SYN_RECEIVED, h->due_us);
+	return is_in_use(s, &h->tuple, TCP_HALF_OPEN, cursor);
+}
+
+bool tcp_walk_remnants(struct tcp_stack *s, uint32_t *cursor, uint32_t places,
+	bool (*each)(void *user, const struct tcp_remnant *remnant), void *user)
+{
+	struct tcp_remnant remnant;
+	for (; places > 0; places--) {
+		if (*cursor < TIME_WAITS && *cursor >= s->half_opens_fresh)
+			*cursor = TIME_WAITS;
+		if (*cursor >= TIME_WAITS + s->time_waits_fresh)
+			break;
+		if (look_at_remnant(s, (*cursor)++, &remnant) && !each(user, &remnant))
+			break;
+	}
+	return *cursor < TIME_WAITS + s->time_waits_fresh;
+}
+
 /* The place, and what no two connections that have it one after the other share: the ISN moves on. */
 uint64_t tcp_conn_id(const struct tcp_conn *c)
 {
