@@ -36,6 +36,7 @@ struct tcp_config {
 	uint64_t keepalive_interval_us; /* between probes; 75 s */
 	uint32_t keepalive_probes;	/* unanswered, and the connection ends; 9, 255 at most */
 	bool is_keepalive_on;		/* for each new connection (RFC 9293 MUST-25: off) */
+	enum { TCP_CUBIC, TCP_NEWRENO } congestion_control; /* RFC 9438, or RFC 5681 */
 	uint8_t secret[16];	      /* keys ISNs, timestamp offsets and the table's hash (RFC 6528, 7323) */
 	/* Does this core own the 4-tuple? Used to choose a source port for active opens. */
 	bool (*is_ours)(void *user, const struct addr *local, uint16_t local_port,

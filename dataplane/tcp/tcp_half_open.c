@@ -183,8 +183,10 @@ static enum tcp_drop become_conn(struct tcp_stack *s, const struct tcp_half_open
 	c->ts_offset = tcp_ts_offset(s, &was->tuple);
 	c->iss = was->iss;
 	c->snd_una = c->recover = was->iss;
-	c->snd_nxt = c->snd_max = c->send_end = was->iss + 1;
-	c->syn_sent_us = was->sends == 1 ? s->now_us - ((uint32_t)s->now_us - was->sent_us) : 0;
+	c->snd_max = c->send_end = was->iss + 1;
+	c->syn_again = was->sends != 1;
+	if (!c->syn_again)
+		c->progress_us = s->now_us - ((uint32_t)s->now_us - was->sent_us);
 	tcp_window_of_syn(c, &syn);
 	tcp_enter(c, TCP_SYN_RECEIVED);
 	return tcp_segment_arrives(c, seg);

@@ -18,7 +18,7 @@ static enum tcp_drop challenge(struct tcp_conn *c, enum tcp_drop why)
 static void remember_timestamp(struct tcp_conn *c, const struct tcp_segment *seg)
 {
 	c->ts_recent = seg->tsval;
-	c->ts_recent_us = c->stack->now_us;
+	c->ts_recent_s = (uint32_t)(c->stack->now_us / 1000000);
 }
 
 /* What only a SYN says: options, the first sequence number, a window that is not scaled. */
@@ -110,7 +110,7 @@ static bool is_old_text(const struct tcp_conn *c, const struct tcp_segment *seg)
 
 static bool is_ts_recent_void(const struct tcp_conn *c)
 {
-	return c->stack->now_us - c->ts_recent_us >= TCP_TS_RECENT_MAX_US;
+	return (uint32_t)(c->stack->now_us / 1000000) - c->ts_recent_s >= TCP_TS_RECENT_MAX_S;
 }
 
 /* PAWS (RFC 7323 5.3 R1); RSTs are not judged by it. */

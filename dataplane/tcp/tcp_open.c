@@ -167,13 +167,13 @@ struct tcp_conn *tcp_connect(struct tcp_stack *s, const struct addr *local, cons
 	c->user = user;
 	c->ts_offset = tcp_ts_offset(s, &t);
 	c->iss = tcp_isn(s, &t);
-	c->snd_una = c->snd_nxt = c->snd_max = c->recover = c->iss;
+	c->snd_una = c->snd_max = c->recover = c->iss;
 	c->send_end = c->iss + 1;
 	c->peer_mss = UINT16_MAX;
 	tcp_mss_update(c, UINT16_MAX);
 	tcp_enter(c, TCP_SYN_SENT);
 	c->syn_due = true;
-	c->syn_sent_us = now_us;
+	c->progress_us = now_us;
 	tcp_rto_restart(c);
 	tcp_dirty(c);
 	*error = 0;

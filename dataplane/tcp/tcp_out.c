@@ -169,7 +169,7 @@ bool tcp_send_syn(struct tcp_conn *c)
 	if (!tcp_send_control(s, &h))
 		return false;
 	if (seq_lt(c->snd_max, c->iss + 1))
-		c->snd_max = c->snd_nxt = c->iss + 1;
+		c->snd_max = c->iss + 1;
 	return true;
 }
 
@@ -219,12 +219,13 @@ static bool send_record(struct tcp_conn *c, struct rte_mbuf *m)
 		out->ol_flags |= RTE_MBUF_F_TX_TCP_CKSUM;
 	tcp_header_prepend(&h, out);
 	tcp_depart(s, out, &c->tuple);
-	if (seq_lt(mark->seq, c->snd_max)) {
-		mark->is_retransmitted = 1;
+	const bool is_new = seq_geq(mark->seq, c->snd_max);
+	tcp_scoreboard_sent(c, m, is_new);
+	if (!is_new) {
 		tcp_count(s, retransmits);
 		c->retransmits++;
 	}
-	mark->sent_us = s->now_us;
+	tcp_recovery_sent(c, mark->len, is_new);
 	c->last_send_us = s->now_us;
 	if (seq_gt(end, c->snd_max))
 		c->snd_max = end;
@@ -249,18 +250,6 @@ static void starved(struct tcp_conn *c)
 	tcp_try_again(c);
 }
 
-void tcp_retransmit_first(struct tcp_conn *c)
-{
-	if (tcp_departures_room(c->stack) == 0)
-		return; /* the timer will see to it */
-	if (c->send.head != NULL) {
-		if (!send_record(c, c->send.head))
-			starved(c);
-	} else if (c->fin_queued) {
-		send_fin(c);
-	}
-}
-
 /* ---- how much may be sent ---- */
 
 enum sent { SENT_ONE, SENT_NOTHING, SENT_STARVED };
@@ -269,57 +258,62 @@ enum sent { SENT_ONE, SENT_NOTHING, SENT_STARVED };
  * least half of the largest window seen, or if the persist timer says so. `*len`: how much of the record. */
 static bool may_send(struct tcp_conn *c, const struct tcp_mark *mark, uint16_t *len)
 {
-	const uint32_t flight = c->snd_nxt - c->snd_una;
-	const uint32_t extra = !c->in_recovery && c->dupacks < 3 ? c->dupacks * (uint32_t)c->mss : 0; /* RFC 3042 */
+	const uint32_t pipe = tcp_pipe(c), before = mark->seq - c->snd_una;
 	const uint32_t wanted = min_u32(mark->len, c->mss);
 	*len = (uint16_t)wanted;
-	if (flight + wanted > c->cwnd + extra && flight != 0) {
+	if (pipe + wanted > c->cwnd && pipe != 0) {
 		c->cwnd_limited = true;
 		return false;
 	}
-	if (flight + wanted <= c->snd_wnd)
+	if (before + wanted <= c->snd_wnd)
 		return true;
-	const uint32_t room = c->snd_wnd > flight ? c->snd_wnd - flight : 0;
+	const uint32_t room = c->snd_wnd > before ? c->snd_wnd - before : 0;
 	*len = (uint16_t)room;
 	return room != 0 && (room >= c->max_snd_wnd / 2 || c->probe_due);
 }
 
 static enum sent send_fin_if_due(struct tcp_conn *c)
 {
-	if (!c->fin_queued || c->snd_nxt != c->send_end)
+	if (!c->fin_queued || (c->snd_max != c->send_end && !c->fin_lost))
 		return SENT_NOTHING;
 	if (!send_fin(c))
 		return SENT_STARVED;
-	c->snd_nxt = c->send_end + 1;
+	c->fin_lost = false;
 	return SENT_ONE;
 }
 
-static enum sent send_data_if_due(struct tcp_conn *c)
+/* Sends a record that was never sent: `m` is c->send_next. */
+static bool send_new(struct tcp_conn *c, struct rte_mbuf *m)
 {
-	struct rte_mbuf *m = c->send_next;
+	if (!send_record(c, m))
+		return false;
+	c->send_next = tcp_mark(c->stack, m)->next;
+	return true;
+}
+
+static enum sent send_data_if_due(struct tcp_conn *c, struct rte_mbuf *m)
+{
 	struct tcp_mark *mark = tcp_mark(c->stack, m);
 	uint16_t len;
 	if (!may_send(c, mark, &len))
 		return SENT_NOTHING;
 	if (len < mark->len && !tcp_send_split(c, m, len))
 		return SENT_STARVED;
-	if (!send_record(c, m))
+	if (!(m == c->send_next ? send_new(c, m) : send_record(c, m)))
 		return SENT_STARVED;
 	c->probe_due = false;
-	c->send_next = mark->next;
-	c->snd_nxt = mark->seq + mark->len;
-	if (c->send_next == NULL && c->fin_queued)
-		c->snd_nxt++; /* the FIN went with it */
 	return SENT_ONE;
 }
 
+/* What is lost goes first (RFC 6675 4, NextSeg). */
 static enum sent send_next(struct tcp_conn *c)
 {
 	const bool was_idle = c->snd_una == c->snd_max;
-	if (was_idle && c->send_next != NULL && c->stack->now_us - c->last_send_us > c->rto_us)
-		c->cc->idle(c);
+	struct rte_mbuf *lost = tcp_scoreboard_next_lost(c), *m = lost != NULL ? lost : c->send_next;
+	if (was_idle && m != NULL && c->stack->now_us - c->last_send_us > c->rto_us)
+		tcp_cc_idle(c);
 	c->cwnd_limited = false;
-	const enum sent sent = c->send_next != NULL ? send_data_if_due(c) : send_fin_if_due(c);
+	const enum sent sent = m != NULL ? send_data_if_due(c, m) : send_fin_if_due(c);
 	if (sent != SENT_ONE)
 		return sent;
 	if (was_idle) {
@@ -332,7 +326,30 @@ static enum sent send_next(struct tcp_conn *c)
 	} else if (!tcp_timer_is_set(c, TCP_TIMER_RETRANSMIT)) {
 		tcp_rto_restart(c);
 	}
+	if (lost == NULL)
+		tcp_probe_schedule(c);
 	return sent;
+}
+
+static bool is_in_window(const struct tcp_conn *c, struct rte_mbuf *m)
+{
+	return tcp_mark_end(tcp_mark(c->stack, m)) - c->snd_una <= c->snd_wnd;
+}
+
+/* RFC 8985 7.3: new text, if there is some and a window for it, else the last that was sent. */
+static bool send_tail_probe(struct tcp_conn *c)
+{
+	struct rte_mbuf *m = c->send_next;
+	const bool is_new = m != NULL && is_in_window(c, m);
+	c->tail_probe_due = false;
+	if (!is_new)
+		m = c->flight != NULL ? c->flight->last_sent : NULL;
+	if (m == NULL || tcp_mark(c->stack, m)->is_sacked || !is_in_window(c, m))
+		return true;
+	if (!(is_new ? send_new(c, m) : send_record(c, m)))
+		return false;
+	tcp_probe_sent(c, !is_new);
+	return true;
 }
 
 /* ---- one connection ---- */
@@ -342,14 +359,22 @@ static bool output_handshake(struct tcp_conn *c)
 	if (c->syn_due && !tcp_send_syn(c))
 		return false;
 	c->syn_due = false;
-	return !c->ack_now || tcp_send_ack(c, c->snd_nxt, RTE_TCP_ACK_FLAG);
+	return !c->ack_now || tcp_send_ack(c, c->snd_max, RTE_TCP_ACK_FLAG);
+}
+
+/* Nothing is in flight, so no window of ours keeps it from being sent. What the peer has sacked and kept back its
+ * ACK from is the retransmission timer's. */
+static bool is_persist_due(const struct tcp_conn *c)
+{
+	const struct tcp_flight *f = c->flight;
+	return f != NULL && f->pipe == 0 && f->sacked == 0 && (f->lost != 0 || c->send_next != NULL);
 }
 
 /* There is something to send and no window for it: the persist timer takes over (RFC 9293 3.8.6.1). The probe
  * has an old sequence number and no text: it is never acceptable, so it is always answered. */
 static bool output_probe(struct tcp_conn *c)
 {
-	if (c->send_next == NULL || c->snd_nxt != c->snd_una) {
+	if (!is_persist_due(c)) {
 		c->probe_due = false;
 		return true;
 	}
@@ -389,6 +414,8 @@ static bool output_conn(struct tcp_conn *c)
 	enum sent sent = SENT_NOTHING;
 	if (!tcp_is_synchronized(c)) {
 		sent = output_handshake(c) ? SENT_NOTHING : SENT_STARVED;
+	} else if (c->tail_probe_due && tcp_departures_room(c->stack) != 0 && !send_tail_probe(c)) {
+		sent = SENT_STARVED;
 	} else {
 		for (unsigned i = 0; i < TCP_BURST_SEGMENTS; i++) {
 			if (tcp_departures_room(c->stack) == 0)

@@ -63,8 +63,8 @@ void tcp_path_too_big(struct tcp_conn *c, uint32_t mtu)
 	tcp_count(c->stack, path_too_big);
 	note_narrow(c);
 	c->mss_tried_from = 0; /* no black hole: it speaks */
-	if (tcp_is_synchronized(c) && !c->in_recovery) {
-		tcp_send_rewind(c); /* all of it may have been lost, but not to congestion */
+	if (c->flight != NULL && c->phase == TCP_OPEN) {
+		tcp_scoreboard_all_lost(c); /* all of it may be, but not to congestion */
 		tcp_dirty(c);
 	}
 }

@@ -36,6 +36,8 @@
 #define TCP_IDLE_LOOKS	   128	 /* connections looked at in a turn for the idlest: some 10 us, cold */
 #define TCP_IDLE_LEAST_MS  5000	 /* twice and thrice a lost segment may have been sent again by then */
 #define TCP_SACK_BLOCKS	   4  /* as many as fit into an option of 40 bytes (RFC 2018 3) */
+#define TCP_WALK_MAX	   256 /* records an ACK may visit (tcp_scoreboard.c): some µs */
+#define TCP_CWND_MAX	   (1u << 30) /* keeps sums of windows far from half of sequence space (RFC 7323 2.3) */
 #define TCP_ISLANDS_MAX	   64 /* out of order: bounds the walk to a segment's place; 64 gaps are 5 % of 1.8 MB */
 
 /* ---- times ---- */
@@ -56,7 +58,7 @@
 #define TCP_TIME_WAIT_US	60000000u /* 2 MSL of 30 s, what practice has settled on */
 #define TCP_STARVED_US		10000u	  /* the next try after a pool was empty */
 #define TCP_HELD_US		100000u	  /* the next try after a window could not grow: there may be many */
-#define TCP_TS_RECENT_MAX_US	(24ull * 24 * 3600 * 1000000) /* RFC 7323 5.5: older than 24 days is void */
+#define TCP_TS_RECENT_MAX_S	(24u * 24 * 3600) /* RFC 7323 5.5: older than 24 days is void */
 
 enum tcp_drop {
 #define TCP_DROP(name, help) TCP_DROP_##name,
@@ -83,6 +85,10 @@ static inline bool seq_geq(uint32_t a, uint32_t b)
 	return (int32_t)(a - b) >= 0;
 }
 static inline uint32_t min_u32(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+static inline uint64_t min_u64(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
 }
@@ -139,6 +145,7 @@ struct tcp_mark {
 	struct rte_mbuf *next; /* ours: mbuf.next would be followed by a driver that still sends it */
 	uint64_t sent_us : 56; /* of the first of a run (an island of tcp_reassembly.c): the last, tcp_run_last() */
 	uint64_t is_retransmitted : 1;
+	uint64_t is_sacked : 1, is_lost : 1; /* neither: in flight, if it was sent (tcp_scoreboard.c) */
 	uint32_t seq;
 	uint16_t offset; /* of the first byte that counts, from buf_addr */
 	uint16_t len;
@@ -155,6 +162,60 @@ struct tcp_reassembly {
 	uint8_t recent_count;
 	uint8_t islands;
 };
+
+/* ---- what is sent and not acknowledged; a connection has it only while it holds something to send ---- */
+enum tcp_place {
+	TCP_AT_SACK, /* the run that grew last */
+	TCP_AT_TOP,  /* the highest run */
+	TCP_AT_LOST, /* nothing before it is lost */
+	TCP_AT_RACK, /* where the walk for losses goes on */
+	TCP_PLACES
+};
+struct tcp_flight {
+	/* tcp_scoreboard.c: bytes of records sent, by what they are */
+	uint32_t pipe, sacked, lost;
+	uint32_t dupacks; /* without SACK: each for a segment that has left the network */
+	struct rte_mbuf *at[TCP_PLACES]; /* in the queue; not inside a run; NULL: its head */
+	struct rte_mbuf *last_sent;	 /* the highest record sent; NULL: it is acknowledged */
+	/* tcp_rack.c: RACK.xmit_ts, end_seq, rtt, fack, dsack_round */
+	uint64_t rack_sent_us;
+	uint32_t rack_end, rack_rtt_us, fack, dsack_round;
+	bool has_rack : 1, has_dsack_round : 1;
+	bool is_reorder_timer : 1; /* what TCP_TIMER_LOSS is for, if it is set; else the tail probe */
+	bool has_resent : 1;
+	bool is_round : 1;
+	/* tcp_recovery.c: PRR; and what to go back to (prior_cwnd 0: nothing) */
+	uint32_t prr_delivered, prr_out, recover_fs;
+	uint32_t prior_cwnd, prior_ssthresh, prior_w_max;
+	uint32_t undo_una, resent, resent_tsval;
+	/* congestion avoidance */
+	uint32_t cc_rest; /* of bytes that did not make a whole step */
+	float w_est;
+	uint32_t cwnd_prior;
+	uint32_t k_us;
+	uint64_t epoch_us; /* 0: none */
+	/* HyStart++ */
+	uint32_t round_end, round_rtt_us, round_last_us, css_baseline_us;
+	uint8_t round_samples, css_rounds; /* css_rounds 0: not in conservative slow start */
+};
+
+/* What an ACK says. */
+struct tcp_acked {
+	uint32_t bytes;	    /* SND.UNA has moved by */
+	uint32_t sacked;    /* newly, by blocks */
+	uint32_t delivered; /* newly, of either kind */
+	uint32_t rtt_us;    /* the least of segments sent once; 0: none */
+	uint32_t tsecr;
+	bool has_ts;
+	bool is_ambiguous; /* something of it was sent twice, and may have kept the rest from being acknowledged */
+	bool has_dsack;
+	bool has_lost;	   /* something was found lost */
+	bool is_duplicate; /* nothing new in it */
+	struct tcp_range dsack;
+};
+
+/* tcp_recovery.c */
+enum tcp_phase { TCP_OPEN, TCP_RECOVERY, TCP_LOSS };
 
 /* Pieces of one size, taken at start. */
 struct tcp_slab {
@@ -184,6 +245,7 @@ enum tcp_state {
 
 /* One wheel node a connection, armed for the earliest of these or earlier (tcp_timer.c). */
 enum tcp_timer {
+	TCP_TIMER_LOSS, /* before RETRANSMIT, which it puts off: reordering window or tail probe (tcp_rack.c) */
 	TCP_TIMER_RETRANSMIT, /* SYN, retransmission or, while is_persisting, window probe */
 	TCP_TIMER_DELAYED_ACK,
 	TCP_TIMER_QUIET,      /* keepalive; in FIN-WAIT-2 the end of the wait for their FIN */
@@ -193,23 +255,21 @@ enum tcp_timer {
 
 struct tcp_conn;
 
-/* Congestion control: how the window moves. What was lost is told by tcp_ack.c. */
+/* What congestion controls differ in; tcp_cc.c has what is common, tcp_recovery.c says when. */
 struct tcp_cc {
 	const char *name;
-	void (*init)(struct tcp_conn *c);
-	void (*acked)(struct tcp_conn *c, uint32_t bytes);  /* new data acknowledged, outside recovery */
-	void (*loss)(struct tcp_conn *c, uint32_t flight);  /* by duplicate ACKs: recovery begins */
-	void (*recovered)(struct tcp_conn *c, uint32_t flight);
-	void (*timeout)(struct tcp_conn *c, uint32_t flight); /* the first RTO of an episode */
-	void (*idle)(struct tcp_conn *c);		      /* nothing sent for an RTO */
+	void (*acked)(struct tcp_conn *c, uint32_t bytes);   /* in congestion avoidance: the window grows */
+	void (*reduce)(struct tcp_conn *c, uint32_t flight); /* sets ssthresh: of so many bytes some were lost */
 };
-extern const struct tcp_cc tcp_cc_newreno;
+extern const struct tcp_cc tcp_cc_cubic, tcp_cc_newreno;
 
 struct tcp_conn {
 	/* First line: what finds it and what every segment reads. */
 	alignas(64) struct tcp_tuple tuple;
 	uint8_t state;
-	uint8_t dupacks;
+	uint8_t phase;	      /* enum tcp_phase */
+	uint8_t backoff;      /* retransmissions or probes in a row */
+	uint8_t text_unacked; /* segments with text since our last ACK */
 	bool is_persisting : 1;
 	bool is_active : 1;    /* opened by us */
 	bool is_announced : 1; /* the user knows it */
@@ -217,11 +277,10 @@ struct tcp_conn {
 	bool fin_queued : 1;   /* tcp_close() was called */
 	bool fin_received : 1; /* and everything before it */
 	bool fin_seen : 1;     /* maybe with text missing before it; at fin_seq */
+	bool fin_lost : 1;     /* ours, and nothing else was in flight */
 	bool ack_now : 1;      /* an ACK is due at the next output */
 	bool syn_due : 1;      /* SYN or SYN-ACK is to be sent */
-	bool in_recovery : 1;
-	bool had_partial_ack : 1; /* in this recovery */
-	bool in_rto : 1;       /* since the RTO not all of what was in flight then is acknowledged */
+	bool syn_again : 1;    /* it was sent more than once */
 	bool cwnd_limited : 1; /* the last output stopped because of cwnd */
 	bool probe_due : 1;    /* the persist timer wants a probe or a forced send */
 	bool write_waits : 1;  /* a write took less than asked */
@@ -229,11 +288,14 @@ struct tcp_conn {
 	bool has_keepalive : 1;
 	bool is_path_narrow : 1;   /* the MSS was lowered, at narrow_since_s */
 	bool has_tried_smaller : 1; /* segments, in vain, since something was last acknowledged */
+	bool tail_probe_due : 1;
+	bool is_probing : 1;	 /* a tail loss probe is out, and what it has done is not known yet: TLP.end_seq ... */
+	bool probe_is_again : 1; /* TLP.is_retrans */
+	bool is_reordering : 1;	 /* RACK.reordering_seen */
 	uint32_t rcv_nxt;
 	uint32_t rcv_adv; /* RCV.NXT + RCV.WND as last advertised */
 	uint32_t snd_una;
-	uint32_t snd_nxt;
-	uint32_t snd_max; /* the highest snd_nxt; above it after an RTO */
+	uint32_t snd_max; /* SND.NXT: what is sent again does not move it back */
 	uint32_t snd_wnd; /* scaled */
 
 	/* Second line: ACK processing. */
@@ -241,57 +303,67 @@ struct tcp_conn {
 	uint32_t max_snd_wnd;
 	uint32_t send_end; /* the sequence number of the next byte written, or of our FIN */
 	uint32_t ts_recent;
-	uint32_t last_ack_sent;
-	uint64_t ts_recent_us; /* when ts_recent was set */
+	uint32_t ts_recent_s; /* when ts_recent was set, in seconds */
 	uint32_t ts_offset;
+	uint32_t last_ack_sent;
 	uint32_t cwnd, ssthresh;
-	uint32_t recover;     /* RFC 6582 */
-	uint32_t cc_acked;    /* in congestion avoidance, since cwnd last grew */
-	uint32_t fin_seq;     /* if fin_seen */
-	uint16_t mss;	      /* text bytes of a segment we send: options and path taken into account */
-	uint16_t peer_mss;    /* of its option, or the default */
-	uint8_t snd_wscale, rcv_wscale;
-	uint8_t text_unacked; /* segments with text since our last ACK */
-	uint8_t backoff;      /* retransmissions or probes in a row */
-	uint8_t dup_acks_due; /* segments that came out of order since rcv_nxt last moved or we sent their ACKs */
+	uint32_t recover; /* SND.NXT when the phase began (RFC 6582, RFC 6675 RecoveryPoint) */
+	uint32_t srtt_us, rttvar_us, rto_us; /* srtt 0: no sample yet */
+	uint32_t min_rtt_us;
+	uint16_t mss;	   /* text bytes of a segment we send: options and path taken into account */
+	uint16_t peer_mss; /* of its option, or the default */
 
 	/* Third line: the queues. */
-	alignas(64) struct rte_mbuf *send_next; /* the record that snd_nxt is the start of; NULL: none */
+	struct rte_mbuf *send_next;   /* the first record that was never sent; NULL: none */
 	struct tcp_queue send;	      /* unacknowledged and unsent */
 	struct tcp_queue receive;     /* in order, not read */
 	struct tcp_reassembly *reassembly; /* out of order; NULL: nothing */
-	struct tcp_range dsack;	      /* came twice, and the peer has not been told (RFC 2883); empty: none */
-	uint32_t send_bytes, receive_bytes;
-	uint32_t receive_mbufs; /* in order and out of order */
-	uint16_t send_mbufs;
-	struct tcp_replies replies;
+	struct tcp_flight *flight;    /* NULL: the send queue is empty */
+	struct tcp_stack *stack;
 
 	/* Then timers and the rest. */
 	uint64_t due_us[TCP_TIMERS];
 	uint64_t armed_us; /* what the node is armed for */
+	uint32_t send_bytes, receive_bytes;
+	uint32_t receive_mbufs; /* in order and out of order */
+	uint16_t send_mbufs;
+	uint8_t snd_wscale, rcv_wscale;
+
 	struct timer_node node;
-	uint32_t srtt_us, rttvar_us, rto_us; /* srtt 0: no sample yet */
+	uint64_t progress_us; /* the peer last acknowledged something, or there was nothing to; our first SYN */
+	uint64_t last_send_us;
+	union {
+		void *user;
+		struct tcp_conn *free_next;
+	};
+
+	TAILQ_ENTRY(tcp_conn) dirty_link, event_link;
 	uint32_t iss, irs;
-	uint32_t heard_ms;    /* an acceptable segment last came */
+	uint32_t fin_seq; /* if fin_seen */
+	uint32_t tag;
+	struct tcp_range dsack; /* came twice, and the peer has not been told (RFC 2883); empty: none */
+	struct tcp_replies replies;
+	uint8_t events;
+	uint8_t end;	      /* enum tcp_end */
+	uint8_t dup_acks_due; /* segments that came out of order since rcv_nxt last moved or we sent their ACKs */
+	uint8_t reo_wnd_more; /* RACK.reo_wnd_mult - 1 */
+
+	uint64_t bytes_in, bytes_out;
+	uint32_t retransmits;
+	uint32_t hash;	    /* the low half */
+	uint32_t w_max;	    /* RFC 9438 */
+	uint32_t probe_end; /* TLP.end_seq */
+	uint32_t moved_ms;  /* data was last acknowledged or received in order, or first sent after a rest */
+	uint32_t heard_ms;  /* an acceptable segment last came */
 	uint16_t user_timeout_s; /* 0: the stack's */
 	uint16_t mss_tried_from; /* a black hole is suspected: what the MSS was before; 0: none is */
 	uint16_t narrow_since_s; /* the low half */
 	uint8_t keepalive_probes; /* unanswered */
-	uint32_t moved_ms;    /* data was last acknowledged or received in order, or first sent after a rest */
-	uint64_t progress_us; /* the peer last acknowledged something, or there was nothing to */
-	uint64_t last_send_us;
-	uint64_t syn_sent_us; /* 0: sent more than once, no RTT sample */
-	const struct tcp_cc *cc;
-	struct tcp_stack *stack;
-	TAILQ_ENTRY(tcp_conn) dirty_link, event_link;
-	uint32_t events;
-	enum tcp_end end;
-	void *user;
-	uint32_t tag;
-	uint64_t hash;
-	uint64_t retransmits, bytes_in, bytes_out;
-	struct tcp_conn *free_next;
+	uint8_t reo_wnd_persist;
 };
+/* With its share of the table a connection that is idle takes no more than 512 bytes; it holds no buffer and has no
+ * struct tcp_flight or tcp_reassembly. */
+static_assert(sizeof(struct tcp_conn) <= 448);
 TAILQ_HEAD(tcp_conn_list, tcp_conn);
 
 /* A passive open from SYN to the ACK of our SYN-ACK: an entry of the SYN cache (RFC 4987 3.4). */
@@ -376,7 +448,8 @@ struct tcp_stack {
 	struct tcp_half_open_list half_opens_free;
 	struct tcp_cookie_key cookie_keys[2]; /* by period */
 	uint64_t cookies_until_us;	      /* the last one sent is good until then */
-	struct tcp_slab reassemblies;
+	struct tcp_slab reassemblies, flights;
+	const struct tcp_cc *cc;
 	struct tcp_time_wait *time_waits;
 	struct tcp_time_wait_list time_waiting, time_waits_free;
 	uint32_t conns_used;
@@ -548,7 +621,47 @@ void tcp_window_of_syn(struct tcp_conn *c, const struct tcp_segment *seg);
 /* ---- tcp_ack.c: fifth, check the ACK field ---- */
 void tcp_ack_arrives(struct tcp_conn *c, const struct tcp_segment *seg);
 void tcp_rtt_sample(struct tcp_conn *c, uint64_t rtt_us);
+
+/* ---- tcp_scoreboard.c ---- */
+/* The blocks of an acceptable ACK. */
+void tcp_sack_arrives(struct tcp_conn *c, const struct tcp_segment *seg, struct tcp_acked *a);
+/* Bytes in the network, as far as is known (RFC 6675 pipe). */
+uint32_t tcp_pipe(const struct tcp_conn *c);
+/* A record was sent, for the first time or again. */
+void tcp_scoreboard_sent(struct tcp_conn *c, struct rte_mbuf *m, bool is_new);
+/* The first record is acknowledged and leaves the queue. */
+void tcp_scoreboard_leaves(struct tcp_conn *c, struct rte_mbuf *m);
+void tcp_scoreboard_lost(struct tcp_conn *c, struct rte_mbuf *m);
+void tcp_scoreboard_all_lost(struct tcp_conn *c);
+void tcp_scoreboard_none_lost(struct tcp_conn *c);
+/* The first record that is to be sent again; NULL: none. */
+struct rte_mbuf *tcp_scoreboard_next_lost(struct tcp_conn *c);
+struct rte_mbuf *tcp_scoreboard_next(const struct tcp_conn *c, struct rte_mbuf *m);
+/* Which of the flight's sums the record is in. */
+uint32_t *tcp_scoreboard_account(struct tcp_flight *f, const struct tcp_mark *mark);
+
+/* ---- tcp_rack.c ---- */
+void tcp_rack_delivered(struct tcp_conn *c, const struct tcp_mark *mark, struct tcp_acked *a);
+void tcp_rack_dsack(struct tcp_conn *c);
+void tcp_rack_recovered(struct tcp_conn *c);
+/* true: something was found lost. */
+bool tcp_rack_detect(struct tcp_conn *c);
+void tcp_loss_timeout(struct tcp_conn *c);
+void tcp_probe_schedule(struct tcp_conn *c);
+void tcp_probe_sent(struct tcp_conn *c, bool is_again);
+bool tcp_probe_has_mended(struct tcp_conn *c, const struct tcp_acked *a);
+
+/* ---- tcp_recovery.c ---- */
+void tcp_recovery_acked(struct tcp_conn *c, struct tcp_acked *a);
+void tcp_recovery_timer(struct tcp_conn *c);
+void tcp_recovery_sent(struct tcp_conn *c, uint32_t bytes, bool is_new);
+/* The retransmission timer has fired. */
 void tcp_rto_recover(struct tcp_conn *c);
+
+/* ---- tcp_cc.c ---- */
+void tcp_cc_init(struct tcp_conn *c);
+void tcp_cc_idle(struct tcp_conn *c); /* nothing was sent for an RTO */
+void tcp_slow_start(struct tcp_conn *c, uint32_t bytes, uint32_t rtt_us);
 
 /* ---- tcp_out.c ---- */
 static inline uint32_t tcp_departures_room(const struct tcp_stack *s)
@@ -566,8 +679,6 @@ bool tcp_send_ack(struct tcp_conn *c, uint32_t seq, uint8_t flags);
 /* The sequence number for a pure ACK: SND.MAX, or the right edge where the peer has shrunk its window behind it
  * (RFC 9293 3.8.6): beyond its edge the segment would not be acceptable, and neither would its ACK be heard. */
 uint32_t tcp_ack_seq(const struct tcp_conn *c);
-/* Sends the first unacknowledged segment again. */
-void tcp_retransmit_first(struct tcp_conn *c);
 uint32_t tcp_receive_space(const struct tcp_conn *c);
 bool tcp_window_update_is_due(const struct tcp_conn *c);
 bool tcp_window_is_held(const struct tcp_conn *c);
@@ -633,11 +744,10 @@ void tcp_release(struct tcp_stack *s, struct rte_mbuf *m);
 struct rte_mbuf *tcp_send_mbuf(struct tcp_conn *c);
 /* Cuts the record so that it has `len` bytes; false: no mbuf. */
 bool tcp_send_split(struct tcp_conn *c, struct rte_mbuf *m, uint16_t len);
-/* Drops what `ack` acknowledges; returns the send time of the last whole record dropped if none of them was
- * sent twice, else 0. */
-uint64_t tcp_send_acked(struct tcp_conn *c, uint32_t ack);
-/* Starts to send again at snd_una. */
-void tcp_send_rewind(struct tcp_conn *c);
+/* Drops what `ack` acknowledges. */
+void tcp_send_acked(struct tcp_conn *c, uint32_t ack, struct tcp_acked *a);
+/* Gives c->flight back, if the queue is empty. */
+void tcp_flight_end(struct tcp_conn *c);
 
 /* ---- tcp_receive.c ---- */
 /* Seventh, process the segment text. Takes seg->m if it keeps any of it. */

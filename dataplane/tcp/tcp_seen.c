@@ -159,7 +159,7 @@ bool tcp_walk_remnants(struct tcp_stack *s, uint32_t *cursor, uint32_t places,
 /* The place, and what no two connections that have it one after the other share: the ISN moves on. */
 uint64_t tcp_conn_id(const struct tcp_conn *c)
 {
-	return (uint64_t)(c - c->stack->conns) << 32 | ((uint32_t)(c->hash >> 32) ^ c->iss);
+	return (uint64_t)(c - c->stack->conns) << 32 | (c->hash ^ c->iss);
 }
 
 struct tcp_conn *tcp_conn_by_id(struct tcp_stack *s, uint64_t id)

@@ -47,47 +47,66 @@ bool tcp_send_split(struct tcp_conn *c, struct rte_mbuf *m, uint16_t len)
 	to->len = (uint16_t)(mark->len - len);
 	to->sent_us = mark->sent_us;
 	to->is_retransmitted = mark->is_retransmitted;
+	to->is_lost = mark->is_lost;
 	memcpy((uint8_t *)rest->buf_addr + to->offset, tcp_marked_bytes(m, mark) + len, to->len);
 	to->next = mark->next;
 	mark->next = rest;
 	mark->len = len;
 	if (c->send.tail == m)
 		c->send.tail = rest;
+	if (c->flight->last_sent == m)
+		c->flight->last_sent = rest;
 	return true;
 }
 
-uint64_t tcp_send_acked(struct tcp_conn *c, uint32_t ack)
+static void pop_acked(struct tcp_conn *c)
 {
-	struct tcp_stack *s = c->stack;
-	struct rte_mbuf *m;
-	uint64_t sent_us = 0;
-	bool is_ambiguous = false;
-	while ((m = c->send.head) != NULL) {
-		struct tcp_mark *mark = tcp_mark(s, m);
-		uint32_t n = min_u32(ack - mark->seq, mark->len);
-		if (seq_leq(ack, mark->seq))
-			break;
-		c->send_bytes -= n;
-		is_ambiguous |= mark->is_retransmitted;
-		if (n < mark->len) { /* a part: what is left stays where it is */
-			mark->seq += n;
-			mark->offset = (uint16_t)(mark->offset + n);
-			mark->len = (uint16_t)(mark->len - n);
-			break;
-		}
-		sent_us = mark->sent_us;
-		if (m == c->send_next)
-			c->send_next = mark->next;
-		c->send_mbufs--;
-		tcp_release(s, tcp_queue_pop(s, &c->send));
-	}
-	return is_ambiguous ? 0 : sent_us; /* Karn (RFC 6298 3) */
+	struct rte_mbuf *m = c->send.head;
+	tcp_scoreboard_leaves(c, m);
+	if (m == c->send_next)
+		c->send_next = tcp_mark(c->stack, m)->next;
+	c->send_mbufs--;
+	tcp_release(c->stack, tcp_queue_pop(c->stack, &c->send));
 }
 
-void tcp_send_rewind(struct tcp_conn *c)
+void tcp_send_acked(struct tcp_conn *c, uint32_t ack, struct tcp_acked *a)
 {
-	c->snd_nxt = c->snd_una;
-	c->send_next = c->send.head;
+	while (c->send.head != NULL) {
+		struct tcp_mark *mark = tcp_mark(c->stack, c->send.head);
+		if (seq_leq(ack, mark->seq))
+			break;
+		const uint32_t n = min_u32(ack - mark->seq, mark->len);
+		c->send_bytes -= n;
+		*tcp_scoreboard_account(c->flight, mark) -= n;
+		if (!mark->is_sacked)
+			a->delivered += n;
+		if (n < mark->len) { /* a part: what is left stays where it is */
+			tcp_mark_skip(mark, n);
+			break;
+		}
+		if (!mark->is_sacked)
+			tcp_rack_delivered(c, mark, a);
+		pop_acked(c);
+	}
+}
+
+void tcp_flight_end(struct tcp_conn *c)
+{
+	if (c->flight == NULL || c->send.head != NULL)
+		return;
+	tcp_slab_put(&c->stack->flights, c->flight);
+	c->flight = NULL;
+}
+
+static bool begin_flight(struct tcp_conn *c)
+{
+	if (c->flight != NULL)
+		return true;
+	c->flight = tcp_slab_get(&c->stack->flights);
+	if (c->flight == NULL)
+		return false;
+	*c->flight = (struct tcp_flight){0};
+	return true;
 }
 
 /* Room in the last mbuf, if nothing of it has been sent. */
@@ -104,9 +123,11 @@ static uint32_t tail_room(struct tcp_conn *c)
 
 static bool append_mbuf(struct tcp_conn *c)
 {
-	struct rte_mbuf *m = tcp_send_mbuf(c);
-	if (m == NULL)
+	struct rte_mbuf *m = begin_flight(c) ? tcp_send_mbuf(c) : NULL;
+	if (m == NULL) {
+		tcp_flight_end(c);
 		return false;
+	}
 	tcp_mark(c->stack, m)->seq = c->send_end;
 	tcp_queue_append(c->stack, &c->send, m);
 	if (c->send_next == NULL)

@@ -4,6 +4,14 @@
 
 /* ---- sending ---- */
 
+static void begin_newreno(struct rig *r)
+{
+	struct tcp_config config = rig_config();
+	config.congestion_control = TCP_NEWRENO;
+	rig_start(r, &config);
+	rig_accept(r);
+}
+
 static void a_write_is_cut_into_segments_within_the_initial_window(void **state)
 {
 	struct rig r;
@@ -78,7 +86,7 @@ static void three_duplicate_acks_send_the_hole_again(void **state)
 {
 	struct rig r;
 	struct tcp_stats stats;
-	rig_begin(&r);
+	begin_newreno(&r);
 	rig_write_big(&r, 12000);
 	const unsigned segments = rig_take_all(&r, r.ack);
 	const uint32_t mss = rig_info(&r).mss;
@@ -125,7 +133,7 @@ static void duplicate_acks_with_text_or_another_window_are_none(void **state)
 static void after_a_timeout_all_is_sent_again_from_one_segment_on(void **state)
 {
 	struct rig r;
-	rig_begin(&r);
+	begin_newreno(&r);
 	rig_write_big(&r, 12000);
 	const unsigned segments = rig_take_all(&r, r.ack);
 	const uint32_t mss = rig_info(&r).mss;

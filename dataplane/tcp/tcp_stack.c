@@ -46,6 +46,7 @@ static void derive(struct tcp_stack *s)
 {
 	const struct tcp_config *c = &s->config;
 	const uint32_t room = rte_pktmbuf_data_room_size(c->pool);
+	s->cc = c->congestion_control == TCP_NEWRENO ? &tcp_cc_newreno : &tcp_cc_cubic;
 	s->payload_max = (uint16_t)(room > TCP_PAYLOAD_OFFSET ? room - TCP_PAYLOAD_OFFSET : 0);
 	while (s->rcv_wscale < TCP_WSCALE_MAX && c->receive_bytes_max >> s->rcv_wscale > UINT16_MAX)
 		s->rcv_wscale++;
@@ -81,6 +82,7 @@ static bool take_all(struct tcp_stack *s)
 	s->time_waits = tcp_memory_take(c->time_wait_max, sizeof *s->time_waits);
 	return s->departures != NULL && s->conns != NULL && s->half_opens != NULL && s->time_waits != NULL &&
 		slab_init(&s->reassemblies, holders_max(c), sizeof(struct tcp_reassembly)) &&
+		slab_init(&s->flights, holders_max(c), sizeof(struct tcp_flight)) &&
 		tcp_table_init(&s->table, c->connections_max + c->half_open_max + c->time_wait_max);
 }
 
@@ -120,6 +122,7 @@ void tcp_stack_destroy(struct tcp_stack *s)
 		tcp_reassembly_free(&s->conns[i]);
 	}
 	tcp_table_fini(&s->table);
+	slab_fini(&s->flights);
 	slab_fini(&s->reassemblies);
 	tcp_memory_give(s->departures, TCP_DEPARTURES, sizeof *s->departures);
 	tcp_memory_give(s->conns, s->config.connections_max, sizeof *s->conns);

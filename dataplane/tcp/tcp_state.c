@@ -63,9 +63,8 @@ struct tcp_conn *tcp_conn_get(struct tcp_stack *s, const struct tcp_tuple *tuple
 	tcp_count(s, connections);
 	*c = (struct tcp_conn){
 		.tuple = *tuple,
-		.hash = hash,
+		.hash = (uint32_t)hash,
 		.stack = s,
-		.cc = &tcp_cc_newreno,
 		.rto_us = TCP_RTO_INITIAL_US,
 		.progress_us = s->now_us,
 		.moved_ms = tcp_now_ms(s),
@@ -94,7 +93,7 @@ void tcp_event(struct tcp_conn *c, uint32_t events)
 {
 	if (c->events == 0)
 		TAILQ_INSERT_TAIL(&c->stack->eventful, c, event_link);
-	c->events |= events;
+	c->events |= (uint8_t)events;
 }
 
 void tcp_dirty(struct tcp_conn *c)
@@ -109,13 +108,14 @@ void tcp_conn_end(struct tcp_conn *c, enum tcp_end end)
 {
 	struct tcp_stack *s = c->stack;
 	tcp_enter(c, TCP_CLOSED);
-	c->end = end;
+	c->end = (uint8_t)end;
 	tcp_timers_fini(c);
 	if (c->is_dirty)
 		TAILQ_REMOVE(&s->dirty, c, dirty_link);
 	c->is_dirty = false;
-	tcp_table_remove(s, (uint32_t)c->hash, tcp_ref_make(TCP_CONN, (size_t)(c - s->conns)));
+	tcp_table_remove(s, c->hash, tcp_ref_make(TCP_CONN, (size_t)(c - s->conns)));
 	tcp_queue_free(s, &c->send);
+	tcp_flight_end(c);
 	tcp_reassembly_free(c);
 	c->send_next = NULL;
 	c->send_bytes = 0;
@@ -133,14 +133,14 @@ void tcp_conn_established(struct tcp_conn *c)
 	tcp_timer_stop(c, TCP_TIMER_RETRANSMIT);
 	c->backoff = 0;
 	c->syn_due = false; /* SYN and SYN,ACK of a simultaneous open may have come in one burst */
-	c->progress_us = c->stack->now_us;
-	if (c->syn_sent_us != 0)
-		tcp_rtt_sample(c, c->stack->now_us - c->syn_sent_us);
+	if (!c->syn_again)
+		tcp_rtt_sample(c, c->stack->now_us - c->progress_us);
 	else
 		c->rto_us = 3 * TCP_RTO_INITIAL_US; /* RFC 6298 5.7: the SYN was lost */
+	c->progress_us = c->stack->now_us;
 	c->heard_ms = tcp_now_ms(c->stack);
 	tcp_keepalive_start(c);
-	c->cc->init(c);
+	tcp_cc_init(c);
 	if (c->is_active) {
 		tcp_count(c->stack, opened_active);
 		tcp_event(c, TCP_EVENT_CONNECTED);

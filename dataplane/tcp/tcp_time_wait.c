@@ -50,9 +50,10 @@ void tcp_time_wait_add(struct tcp_stack *s, const struct tcp_conn *c)
 	if (s->config.time_wait_max == 0)
 		return;
 	struct tcp_time_wait *w = time_wait_get(s);
+	const uint64_t hash = tcp_tuple_hash(s, &c->tuple);
 	*w = (struct tcp_time_wait){
 		.tuple = c->tuple,
-		.hash = (uint32_t)c->hash,
+		.hash = (uint32_t)hash,
 		.snd_nxt = c->snd_max,
 		.rcv_nxt = c->rcv_nxt,
 		.ts_recent = c->ts_recent,
@@ -60,7 +61,7 @@ void tcp_time_wait_add(struct tcp_stack *s, const struct tcp_conn *c)
 		.has_ts = c->has_ts,
 	};
 	wait(s, w);
-	tcp_table_insert(s, c->hash, ref_of(s, w));
+	tcp_table_insert(s, hash, ref_of(s, w));
 	tcp_count(s, time_wait);
 }
 

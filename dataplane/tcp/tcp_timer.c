@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /* dataplane/tcp/tcp_timer.c: every timer of a connection.
  *
+ * LOSS runs while data are in flight to a peer with SACK: until the reordering window has passed, or until the
+ * tail of the data is probed, which puts RETRANSMIT off (tcp_rack.c).
  * RETRANSMIT runs while something is unacknowledged (RFC 6298 5): the SYN, SYN-ACK of a simultaneous open,
- * data or our FIN. When it fires, all is sent again from snd_una with one segment of window, and the next wait
- * is doubled. After the user timeout without progress the connection ends (RFC 9293 3.8.3). While there is data and the
+ * data or our FIN. When it fires, all is taken for lost and sent again with one segment of window, and the next
+ * wait is doubled. After the user timeout without progress the connection ends (RFC 9293 3.8.3). While there is data and the
  * peer's window has no room for it, the same timer is the persist timer: it sends probes, for as long as the
  * peer answers them (RFC 9293 3.8.6.1), but once the user has closed no longer than the user timeout: or
  * a peer could hold any number of connections that nobody watches.
@@ -91,7 +93,7 @@ static void handshake_timeout(struct tcp_conn *c)
 	count_backoff(c);
 	tcp_count(c->stack, retransmits);
 	c->retransmits++;
-	c->syn_sent_us = 0;
+	c->syn_again = true;
 	c->syn_due = true;
 	tcp_rto_restart(c);
 	tcp_dirty(c);
@@ -147,6 +149,7 @@ static void timeout(struct tcp_conn *c, enum tcp_timer timer)
 	if (tcp_is_traced(c->stack))
 		tcp_trace_timer(c, timer);
 	switch (timer) {
+	case TCP_TIMER_LOSS: tcp_loss_timeout(c); break;
 	case TCP_TIMER_RETRANSMIT: retransmit_timeout(c); break;
 	case TCP_TIMER_DELAYED_ACK:
 		c->ack_now = true;

@@ -102,7 +102,7 @@ static void windows(struct tcp_conn *c)
 	e->ssthresh = c->ssthresh;
 	e->srtt_us = c->srtt_us;
 	e->rto_us = c->rto_us;
-	e->flight = c->snd_nxt - c->snd_una;
+	e->flight = tcp_pipe(c);
 	end(s);
 }
 
@@ -187,10 +187,10 @@ void tcp_trace_verdict(struct tcp_stack *s, const struct tcp_segment *seg, enum 
 static const char *why_again(const struct tcp_conn *c, const struct tcp_trace_event *e)
 {
 	if (e->flags & RTE_TCP_SYN_FLAG)
-		return c->syn_sent_us == 0 ? "handshake" : NULL;
+		return c->syn_again ? "handshake" : NULL;
 	if ((e->len == 0 && !(e->flags & RTE_TCP_FIN_FLAG)) || !seq_lt(e->seq, c->snd_max))
 		return NULL;
-	return c->is_persisting ? "probe" : c->in_rto ? "timeout" : c->in_recovery ? "recovery" : "again";
+	return c->is_persisting ? "probe" : c->phase == TCP_LOSS ? "timeout" : c->phase == TCP_RECOVERY ? "recovery" : "again";
 }
 
 void tcp_trace_departure(struct tcp_stack *s, const struct rte_mbuf *m, const struct tcp_tuple *tuple)
@@ -221,6 +221,7 @@ void tcp_trace_state(struct tcp_conn *c, unsigned next)
 void tcp_trace_timer(struct tcp_conn *c, enum tcp_timer timer)
 {
 	static const char *const names[TCP_TIMERS] = {
+		[TCP_TIMER_LOSS] = "loss",
 		[TCP_TIMER_RETRANSMIT] = "retransmit",
 		[TCP_TIMER_DELAYED_ACK] = "delayed-ack",
 		[TCP_TIMER_QUIET] = "quiet",

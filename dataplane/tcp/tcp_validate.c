@@ -104,6 +104,42 @@ static const char *send_queue(const struct tcp_conn *c, struct walk *w)
 	return NULL;
 }
 
+/* Each record sent is in one of the three accounts; runs of sacked ones know their last; places are in the queue, and
+ * not inside a run. */
+static const char *scoreboard(const struct tcp_conn *c)
+{
+	const struct tcp_stack *s = c->stack;
+	const struct tcp_flight *f = c->flight;
+	uint32_t pipe = 0, sacked = 0, lost = 0, places = 0;
+	const struct rte_mbuf *run_last = NULL;
+	HOLDS(c, (f != NULL) == (c->send.head != NULL));
+	if (f == NULL)
+		return NULL;
+	for (struct rte_mbuf *m = c->send.head; m != NULL; m = mark_of(s, m)->next) {
+		const struct tcp_mark *mark = mark_of(s, m);
+		const bool is_in_run = run_last != NULL;
+		HOLDS(c, !is_in_run || mark->is_sacked);
+		HOLDS(c, !(mark->is_sacked && mark->is_lost));
+		if (seq_geq(mark->seq, c->snd_max))
+			HOLDS(c, !mark->is_sacked && !mark->is_lost);
+		else
+			*(mark->is_sacked ? &sacked : mark->is_lost ? &lost : &pipe) += mark->len;
+		if (mark->is_lost && f->at[TCP_AT_LOST] != NULL)
+			HOLDS(c, seq_leq(mark_of(s, f->at[TCP_AT_LOST])->seq, mark->seq));
+		for (unsigned i = 0; i < TCP_PLACES; i++)
+			places += f->at[i] == m && !is_in_run;
+		if (mark->is_sacked && !is_in_run)
+			run_last = tcp_run_last(s, m);
+		if (run_last == m)
+			run_last = NULL;
+	}
+	for (unsigned i = 0; i < TCP_PLACES; i++)
+		places += f->at[i] == NULL;
+	HOLDS(c, run_last == NULL && places == TCP_PLACES);
+	HOLDS(c, pipe == f->pipe && sacked == f->sacked && lost == f->lost);
+	return NULL;
+}
+
 /* Each island is contiguous, knows its last mbuf, and has a gap before it. */
 static const char *islands(const struct tcp_conn *c, struct walk *w)
 {
@@ -146,16 +182,15 @@ static const char *receive_queues(const struct tcp_conn *c, struct walk *w)
 static const char *send_sequence(const struct tcp_conn *c)
 {
 	HOLDS(c, seq_leq(c->iss, c->snd_una) || c->snd_una - c->iss < 1u << 31 || tcp_is_synchronized(c));
-	HOLDS(c, seq_leq(c->snd_una, c->snd_nxt));
-	HOLDS(c, seq_leq(c->snd_nxt, c->snd_max));
+	HOLDS(c, seq_leq(c->snd_una, c->snd_max));
 	HOLDS(c, seq_leq(c->snd_max, c->send_end + c->fin_queued));
 	if (!tcp_is_synchronized(c))
 		return NULL;
-	/* snd_nxt is where send_next starts; without one all is sent */
+	/* what was never sent starts at SND.NXT; without it all is sent */
 	if (c->send_next != NULL)
-		HOLDS(c, mark_of(c->stack, c->send_next)->seq == c->snd_nxt);
+		HOLDS(c, mark_of(c->stack, c->send_next)->seq == c->snd_max);
 	else
-		HOLDS(c, seq_geq(c->snd_nxt, c->send_end));
+		HOLDS(c, seq_geq(c->snd_max, c->send_end));
 	return NULL;
 }
 
@@ -245,8 +280,9 @@ static const char *conn(const struct tcp_stack *s, const struct tcp_conn *c, uin
 	PASSES(receive_queues(c, &w));
 	PASSES(send_queue(c, &w));
 	*held += w.held;
-	HOLDS(c, tcp_table_find(s, &c->tuple, c->hash) == ref);
+	HOLDS(c, tcp_table_find(s, &c->tuple, tcp_tuple_hash(s, &c->tuple)) == ref);
 	PASSES(send_sequence(c));
+	PASSES(scoreboard(c));
 	PASSES(windows(c));
 	return timers(c);
 }

@@ -70,8 +70,7 @@ static bool send_wrong_bytes(struct sim *s, unsigned side, struct tcp_conn *c)
 
 static bool ignore_the_window(struct sim *s, unsigned side, struct tcp_conn *c)
 {
-	const uint32_t unsent = c->send_end - c->snd_nxt;
-	if (!tcp_is_synchronized(c) || c->snd_nxt - c->snd_una + unsent <= c->snd_wnd)
+	if (!tcp_is_synchronized(c) || c->send_end - c->snd_una <= c->snd_wnd)
 		return false;
 	c->snd_wnd = c->max_snd_wnd = 1u << 28;
 	c->cwnd = 1u << 28;

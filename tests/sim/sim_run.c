@@ -42,10 +42,11 @@ void sim_trace(const struct sim *s, const char *format, ...)
 /* What the connection itself thinks. */
 static void explain_conn(const struct tcp_conn *c)
 {
-	fprintf(stderr, "    una %u nxt %u max %u end %u%s%s%s%s timers", c->snd_una - c->iss, c->snd_nxt - c->iss,
+	static const char *const phases[] = {"", " recovery", " loss"};
+	fprintf(stderr, "    una %u pipe %u nxt %u end %u%s%s%s%s timers", c->snd_una - c->iss, tcp_pipe(c),
 		c->snd_max - c->iss, c->send_end - c->iss, c->is_dirty ? " dirty" : "",
 		c->is_persisting ? " persisting" : "", c->write_waits ? " write-waits" : "",
-		c->in_recovery ? " recovery" : "");
+		phases[c->phase]);
 	for (unsigned i = 0; i < TCP_TIMERS; i++)
 		if (c->due_us[i] != UINT64_MAX)
 			fprintf(stderr, " %u: %+.3f", i, ((double)c->due_us[i] - (double)c->stack->now_us) / 1e6);
@@ -356,8 +357,18 @@ static void loop(struct sim *s)
 
 /* ---- the end ---- */
 
+/* Where memory is scarce a side may give up a talk that has not moved for seconds, as a long pause of the reader's
+ * beside a lost window update can make it. */
+static bool is_given_up(const struct sim *s, const struct talk *t)
+{
+	const bool is_scarce = s->o.buffers0 < 1500 || s->o.buffers1 < 1500;
+	return is_scarce && (t->half[0].reason == TCP_END_NO_MEMORY || t->half[1].reason == TCP_END_NO_MEMORY);
+}
+
 static void judge(struct sim *s, const struct talk *t)
 {
+	if (is_given_up(s, t))
+		return;
 	for (unsigned i = 0; i < 2; i++) {
 		const struct half *h = &t->half[i];
 		if (t->is_aborted)
