@@ -81,6 +81,9 @@ struct config {
 		bool dnssec;
 	} dns;
 	struct {
+		char *congestion_control; /* cubic newreno */
+	} tcp;
+	struct {
 		char *level; /* error warn info debug */
 		bool journal; /* records go to the journal instead of paths.records */
 		bool syslog;  /* and to syslog, as text */

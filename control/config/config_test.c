@@ -58,12 +58,12 @@ static const struct {
 	{PORTS "spool:\n  colour: red\n", "f.yaml:4: spool: found unknown key 'colour', expected one of "
 					  "segment_mb, disk_mb, reload_memory_mb"},
 	{PORTS "rules: []\n", "f.yaml:3: found unknown key 'rules', expected one of node, paths, "
-			      "dataplane, listeners, limits, timeouts, queue, spool, dns, log"},
+			      "dataplane, listeners, limits, tcp, timeouts, queue, spool, dns, log"},
 	{PORTS "limits.recipients: 5\n",
 		"f.yaml:3: found unknown key 'limits.recipients', expected one of node, paths, dataplane, "
-		"listeners, limits, timeouts, queue, spool, dns, log"},
+		"listeners, limits, tcp, timeouts, queue, spool, dns, log"},
 	{PORTS "<<: 5\n", "f.yaml:3: found unknown key '<<', expected one of node, paths, dataplane, "
-			  "listeners, limits, timeouts, queue, spool, dns, log"},
+			  "listeners, limits, tcp, timeouts, queue, spool, dns, log"},
 	{PORTS "listeners:\n- name: a\n  prot: 25\n",
 		"f.yaml:5: listeners[0]: found unknown key 'prot', expected a known one (did you mean "
 		"'listeners[].port'?)"},

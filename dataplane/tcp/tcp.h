@@ -21,8 +21,9 @@ struct tcp_config {
 	uint32_t half_open_max;	      /* of them, not yet established by a peer; at the limit stale ones make
 					 room, and where there are none SYN cookies are sent */
 	uint32_t time_wait_max;	      /* small records; the oldest is recycled at the limit */
-	uint32_t receive_bytes_max;   /* per connection: the largest window */
-	uint32_t send_bytes_max;      /* per connection: unsent and unacknowledged */
+	uint32_t receive_bytes_max;   /* per connection: the largest window; it starts at 64 KB at most */
+	uint32_t send_bytes_max;      /* per connection: unsent and unacknowledged; no more than two congestion
+					 windows, or 64 KB, are taken */
 	uint64_t buffer_bytes_max;    /* all connections' received and unacknowledged data together; an mbuf
 					 counts with its whole buffer, however little is in it, so that this
 					 bounds how many mbufs of the pool (and of the ports' pools) are held.

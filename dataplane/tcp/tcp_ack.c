@@ -34,7 +34,7 @@ static void sample_rtt(struct tcp_conn *c, const struct tcp_acked *a)
 
 static void wake_writer(struct tcp_conn *c)
 {
-	if (!c->write_waits || tcp_write_space(c) < c->stack->config.send_bytes_max / 4)
+	if (!c->write_waits || tcp_write_space(c) < min_u32(c->stack->config.send_bytes_max, TCP_WINDOW_START) / 4)
 		return;
 	c->write_waits = false;
 	tcp_event(c, TCP_EVENT_WRITABLE);

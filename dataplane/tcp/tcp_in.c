@@ -25,7 +25,7 @@ static void remember_timestamp(struct tcp_conn *c, const struct tcp_segment *seg
 void tcp_window_of_syn(struct tcp_conn *c, const struct tcp_segment *seg)
 {
 	c->irs = seg->seq;
-	c->rcv_nxt = seg->seq + 1;
+	c->rcv_nxt = c->read_seq = seg->seq + 1;
 	c->rcv_adv = c->rcv_nxt + min_u32(c->stack->config.receive_bytes_max, UINT16_MAX);
 	c->last_ack_sent = c->rcv_nxt;
 	c->has_wscale = seg->has_wscale;

@@ -62,7 +62,7 @@ void tcp_send_reset_to(struct tcp_stack *s, const struct tcp_segment *seg)
 /* Without window scaling the field decides. */
 static uint32_t largest_window(const struct tcp_conn *c)
 {
-	return min_u32(c->stack->config.receive_bytes_max, (uint32_t)UINT16_MAX << c->rcv_wscale);
+	return min_u32(c->rcv_window, (uint32_t)UINT16_MAX << c->rcv_wscale);
 }
 
 uint32_t tcp_receive_space(const struct tcp_conn *c)

@@ -38,6 +38,7 @@
 #define TCP_SACK_BLOCKS	   4  /* as many as fit into an option of 40 bytes (RFC 2018 3) */
 #define TCP_WALK_MAX	   256 /* records an ACK may visit (tcp_scoreboard.c): some µs */
 #define TCP_CWND_MAX	   (1u << 30) /* keeps sums of windows far from half of sequence space (RFC 7323 2.3) */
+#define TCP_WINDOW_START   65536 /* a window or queue at first; it grows where it is used (tcp_receive.c) */
 #define TCP_ISLANDS_MAX	   64 /* out of order: bounds the walk to a segment's place; 64 gaps are 5 % of 1.8 MB */
 
 /* ---- times ---- */
@@ -360,6 +361,9 @@ struct tcp_conn {
 	uint16_t narrow_since_s; /* the low half */
 	uint8_t keepalive_probes; /* unanswered */
 	uint8_t reo_wnd_persist;
+	uint32_t rcv_window;	/* the largest that is offered as yet */
+	uint32_t read_seq;	/* what the user had read, a round trip ago at most, */
+	uint32_t read_ms;	/* at this time */
 };
 /* With its share of the table a connection that is idle takes no more than 512 bytes; it holds no buffer and has no
  * struct tcp_flight or tcp_reassembly. */

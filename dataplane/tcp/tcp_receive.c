@@ -163,11 +163,30 @@ struct bytes tcp_peek(struct tcp_conn *c)
 	return bytes_of(tcp_marked_bytes(m, mark), mark->len);
 }
 
+/* The window doubles where half of it was read within a round trip: then the sender may be held up by it, and the user
+ * is not what holds it up. So it stays ahead of the sender's window, and a peer whose text nobody reads has been
+ * promised little. */
+static void widen_window(struct tcp_conn *c)
+{
+	const uint32_t most = c->stack->config.receive_bytes_max, now_ms = tcp_now_ms(c->stack);
+	const uint32_t read = c->rcv_nxt - c->receive_bytes;
+	if (c->rcv_window >= most)
+		return;
+	if (read - c->read_seq >= c->rcv_window / 2) {
+		c->rcv_window = c->rcv_window > most / 2 ? most : 2 * c->rcv_window;
+	} else if (now_ms - c->read_ms <= c->srtt_us / 1000 + 1) {
+		return;
+	}
+	c->read_seq = read;
+	c->read_ms = now_ms;
+}
+
 void tcp_consume(struct tcp_conn *c, size_t n)
 {
 	struct tcp_stack *s = c->stack;
 	assert(n <= c->receive_bytes);
 	c->receive_bytes -= (uint32_t)n;
+	widen_window(c);
 	while (n > 0) {
 		struct tcp_mark *mark = tcp_mark(s, c->receive.head);
 		if (n < mark->len) {

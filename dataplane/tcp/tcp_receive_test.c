@@ -191,6 +191,34 @@ static void a_closed_window_opens_when_it_is_read_but_not_by_crumbs(void **state
 	rig_end(&r);
 }
 
+static void a_window_that_is_used_grows(void **state)
+{
+	struct rig r;
+	struct tcp_config config = rig_config();
+	config.receive_bytes_max = 1 << 20;
+	rig_start(&r, &config);
+	r.wscale = 7;
+	rig_accept(&r);
+	rig_big[1024] = '\0';
+	for (unsigned i = 0; i < 61; i++) {
+		rig_text(&r, rig_big);
+		rig_out(&r);
+	}
+	assert_in_range(rig_info(&r).rcv_wnd, 3000, 65536 - 61 * 1024); /* not while nobody reads */
+	for (unsigned i = 0; i < 1500; i++) {
+		while (tcp_peek(r.c).n > 0)
+			tcp_consume(r.c, tcp_peek(r.c).n);
+		while (rig_out(&r))
+			;
+		r.now_us++;
+		rig_text(&r, rig_big);
+	}
+	rig_out(&r);
+	assert_in_range(rig_info(&r).rcv_wnd, (1 << 20) - 4000, 1 << 20);
+	rig_make_big();
+	rig_end(&r);
+}
+
 static void a_byte_a_segment_does_not_cost_an_mbuf_each(void **state)
 {
 	struct rig r;
@@ -453,6 +481,7 @@ int main(void)
 		cmocka_unit_test(old_text_is_acknowledged_again_and_its_ack_counts),
 		cmocka_unit_test(text_beyond_the_window_is_cut_off),
 		cmocka_unit_test(a_closed_window_opens_when_it_is_read_but_not_by_crumbs),
+		cmocka_unit_test(a_window_that_is_used_grows),
 		cmocka_unit_test(a_byte_a_segment_does_not_cost_an_mbuf_each),
 		cmocka_unit_test(memory_held_by_all_connections_is_bounded),
 		cmocka_unit_test(a_reset_must_be_exact),

@@ -174,7 +174,7 @@ static bool newreno_detect(struct tcp_conn *c, struct tcp_acked *a)
 	struct tcp_flight *f = c->flight;
 	if (a->is_duplicate) {
 		/* An ACK that is split or repeated cannot have more segments leave the network than were in it. */
-		if (f->dupacks * c->mss >= f->pipe)
+		if (f->dupacks >= DUP_THRESH && f->dupacks * c->mss >= f->pipe)
 			return false;
 		f->dupacks++;
 		a->delivered = c->mss;

@@ -31,6 +31,12 @@ struct rte_mbuf *tcp_send_mbuf(struct tcp_conn *c)
 	return may_grow(c) ? data_mbuf(c) : NULL;
 }
 
+/* The queue holds two windows, so that there is always something to send; more would only wait in it. */
+static uint32_t send_limit(const struct tcp_conn *c)
+{
+	return min_u32(c->stack->config.send_bytes_max, max_u32(TCP_WINDOW_START, 2 * c->cwnd));
+}
+
 bool tcp_send_split(struct tcp_conn *c, struct rte_mbuf *m, uint16_t len)
 {
 	struct tcp_stack *s = c->stack;
@@ -145,7 +151,8 @@ size_t tcp_write(struct tcp_conn *c, struct bytes b)
 {
 	if (!can_write(c))
 		return 0;
-	const size_t most = c->stack->config.send_bytes_max - c->send_bytes, take = b.n < most ? b.n : most;
+	const uint32_t limit = send_limit(c);
+	const size_t most = limit > c->send_bytes ? limit - c->send_bytes : 0, take = b.n < most ? b.n : most;
 	size_t taken = 0;
 	while (taken < take && (tail_room(c) != 0 || append_mbuf(c))) {
 		struct rte_mbuf *m = c->send.tail;
@@ -175,7 +182,8 @@ size_t tcp_write_space(const struct tcp_conn *c)
 		s->stats.buffered_bytes + cost > s->config.buffer_bytes_max ||
 		rte_mempool_empty(s->config.pool))
 		return 0;
-	return s->config.send_bytes_max - c->send_bytes;
+	const uint32_t limit = send_limit(c);
+	return limit > c->send_bytes ? limit - c->send_bytes : 0;
 }
 
 size_t tcp_unacked(const struct tcp_conn *c)

@@ -70,6 +70,7 @@ struct tcp_conn *tcp_conn_get(struct tcp_stack *s, const struct tcp_tuple *tuple
 		.moved_ms = tcp_now_ms(s),
 		.heard_ms = tcp_now_ms(s),
 		.has_keepalive = s->config.is_keepalive_on,
+		.rcv_window = min_u32(s->config.receive_bytes_max, TCP_WINDOW_START),
 	};
 	tcp_timers_init(c);
 	tcp_table_insert(s, hash, tcp_ref_make(TCP_CONN, (size_t)(c - s->conns)));
