@@ -51,7 +51,7 @@ static bool send_segments(struct dp_core *core, uint64_t now_us)
 		n = tcp_take(core->tcp, d, BURST);
 		unsigned packets = core->dp->has_tso ? offload_join(core, d, n) : n;
 		for (unsigned i = 0; i < packets; i++)
-			ip_output(core, d[i].m, &d[i].local, &d[i].remote, IP_PROTOCOL_TCP, now_us);
+			ip_output_ecn(core, d[i].m, &d[i].local, &d[i].remote, IP_PROTOCOL_TCP, d[i].ecn, now_us);
 		all += n;
 	}
 	return all > 0;

@@ -178,10 +178,11 @@ static bool may_be_cut(struct dp_core *core, const struct addr *remote, uint8_t 
 }
 
 static void put_ip4(struct dp_core *core, uint8_t *ip, uint16_t total, const struct addr *local,
-	const struct addr *remote, uint8_t protocol)
+	const struct addr *remote, uint8_t protocol, uint8_t ecn)
 {
 	memset(ip, 0, IP4_HEADER);
 	ip[0] = 4 << 4 | IP4_HEADER / 4;
+	ip[1] = ecn;
 	put_be16(ip + 2, total);
 	if (may_be_cut(core, remote, protocol))
 		put_be16(ip + 4, next_id(core, local, remote, protocol));
@@ -222,7 +223,7 @@ static void put_ip6(uint8_t *ip, uint32_t flow, uint16_t payload, const struct a
 
 /* Prepends the header, if the packet then fits the port. */
 static bool put_header(struct dp_core *core, unsigned port, struct rte_mbuf *m,
-	const struct addr *local, const struct addr *remote, uint8_t protocol, uint8_t hop_limit)
+	const struct addr *local, const struct addr *remote, uint8_t protocol, uint8_t hop_limit, uint8_t ecn)
 {
 	size_t header = addr_is_ipv4(remote) ? IP4_HEADER : IP6_HEADER;
 	uint32_t total = m->pkt_len + header, flow = 0;
@@ -240,17 +241,23 @@ static bool put_header(struct dp_core *core, unsigned port, struct rte_mbuf *m,
 		return false;
 	}
 	if (header == IP4_HEADER) {
-		put_ip4(core, ip, (uint16_t)total, local, remote, protocol);
+		put_ip4(core, ip, (uint16_t)total, local, remote, protocol, ecn);
 		if (!offload_ip4(&core->dp->ports[port], m))
 			put_ip4_checksum(ip);
 	} else {
-		put_ip6(ip, flow, (uint16_t)(total - header), local, remote, protocol, hop_limit);
+		put_ip6(ip, (uint32_t)ecn << 20 | flow, (uint16_t)(total - header), local, remote, protocol, hop_limit);
 	}
 	return true;
 }
 
 void ip_output(struct dp_core *core, struct rte_mbuf *m, const struct addr *local,
 	const struct addr *remote, uint8_t protocol, uint64_t now_us)
+{
+	ip_output_ecn(core, m, local, remote, protocol, 0, now_us);
+}
+
+void ip_output_ecn(struct dp_core *core, struct rte_mbuf *m, const struct addr *local,
+	const struct addr *remote, uint8_t protocol, uint8_t ecn, uint64_t now_us)
 {
 	unsigned port, own;
 	struct addr next_hop;
@@ -261,7 +268,7 @@ void ip_output(struct dp_core *core, struct rte_mbuf *m, const struct addr *loca
 		rte_pktmbuf_free(m);
 		return;
 	}
-	if (put_header(core, port, m, local, remote, protocol, TTL))
+	if (put_header(core, port, m, local, remote, protocol, TTL, ecn))
 		neighbour_output(core, port, &next_hop, m, now_us);
 }
 
@@ -269,6 +276,6 @@ void ip6_output_link(struct dp_core *core, unsigned port, struct rte_mbuf *m,
 	const struct addr *local, const struct addr *remote, const uint8_t mac[6], uint8_t next,
 	uint8_t hop_limit)
 {
-	if (put_header(core, port, m, local, remote, next, hop_limit))
+	if (put_header(core, port, m, local, remote, next, hop_limit, 0))
 		ethernet_output(core, port, m, mac, 0x86dd);
 }

@@ -215,7 +215,7 @@ static bool follows(const struct dp_port *port, const struct tcp_departure *firs
 		a.flags == RTE_TCP_ACK_FLAG && (b.flags & ~last_flags) == 0 && a.text % part == 0 &&
 		b.text > 0 && b.text <= part && b.seq == a.seq + a.text &&
 		has_same_header(&a, &b) && addr_equal(&first->local, &then->local) &&
-		addr_equal(&first->remote, &then->remote);
+		addr_equal(&first->remote, &then->remote) && first->ecn == then->ecn;
 }
 
 static void join(struct rte_mbuf *m, struct rte_mbuf *tail, uint32_t part, struct rte_mbuf *next)

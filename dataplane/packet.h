@@ -71,6 +71,9 @@ void ip6_input(struct dp_core *core, struct packet *p);
 /* Prepends the IP header and sends `m`, which starts at its transport header; takes it. */
 void ip_output(struct dp_core *core, struct rte_mbuf *m, const struct addr *local,
 	const struct addr *remote, uint8_t protocol, uint64_t now_us);
+/* The same with the two ECN bits of the IP header (RFC 3168 5). */
+void ip_output_ecn(struct dp_core *core, struct rte_mbuf *m, const struct addr *local,
+	const struct addr *remote, uint8_t protocol, uint8_t ecn, uint64_t now_us);
 /* The same, but within the link: to a given link-layer address, with `next` as the number of what
  * `m` starts with, and a hop limit of 255 (NDP) or 1 (MLD). */
 void ip6_output_link(struct dp_core *core, unsigned port, struct rte_mbuf *m,

@@ -93,6 +93,7 @@ static void set_tcp(struct tcp_config *tcp, const struct config *config)
 	tcp->time_wait_max = 2 * config->limits.connections;
 	tcp->receive_bytes_max = config->limits.tcp_receive_bytes;
 	tcp->send_bytes_max = config->limits.tcp_send_bytes;
+	tcp->ecn = config->tcp.ecn;
 	tcp->congestion_control =
 		strcmp(config->tcp.congestion_control, "newreno") == 0 ? TCP_NEWRENO : TCP_CUBIC;
 	/* It counts whole packet buffers; half of them are for receiving, a quarter of those stays free for it. */

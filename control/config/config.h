@@ -81,6 +81,7 @@ struct config {
 		bool dnssec;
 	} dns;
 	struct {
+		bool ecn;
 		char *congestion_control; /* cubic newreno */
 	} tcp;
 	struct {

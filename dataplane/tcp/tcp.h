@@ -37,6 +37,7 @@ struct tcp_config {
 	uint64_t keepalive_interval_us; /* between probes; 75 s */
 	uint32_t keepalive_probes;	/* unanswered, and the connection ends; 9, 255 at most */
 	bool is_keepalive_on;		/* for each new connection (RFC 9293 MUST-25: off) */
+	bool ecn; /* offer and accept ECN (RFC 3168) */
 	enum { TCP_CUBIC, TCP_NEWRENO } congestion_control; /* RFC 9438, or RFC 5681 */
 	uint8_t secret[16];	      /* keys ISNs, timestamp offsets and the table's hash (RFC 6528, 7323) */
 	/* Does this core own the 4-tuple? Used to choose a source port for active opens. */
@@ -91,6 +92,7 @@ void tcp_output(struct tcp_stack *stack, uint64_t now_us);
 struct tcp_departure {
 	struct rte_mbuf *m;
 	struct addr local, remote;
+	uint8_t ecn; /* the two ECN bits for the IP header: 2, ECT(0), on new text where both sides have ECN */
 };
 /* Up to `count` segments, in order; returns how many. */
 unsigned tcp_take(struct tcp_stack *stack, struct tcp_departure *departures, unsigned count);

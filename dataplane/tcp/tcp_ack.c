@@ -126,6 +126,7 @@ void tcp_ack_arrives(struct tcp_conn *c, const struct tcp_segment *seg)
 		struct tcp_acked a = {
 			.has_ts = c->has_ts && seg->has_ts,
 			.tsecr = seg->tsecr,
+			.has_ece = c->has_ecn && seg->flags & RTE_TCP_ECE_FLAG,
 			.is_duplicate = is_duplicate_ack(c, seg, window),
 		};
 		if (has_new_ack)

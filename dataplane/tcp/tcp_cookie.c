@@ -27,6 +27,7 @@
 #define OPTION_MASK    ((1u << OPTION_BITS) - 1)
 #define WSCALE_NONE    15u
 #define SACK_BIT       16u
+#define ECN_BIT	       32u
 
 /* Those of Ethernet, PPPoE, tunnels and the IPv6 minimum, and what every path carries. */
 static const uint16_t sizes[8] = {TCP_MSS_MIN, 536, 1220, 1360, 1400, 1440, 1452, 1460};
@@ -72,7 +73,8 @@ static unsigned size_index(const struct tcp_half_open *h)
 
 static uint32_t option_bits(const struct tcp_half_open *h)
 {
-	return (h->has_wscale ? h->snd_wscale : WSCALE_NONE) | (h->has_sack ? SACK_BIT : 0);
+	return (h->has_wscale ? h->snd_wscale : WSCALE_NONE) | (h->has_sack ? SACK_BIT : 0) |
+		(h->has_ecn ? ECN_BIT : 0);
 }
 
 static void set_options(struct tcp_half_open *h, uint32_t bits)
@@ -80,6 +82,7 @@ static void set_options(struct tcp_half_open *h, uint32_t bits)
 	h->has_wscale = (bits & 15) != WSCALE_NONE;
 	h->snd_wscale = (uint8_t)(h->has_wscale ? bits & 15 : 0);
 	h->has_sack = bits & SACK_BIT;
+	h->has_ecn = bits & ECN_BIT;
 }
 
 uint32_t tcp_cookie_make(struct tcp_stack *s, struct tcp_half_open *h)

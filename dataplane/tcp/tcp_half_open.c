@@ -12,7 +12,7 @@ static bool send_syn_ack(struct tcp_stack *s, const struct tcp_half_open *h, uin
 		.tuple = &h->tuple,
 		.seq = h->iss,
 		.ack = h->irs + 1,
-		.flags = RTE_TCP_SYN_FLAG | RTE_TCP_ACK_FLAG,
+		.flags = RTE_TCP_SYN_FLAG | RTE_TCP_ACK_FLAG | (h->has_ecn ? RTE_TCP_ECE_FLAG : 0),
 		.window = (uint16_t)min_u32(s->config.receive_bytes_max, UINT16_MAX),
 		.has_ts = h->has_ts,
 		.has_wscale = h->has_wscale,
@@ -138,6 +138,7 @@ static struct tcp_half_open half_open_of(const struct tcp_stack *s, const struct
 		.has_ts = syn->has_ts,
 		.has_wscale = syn->has_wscale,
 		.has_sack = syn->has_sack_ok,
+		.has_ecn = s->config.ecn && (syn->flags & TCP_ECN_FLAGS) == TCP_ECN_FLAGS,
 	};
 }
 
@@ -176,6 +177,7 @@ static enum tcp_drop become_conn(struct tcp_stack *s, const struct tcp_half_open
 		.has_wscale = was->has_wscale,
 		.wscale = was->snd_wscale,
 		.has_sack_ok = was->has_sack,
+		.flags = was->has_ecn ? TCP_ECN_FLAGS : 0,
 		.has_ts = was->has_ts,
 		.tsval = was->ts_recent,
 	};

@@ -21,6 +21,17 @@ static void remember_timestamp(struct tcp_conn *c, const struct tcp_segment *seg
 	c->ts_recent_s = (uint32_t)(c->stack->now_us / 1000000);
 }
 
+/* RFC 3168 6.1.1: a SYN with both flags asks; a SYN-ACK with ECE alone agrees, unless we have not asked. */
+static bool has_agreed_on_ecn(const struct tcp_conn *c, const struct tcp_segment *seg)
+{
+	const uint8_t flags = seg->flags & TCP_ECN_FLAGS;
+	if (!c->stack->config.ecn)
+		return false;
+	if (seg->flags & RTE_TCP_ACK_FLAG)
+		return flags == RTE_TCP_ECE_FLAG && !c->syn_again;
+	return flags == TCP_ECN_FLAGS;
+}
+
 /* What only a SYN says: options, the first sequence number, a window that is not scaled. */
 void tcp_window_of_syn(struct tcp_conn *c, const struct tcp_segment *seg)
 {
@@ -32,6 +43,7 @@ void tcp_window_of_syn(struct tcp_conn *c, const struct tcp_segment *seg)
 	c->snd_wscale = seg->has_wscale ? seg->wscale : 0;
 	c->rcv_wscale = seg->has_wscale ? c->stack->rcv_wscale : 0;
 	c->has_sack = seg->has_sack_ok;
+	c->has_ecn = has_agreed_on_ecn(c, seg);
 	c->has_ts = seg->has_ts;
 	if (seg->has_ts)
 		remember_timestamp(c, seg);
@@ -257,9 +269,23 @@ static enum tcp_drop note_fin(struct tcp_conn *c, struct tcp_segment *seg)
 	return TCP_DROP_NONE;
 }
 
+/* RFC 3168 6.1.3: from a CE mark on every ACK says ECE, until CWR says that it was heard. */
+static void note_congestion(struct tcp_conn *c, const struct tcp_segment *seg)
+{
+	if (seg->flags & RTE_TCP_CWR_FLAG)
+		c->ece_due = false;
+	if (seg->ecn == TCP_ECN_CE && !c->ece_due) {
+		c->ece_due = true;
+		c->ack_now = true;
+		tcp_dirty(c);
+	}
+}
+
 static enum tcp_drop process_text_and_fin(struct tcp_conn *c, struct tcp_segment *seg)
 {
 	const uint32_t len = tcp_segment_len(seg);
+	if (c->has_ecn && seg->text != 0)
+		note_congestion(c, seg);
 	trim(c, seg);
 	if (c->fin_received || len == 0) {
 		if (len != 0)

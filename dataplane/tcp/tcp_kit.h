@@ -11,6 +11,8 @@
 #define KIT_PSH 0x08
 #define KIT_ACK 0x10
 #define KIT_URG 0x20
+#define KIT_ECE 0x40
+#define KIT_CWR 0x80
 
 /* Starts the EAL in the process: no hugepages, devices or shared files. Ends the process if it cannot. */
 void kit_start(void);

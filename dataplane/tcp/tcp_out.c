@@ -6,7 +6,7 @@
  * used: the user writes whole replies, and small writes before an output share a segment anyway. */
 #include "dataplane/tcp/tcp_private.h"
 
-void tcp_depart(struct tcp_stack *s, struct rte_mbuf *m, const struct tcp_tuple *tuple)
+void tcp_depart(struct tcp_stack *s, struct rte_mbuf *m, const struct tcp_tuple *tuple, uint8_t ecn)
 {
 	if (tcp_departures_room(s) == 0) {
 		tcp_drop_count_one(s, TCP_DROP_departures_full);
@@ -16,7 +16,7 @@ void tcp_depart(struct tcp_stack *s, struct rte_mbuf *m, const struct tcp_tuple 
 	if (tcp_is_traced(s))
 		tcp_trace_departure(s, m, tuple);
 	s->departures[s->departures_tail++ % TCP_DEPARTURES] =
-		(struct tcp_departure){m, tuple->local, tuple->remote};
+		(struct tcp_departure){m, tuple->local, tuple->remote, ecn};
 	tcp_count(s, segments_out);
 }
 
@@ -41,7 +41,7 @@ bool tcp_send_control(struct tcp_stack *s, const struct tcp_header *h)
 	}
 	m->data_off = TCP_PAYLOAD_OFFSET;
 	tcp_header_prepend(h, m);
-	tcp_depart(s, m, h->tuple);
+	tcp_depart(s, m, h->tuple, 0);
 	return true;
 }
 
@@ -120,7 +120,7 @@ static struct tcp_header header_of(struct tcp_conn *c, uint32_t seq, uint8_t fla
 		.tuple = &c->tuple,
 		.seq = seq,
 		.ack = c->rcv_nxt,
-		.flags = flags,
+		.flags = flags | (c->ece_due && !(flags & RTE_TCP_RST_FLAG) ? RTE_TCP_ECE_FLAG : 0),
 		.window = flags & RTE_TCP_RST_FLAG ? 0 : offer_window(c),
 		.has_ts = c->has_ts,
 		.tsval = tcp_ts_now(c->stack, c->ts_offset),
@@ -166,6 +166,9 @@ bool tcp_send_syn(struct tcp_conn *c)
 		.tsval = tcp_ts_now(s, c->ts_offset),
 		.tsecr = is_answer ? c->ts_recent : 0,
 	};
+	/* A SYN that got no answer is sent again without: something on the way may drop it for that (6.1.1.1). */
+	if (is_answer ? c->has_ecn : s->config.ecn && !c->syn_again)
+		h.flags |= is_answer ? RTE_TCP_ECE_FLAG : TCP_ECN_FLAGS;
 	if (!tcp_send_control(s, &h))
 		return false;
 	if (seq_lt(c->snd_max, c->iss + 1))
@@ -211,6 +214,10 @@ static bool send_record(struct tcp_conn *c, struct rte_mbuf *m)
 	uint8_t flags = RTE_TCP_ACK_FLAG;
 	if (mark->next == NULL)
 		flags |= c->fin_queued ? RTE_TCP_PSH_FLAG | RTE_TCP_FIN_FLAG : RTE_TCP_PSH_FLAG;
+	const bool is_new = seq_geq(mark->seq, c->snd_max), has_ecn = c->has_ecn && is_new;
+	if (has_ecn && c->cwr_due)
+		flags |= RTE_TCP_CWR_FLAG;
+	c->cwr_due &= !has_ecn;
 	const struct tcp_header h = header_of(c, mark->seq, flags, c->mss - mark->len);
 	const uint32_t end = mark->seq + mark->len + !!(flags & RTE_TCP_FIN_FLAG);
 	out->data_len = mark->len;
@@ -218,8 +225,7 @@ static bool send_record(struct tcp_conn *c, struct rte_mbuf *m)
 	if (s->config.leaves_checksum)
 		out->ol_flags |= RTE_MBUF_F_TX_TCP_CKSUM;
 	tcp_header_prepend(&h, out);
-	tcp_depart(s, out, &c->tuple);
-	const bool is_new = seq_geq(mark->seq, c->snd_max);
+	tcp_depart(s, out, &c->tuple, has_ecn ? TCP_ECN_ECT0 : 0); /* never what is sent again (6.1.5) */
 	tcp_scoreboard_sent(c, m, is_new);
 	if (!is_new) {
 		tcp_count(s, retransmits);

@@ -132,9 +132,14 @@ struct tcp_segment {
 	uint8_t flags;
 	uint8_t wscale;
 	bool has_wscale, has_ts, has_sack_ok;
+	uint8_t ecn; /* of the IP header */
 	uint8_t sack_count;
 	struct tcp_range sack[TCP_SACK_BLOCKS]; /* as they came: not checked */
 };
+#define TCP_ECN_FLAGS (RTE_TCP_ECE_FLAG | RTE_TCP_CWR_FLAG)
+#define TCP_ECN_ECT0  2 /* of the IP header */
+#define TCP_ECN_CE    3
+
 /* SEG.LEN: text and the controls that take a sequence number */
 static inline uint32_t tcp_segment_len(const struct tcp_segment *seg)
 {
@@ -207,6 +212,7 @@ struct tcp_acked {
 	uint32_t delivered; /* newly, of either kind */
 	uint32_t rtt_us;    /* the least of segments sent once; 0: none */
 	uint32_t tsecr;
+	bool has_ece;	   /* the peer has seen a CE mark */
 	bool has_ts;
 	bool is_ambiguous; /* something of it was sent twice, and may have kept the rest from being acknowledged */
 	bool has_dsack;
@@ -216,7 +222,7 @@ struct tcp_acked {
 };
 
 /* tcp_recovery.c */
-enum tcp_phase { TCP_OPEN, TCP_RECOVERY, TCP_LOSS };
+enum tcp_phase { TCP_OPEN, TCP_RECOVERY, TCP_LOSS, TCP_CWR };
 
 /* Pieces of one size, taken at start. */
 struct tcp_slab {
@@ -293,6 +299,9 @@ struct tcp_conn {
 	bool is_probing : 1;	 /* a tail loss probe is out, and what it has done is not known yet: TLP.end_seq ... */
 	bool probe_is_again : 1; /* TLP.is_retrans */
 	bool is_reordering : 1;	 /* RACK.reordering_seen */
+	bool has_ecn : 1;
+	bool ece_due : 1; /* CE was seen: ACKs say so until the peer has lowered its window */
+	bool cwr_due : 1; /* the next new text says that we have */
 	uint32_t rcv_nxt;
 	uint32_t rcv_adv; /* RCV.NXT + RCV.WND as last advertised */
 	uint32_t snd_una;
@@ -384,7 +393,7 @@ struct tcp_half_open {
 	uint16_t peer_mss, snd_wnd;
 	uint8_t snd_wscale : 4;
 	uint8_t sends : 4; /* of the SYN-ACK */
-	bool has_ts : 1, has_wscale : 1, has_sack : 1;
+	bool has_ts : 1, has_wscale : 1, has_sack : 1, has_ecn : 1;
 };
 static_assert(sizeof(struct tcp_half_open) <= 96, "a SYN costs a peer nothing; it must cost us little");
 TAILQ_HEAD(tcp_half_open_list, tcp_half_open);
@@ -673,7 +682,7 @@ static inline uint32_t tcp_departures_room(const struct tcp_stack *s)
 	return TCP_DEPARTURES - (s->departures_tail - s->departures_head);
 }
 /* Hands the mbuf on to tcp_take(); frees it if there is no room. */
-void tcp_depart(struct tcp_stack *s, struct rte_mbuf *m, const struct tcp_tuple *tuple);
+void tcp_depart(struct tcp_stack *s, struct rte_mbuf *m, const struct tcp_tuple *tuple, uint8_t ecn);
 /* A segment without text, from the control pool. false: there was no mbuf or no room; counted. */
 bool tcp_send_control(struct tcp_stack *s, const struct tcp_header *h);
 /* RST in answer to a segment (RFC 9293 3.10.7.1). */

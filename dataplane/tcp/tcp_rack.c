@@ -75,7 +75,8 @@ void tcp_rack_recovered(struct tcp_conn *c)
 static uint32_t reordering_window(const struct tcp_conn *c)
 {
 	const struct tcp_flight *f = c->flight;
-	if (!c->is_reordering && (c->phase != TCP_OPEN || f->sacked >= DUP_THRESH * c->mss))
+	const bool is_recovering = c->phase == TCP_RECOVERY || c->phase == TCP_LOSS;
+	if (!c->is_reordering && (is_recovering || f->sacked >= DUP_THRESH * c->mss))
 		return 0;
 	return (uint32_t)min_u64((1ull + c->reo_wnd_more) * c->min_rtt_us / 4, c->srtt_us);
 }

@@ -8,6 +8,8 @@
  *    '--|-- retransmission timeout -----> LOSS: slow start from one segment, all is sent again
  *       '------------------------------------'
  *
+ * CWR is OPEN without growth: the peer has told of a CE mark (RFC 3168), and not all of that window is acknowledged.
+ *
  * Who finds losses: RACK where the peer has SACK; else three duplicate ACKs and partial ones, as NewReno has it
  * (RFC 5681 3.2, RFC 6582): RACK does not work without SACK. Everything else is the same for both. What turns out
  * not to have been lost is undone: by timestamps (Eifel, RFC 3522, RFC 4015) or by D-SACKs for all that was sent
@@ -47,7 +49,7 @@ void tcp_recovery_sent(struct tcp_conn *c, uint32_t bytes, bool is_new)
 	struct tcp_flight *f = c->flight;
 	if (c->phase == TCP_RECOVERY)
 		f->prr_out += bytes;
-	if (is_new || c->phase == TCP_OPEN)
+	if (is_new || c->phase == TCP_OPEN || c->phase == TCP_CWR)
 		return;
 	f->resent++;
 	if (!f->has_resent)
@@ -116,10 +118,11 @@ static void enter_recovery(struct tcp_conn *c, const struct tcp_acked *a)
 {
 	struct tcp_flight *f = c->flight;
 	remember(c);
+	if (c->phase == TCP_OPEN) /* not twice for one window */
+		c->stack->cc->reduce(c, min_u32(flight_size(c) + a->bytes, c->cwnd));
 	c->phase = TCP_RECOVERY;
 	c->recover = c->snd_max;
 	c->is_probing = false;
-	c->stack->cc->reduce(c, min_u32(flight_size(c) + a->bytes, c->cwnd));
 	f->epoch_us = 0;
 	prr_begin(c, a);
 	tcp_count(c->stack, fast_retransmits);
@@ -133,6 +136,20 @@ static void mended(struct tcp_conn *c, const struct tcp_acked *a)
 	c->cwnd = min_u32(c->cwnd, c->ssthresh);
 	if (c->flight != NULL)
 		c->flight->epoch_us = 0;
+}
+
+/* RFC 3168 6.1.2: as for a loss, once a window, but nothing is sent again. */
+static void answer_congestion(struct tcp_conn *c)
+{
+	if (c->phase != TCP_OPEN)
+		return;
+	c->phase = TCP_CWR;
+	c->recover = c->snd_max;
+	c->cwr_due = true;
+	c->stack->cc->reduce(c, flight_size(c));
+	c->cwnd = min_u32(c->cwnd, c->ssthresh);
+	c->flight->epoch_us = 0;
+	tcp_count(c->stack, ecn_reduced);
 }
 
 static void leave(struct tcp_conn *c)
@@ -178,7 +195,7 @@ static bool newreno_detect(struct tcp_conn *c, struct tcp_acked *a)
 			return false;
 		f->dupacks++;
 		a->delivered = c->mss;
-		if (f->dupacks != DUP_THRESH || c->phase != TCP_OPEN || seq_lt(c->snd_una, c->recover))
+		if (f->dupacks != DUP_THRESH || (c->phase != TCP_OPEN && c->phase != TCP_CWR) || seq_lt(c->snd_una, c->recover))
 			return false;
 	} else if (a->bytes != 0) {
 		const uint32_t segments = (a->bytes + c->mss - 1) / c->mss;
@@ -236,11 +253,13 @@ void tcp_recovery_acked(struct tcp_conn *c, struct tcp_acked *a)
 	find_losses(c, a);
 	if (c->phase != TCP_OPEN && seq_geq(c->snd_una, c->recover))
 		leave(c);
-	if (c->phase == TCP_OPEN && f->lost != 0)
+	if (a->has_ece)
+		answer_congestion(c);
+	if ((c->phase == TCP_OPEN || c->phase == TCP_CWR) && f->lost != 0)
 		enter_recovery(c, a);
 	if (c->phase == TCP_RECOVERY)
 		prr_update(c, a);
-	else if (!was_recovering)
+	else if (!was_recovering && c->phase != TCP_CWR)
 		grow(c, a);
 	if (a->bytes != 0 || a->delivered != 0 || a->has_lost)
 		tcp_dirty(c);
@@ -253,7 +272,7 @@ void tcp_recovery_timer(struct tcp_conn *c)
 	if (!tcp_rack_detect(c))
 		return;
 	a.has_lost = true;
-	if (c->phase == TCP_OPEN)
+	if (c->phase == TCP_OPEN || c->phase == TCP_CWR)
 		enter_recovery(c, &a);
 	if (c->phase == TCP_RECOVERY)
 		prr_update(c, &a);

@@ -380,6 +380,100 @@ static void a_long_queue_full_of_holes_is_gone_through_in_steps(void **state)
 	rig_end(&r);
 }
 
+/* ---- ECN (RFC 3168) ---- */
+
+static void begin_ecn(struct rig *r, bool is_configured, uint8_t syn_flags)
+{
+	struct tcp_config config = rig_config();
+	config.ecn = is_configured;
+	rig_start(r, &config);
+	rig_listen(r);
+	rig_in(r, KIT_SYN | syn_flags, r->seq++, 0, "");
+	assert_true(rig_out(r));
+	assert_int_equal(r->got_ecn, 0);
+	r->ack = r->got.seq + 1;
+	rig_ack(r, r->ack);
+	rig_events(r);
+}
+
+static void ecn_is_agreed_on_or_not_used(void **state) /* 6.1.1 */
+{
+	static const struct {
+		bool is_configured;
+		uint8_t syn, answer;
+	} table[] = {{true, KIT_ECE | KIT_CWR, KIT_ECE}, {true, 0, 0}, {true, KIT_ECE, 0}, {true, KIT_CWR, 0},
+		{false, KIT_ECE | KIT_CWR, 0}};
+	for (unsigned i = 0; i < 5; i++) {
+		struct rig r;
+		begin_ecn(&r, table[i].is_configured, table[i].syn);
+		assert_int_equal(r.got.flags, KIT_SYN | KIT_ACK | table[i].answer);
+		rig_write(&r, "220 ");
+		assert_true(rig_out(&r));
+		assert_int_equal(r.got_ecn, table[i].answer != 0 ? 2 : 0);
+		rig_wait(&r, 2000000);
+		assert_true(rig_out(&r));
+		assert_int_equal(r.got_ecn, 0); /* not what is sent again (6.1.5) */
+		rig_end(&r);
+	}
+}
+
+static void a_syn_is_sent_again_without_ecn(void **state) /* 6.1.1.1 */
+{
+	struct rig r;
+	struct tcp_config config = rig_config();
+	config.ecn = true;
+	rig_start(&r, &config);
+	int error;
+	r.remote_port = RIG_PORT;
+	r.c = tcp_connect(r.s, &r.local, &r.remote, RIG_PORT, &r, &error, r.now_us);
+	assert_true(rig_out(&r));
+	assert_int_equal(r.got.flags, KIT_SYN | KIT_ECE | KIT_CWR);
+	rig_wait(&r, 1100000);
+	assert_true(rig_out(&r));
+	assert_int_equal(r.got.flags, KIT_SYN);
+	rig_end(&r);
+}
+
+static void a_mark_is_told_until_it_was_heard(void **state) /* 6.1.3 */
+{
+	struct rig r;
+	begin_ecn(&r, true, KIT_ECE | KIT_CWR);
+	r.ecn = 3;
+	rig_text(&r, "a");
+	rig_expect(&r, KIT_ACK | KIT_ECE, r.ack, r.seq, ""); /* at once */
+	r.ecn = 2;
+	rig_text(&r, "b");
+	rig_text(&r, "c");
+	rig_expect(&r, KIT_ACK | KIT_ECE, r.ack, r.seq, "");
+	rig_in(&r, KIT_ACK | KIT_CWR, r.seq, r.ack, "d");
+	r.seq++;
+	rig_text(&r, "e");
+	rig_expect(&r, KIT_ACK, r.ack, r.seq, "");
+	rig_end(&r);
+}
+
+static void a_mark_lowers_the_window_once(void **state) /* 6.1.2 */
+{
+	struct rig r;
+	begin_ecn(&r, true, KIT_ECE | KIT_CWR);
+	const uint32_t mss = rig_info(&r).mss, before = rig_info(&r).cwnd;
+	rig_write_big(&r, 10 * mss);
+	assert_int_equal(rig_take_all(&r, r.ack), 10);
+	rig_in(&r, KIT_ACK | KIT_ECE, r.seq, r.ack + mss, "");
+	rig_in(&r, KIT_ACK | KIT_ECE, r.seq, r.ack + 2 * mss, "");
+	assert_in_range(rig_info(&r).cwnd, before / 2, before * 7 / 10);
+	assert_int_equal(stats(&r).ecn_reduced, 1);
+	rig_in(&r, KIT_ACK, r.seq, r.ack + 9 * mss, "");
+	rig_write_big(&r, 2 * mss);
+	assert_true(rig_out(&r));
+	assert_true(r.got.flags & KIT_CWR);
+	assert_int_equal(r.got_ecn, 2);
+	assert_true(rig_out(&r));
+	assert_false(r.got.flags & KIT_CWR);
+	assert_int_equal(stats(&r).retransmits, 0);
+	rig_end(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -397,6 +491,10 @@ int main(void)
 		cmocka_unit_test(after_a_timeout_what_was_sacked_is_not_sent_again),
 		cmocka_unit_test(a_peer_that_takes_its_word_back_is_survived),
 		cmocka_unit_test(no_blocks_can_confuse_it),
+		cmocka_unit_test(ecn_is_agreed_on_or_not_used),
+		cmocka_unit_test(a_syn_is_sent_again_without_ecn),
+		cmocka_unit_test(a_mark_is_told_until_it_was_heard),
+		cmocka_unit_test(a_mark_lowers_the_window_once),
 		cmocka_unit_test(a_long_queue_full_of_holes_is_gone_through_in_steps),
 	};
 	return rig_main(tests, sizeof tests / sizeof *tests);

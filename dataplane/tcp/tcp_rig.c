@@ -70,7 +70,7 @@ void rig_in_raw(struct rig *r, const struct kit_segment *seg)
 	uint8_t b[2048];
 	size_t n = kit_encode(seg, &r->remote, &r->local, b);
 	struct rte_mbuf *m = kit_mbuf(data_pool, bytes_of(b, n), 0);
-	const struct tcp_arrival a = {r->local, r->remote, false, 0};
+	const struct tcp_arrival a = {r->local, r->remote, false, r->ecn};
 	assert_non_null(m);
 	tcp_input(r->s, m, &a, r->now_us);
 }
@@ -113,6 +113,7 @@ bool rig_out(struct rig *r)
 	assert_true(addr_equal(&d.local, &r->local));
 	assert_true(addr_equal(&d.remote, &r->remote));
 	assert_int_equal(d.m->nb_segs, 1);
+	r->got_ecn = d.ecn;
 	assert_true(rte_pktmbuf_headroom(d.m) >= 14 + 40);
 	assert_true(kit_decode(&r->got, &r->local, &r->remote,
 		bytes_of(rte_pktmbuf_mtod(d.m, void *), d.m->data_len)));

@@ -25,6 +25,8 @@ struct rig {
 	int wscale;
 	bool has_ts;
 	uint32_t tsval, tsecr;
+	uint8_t ecn;	     /* of the IP header of what the peer sends, and of the last segment taken */
+	uint8_t got_ecn;
 	bool has_sack;	     /* the peer's SYN permits it */
 	unsigned sack_count; /* blocks that the next segment carries: start and end of each */
 	uint32_t sack[4][2];

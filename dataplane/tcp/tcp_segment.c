@@ -145,6 +145,7 @@ enum tcp_drop tcp_segment_parse(struct tcp_segment *seg, struct rte_mbuf *m, con
 	seg->ack = get32(h + 8);
 	seg->flags = h[13];
 	seg->window = get16(h + 14);
+	seg->ecn = a->ecn;
 	seg->skip = size;
 	seg->text = m->pkt_len - size;
 	read_options(seg, h + 20, h + size);

@@ -42,7 +42,7 @@ void sim_trace(const struct sim *s, const char *format, ...)
 /* What the connection itself thinks. */
 static void explain_conn(const struct tcp_conn *c)
 {
-	static const char *const phases[] = {"", " recovery", " loss"};
+	static const char *const phases[] = {"", " recovery", " loss", " cwr"};
 	fprintf(stderr, "    una %u pipe %u nxt %u end %u%s%s%s%s timers", c->snd_una - c->iss, tcp_pipe(c),
 		c->snd_max - c->iss, c->send_end - c->iss, c->is_dirty ? " dirty" : "",
 		c->is_persisting ? " persisting" : "", c->write_waits ? " write-waits" : "",
