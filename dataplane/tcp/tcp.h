@@ -128,7 +128,7 @@ enum tcp_end {
 	TCP_END_RESET,	   /* by the peer */
 	TCP_END_REFUSED,   /* RST to our SYN */
 	TCP_END_TIMEOUT,   /* retransmissions or the user timeout gave up */
-	TCP_END_UNREACHABLE, /* ICMP hard error while opening */
+	TCP_END_UNREACHABLE, /* ICMP hard error while opening; any, and then no progress until it was given up */
 	TCP_END_ABORTED,   /* by us */
 	TCP_END_NO_MEMORY, /* reset by us: the core ran short of it and this connection had moved nothing for longest */
 };

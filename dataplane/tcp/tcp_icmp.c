@@ -10,6 +10,13 @@ static bool is_in_flight(const struct tcp_conn *c, uint32_t seq)
 	return seq_leq(c->snd_una, seq) && seq_lt(seq, c->snd_max);
 }
 
+/* Ends nothing, but says why if the connection is given up (RFC 9293 MUST-56, MUST-47). */
+static void soft_error(struct tcp_conn *c)
+{
+	c->has_soft_error = true;
+	tcp_count(c->stack, icmp_soft);
+}
+
 void tcp_icmp_error(struct tcp_stack *s, const struct addr *local, const struct addr *remote,
 	struct bytes quoted, enum tcp_icmp kind, uint32_t mtu, uint64_t now_us)
 {
@@ -39,7 +46,7 @@ void tcp_icmp_error(struct tcp_stack *s, const struct addr *local, const struct 
 			else if (kind == TCP_ICMP_TOO_BIG)
 				tcp_path_too_big(c, mtu);
 			else
-				tcp_count(s, icmp_soft);
+				soft_error(c);
 			return;
 		}
 	}

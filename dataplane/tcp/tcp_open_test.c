@@ -508,6 +508,34 @@ static void a_hard_icmp_error_ends_only_what_is_opening(void **state)
 	rig_end(&r);
 }
 
+static void a_soft_error_is_the_reason_only_when_it_is_given_up(void **state)
+{
+	for (unsigned acked = 0; acked < 2; acked++) {
+		struct rig r;
+		struct tcp_config config = rig_config();
+		uint8_t q[8];
+		rig_start(&r, &config);
+		rig_accept(&r);
+		rig_write(&r, "one");
+		rig_expect(&r, KIT_ACK, r.ack, r.seq, "one");
+		quoted(q, &r, r.ack);
+		tcp_icmp_error(r.s, &r.local, &r.remote, bytes_of(q, 8), TCP_ICMP_SOFT, 0, r.now_us);
+		if (acked) { /* it was over */
+			rig_in(&r, KIT_ACK, r.seq, r.ack + 3, "");
+			rig_write(&r, "two");
+		}
+		assert_int_equal(rig_events(&r), 0);
+		for (unsigned i = 0; i < 400; i++) {
+			rig_wait(&r, 1000000);
+			while (rig_out(&r))
+				;
+		}
+		assert_int_equal(rig_events(&r), TCP_EVENT_ENDED);
+		assert_int_equal(r.end, acked ? TCP_END_TIMEOUT : TCP_END_UNREACHABLE);
+		rig_end(&r);
+	}
+}
+
 static void a_smaller_path_is_believed_down_to_a_floor(void **state)
 {
 	struct rig r;
@@ -588,6 +616,7 @@ int main(void)
 		cmocka_unit_test(initial_sequence_numbers_differ_by_peer_and_move_with_time),
 		cmocka_unit_test(the_segment_size_respects_peer_path_and_options),
 		cmocka_unit_test(a_hard_icmp_error_ends_only_what_is_opening),
+		cmocka_unit_test(a_soft_error_is_the_reason_only_when_it_is_given_up),
 		cmocka_unit_test(a_smaller_path_is_believed_down_to_a_floor),
 		cmocka_unit_test(every_drop_reason_has_a_name_and_a_sentence),
 		cmocka_unit_test(an_impossible_configuration_is_refused),

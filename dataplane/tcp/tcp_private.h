@@ -293,6 +293,7 @@ struct tcp_conn {
 	bool write_waits : 1;  /* a write took less than asked */
 	bool is_dirty : 1;     /* on the list of tcp_output() */
 	bool has_keepalive : 1;
+	bool has_soft_error : 1; /* an ICMP error has come since something was last acknowledged */
 	bool is_path_narrow : 1;   /* the MSS was lowered, at narrow_since_s */
 	bool has_tried_smaller : 1; /* segments, in vain, since something was last acknowledged */
 	bool tail_probe_due : 1;
@@ -722,6 +723,7 @@ void tcp_path_progress(struct tcp_conn *c);
 /* New data was acknowledged. */
 static inline void tcp_path_acked(struct tcp_conn *c)
 {
+	c->has_soft_error = false;
 	if (c->is_path_narrow || c->has_tried_smaller || c->mss_tried_from != 0)
 		tcp_path_progress(c);
 }

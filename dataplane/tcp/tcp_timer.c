@@ -76,7 +76,7 @@ static bool has_patience(struct tcp_conn *c, uint64_t limit_us)
 		return true;
 	if (c->state > TCP_SYN_SENT) /* RFC 9293 3.8.3 (b): the peer, if there, should know */
 		tcp_send_ack(c, c->snd_max, RTE_TCP_RST_FLAG | RTE_TCP_ACK_FLAG);
-	tcp_conn_end(c, TCP_END_TIMEOUT);
+	tcp_conn_end(c, c->has_soft_error ? TCP_END_UNREACHABLE : TCP_END_TIMEOUT);
 	return false;
 }
 
