@@ -181,6 +181,16 @@ static void command_close(struct run *r, const char *p)
 	tcp_close(conn_of(r));
 }
 
+static void command_keepalive(struct run *r, const char *p)
+{
+	tcp_set_keepalive(conn_of(r), scan_word(&p, "on"));
+}
+
+static void command_user_timeout(struct run *r, const char *p)
+{
+	tcp_set_user_timeout(conn_of(r), (uint32_t)scan_expression(r, &p));
+}
+
 static void command_abort(struct run *r, const char *p)
 {
 	tcp_abort(conn_of(r));
@@ -413,6 +423,8 @@ static const struct {
 	{"read",     command_read    },
 	{"close",    command_close   },
 	{"abort",    command_abort   },
+	{"keepalive", command_keepalive},
+	{"user_timeout", command_user_timeout},
 	{"event",    command_event   },
 	{"state",    command_state   },
 	{"info",     command_info    },
@@ -453,6 +465,7 @@ void setting_run(struct run *r, const char *p)
 		{"time_wait",   &r->config.time_wait_max    },
 		{"receive",     &r->config.receive_bytes_max},
 		{"send",	&r->config.send_bytes_max   },
+		{"keepalive_probes", &r->config.keepalive_probes},
 		{"mtu",	 &r->mtu		     },
 		{"win",	 &r->window		  },
 		{"irs",	 &r->flow->irs	       },
@@ -463,7 +476,13 @@ void setting_run(struct run *r, const char *p)
 			*settings[i].value = (uint32_t)scan_expression(r, &p);
 			return;
 		}
-	if (scan_word(&p, "buffers")) {
+	if (scan_word(&p, "keepalive")) {
+		r->config.is_keepalive_on = scan_word(&p, "on");
+	} else if (scan_word(&p, "keepalive_idle")) {
+		r->config.keepalive_idle_us = (uint64_t)scan_expression(r, &p) * 1000000;
+	} else if (scan_word(&p, "keepalive_interval")) {
+		r->config.keepalive_interval_us = (uint64_t)scan_expression(r, &p) * 1000000;
+	} else if (scan_word(&p, "buffers")) {
 		r->config.buffer_bytes_max = (uint64_t)scan_expression(r, &p);
 	} else if (scan_word(&p, "iss") || scan_word(&p, "tsval")) {
 		r->wants_iss = p[-1] == 's';
