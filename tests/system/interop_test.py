@@ -37,13 +37,15 @@ def host(address):
     return address.partition("/")[0]
 
 
-def plan(each_way=EACH_WAY, streams=STREAMS):
-    return ["--port", PORT, "--up", each_way, "--down", each_way, "--connections", streams, "--requests", 1, "--count", streams,
+def plan(each_way):
+    return ["--port", PORT, "--up", each_way, "--down", each_way, "--connections", STREAMS, "--requests", 1, "--count", STREAMS,
             "--seconds", 50]
 
 
-def check(name, result, streams=STREAMS):
-    expect(result["failed"] == 0 and result["wrong"] == 0 and result["answered"] == streams, name, result)
+def check(name, result, resets_allowed=0):
+    failed = result["failed"]
+    expect(failed <= resets_allowed and (failed == 0 or result["first_failure"] == "reset"), name, result)
+    expect(result["wrong"] == 0 and result["answered"] == STREAMS - failed, name, result)
 
 
 class Interop:
@@ -65,8 +67,12 @@ class Interop:
     def __exit__(self, *_):
         self.stack.close()
 
-    def exchange(self, family, *kernel, each_way=EACH_WAY):
-        """The kernel asks our server over both families; we ask the kernel's over one."""
+    def exchange(self, family, *kernel, each_way=EACH_WAY, has_cookies=False):
+        """The kernel asks our server over both families; we ask the kernel's over one.
+
+        A kernel that keeps nothing but a cookie knows it only by the first byte's sequence number: where the ACK of the
+        handshake and the first segment are both lost or late, it resets what comes behind (RFC 4987 3.6). That is no
+        fault of the one that asked; it happens to less than a hundredth of the connections here."""
         kernel = ["--kernel", *kernel]
         before = kernel_counts(NS)
         with contextlib.ExitStack() as stack:
@@ -75,7 +81,8 @@ class Interop:
             server = start("serve", *kernel, "--port", PORT)
             we = start("ask", *ours("hkconnect", CONNECTING), "--server", host(CONNECTING_PEER[FAMILY[family]]), *plan(each_way))
             they = [start("ask", *kernel, "--server", host(address), *plan(each_way)) for address in LISTENING]
-            for name, process in (("we asked", we), ("asked over IPv4", they[0]), ("asked over IPv6", they[1])):
+            check("we asked", we.wait(60), resets_allowed=2 if has_cookies else 0)
+            for name, process in zip(("asked over IPv4", "asked over IPv6"), they):
                 check(name, process.wait(60))
             served = server.stop()
         expect(served["failed"] == 0 and served["wrong"] == 0, served)
@@ -97,7 +104,7 @@ def set_to(**settings):
 def setting_case(name, family, settings, *kernel, happened=(), never=(), each_way=EACH_WAY):
     def test(interop):
         with set_to(**settings):
-            gone = interop.exchange(family, *kernel, each_way=each_way)
+            gone = interop.exchange(family, *kernel, each_way=each_way, has_cookies=settings.get("tcp_syncookies") == 2)
         for counter in happened:
             expect(gone[counter] > 0, "nothing was", counter)
         for counter in never:
