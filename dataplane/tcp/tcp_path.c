@@ -23,6 +23,13 @@ static uint32_t mtu_of(const struct tcp_conn *c, uint32_t mss)
 	return mss + (addr_is_ipv4(&c->tuple.remote) ? 20 + 20 : 40 + 20) + (c->has_ts ? 12 : 0);
 }
 
+/* Larger segments, for which the window has to have room: it counts bytes, but one segment may always go. */
+static void widen(struct tcp_conn *c, uint16_t mss)
+{
+	c->mss = mss;
+	c->cwnd = max_u32(c->cwnd, mss);
+}
+
 static void note_narrow(struct tcp_conn *c)
 {
 	c->is_path_narrow = true;
@@ -102,7 +109,7 @@ void tcp_path_timeout(struct tcp_conn *c)
 		c->mss = before;
 		if (c->mss_tried_from != 0) {
 			tcp_count(c->stack, path_no_black_holes);
-			c->mss = c->mss_tried_from;
+			widen(c, c->mss_tried_from);
 			c->mss_tried_from = 0;
 			c->has_tried_smaller = true;
 		}
@@ -122,8 +129,10 @@ void tcp_path_progress(struct tcp_conn *c)
 	if (c->is_path_narrow && (uint16_t)(now_s(c) - c->narrow_since_s) >= TCP_PATH_AGE_S) {
 		const uint16_t before = c->mss;
 		tcp_mss_update(c, UINT16_MAX); /* as far as others have not been told the same since */
-		if (c->mss > before)
+		if (c->mss > before) {
+			widen(c, c->mss);
 			tcp_count(c->stack, path_widened);
+		}
 		c->narrow_since_s = now_s(c);
 	}
 }
