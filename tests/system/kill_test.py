@@ -57,8 +57,9 @@ class Killer:
 
     def established(self):
         """The relay's connections at Postfix, which does not see the kill: those of earlier lives are left out."""
-        done = lab.run(*self.l.in_ns("receiver", "ss", "-Htn", "state", "established", "sport", "=", ":25"))
-        return {line.split()[-1] for line in done.stdout.splitlines()} - self.gone
+        # By the kernel's own name of a socket: a relay that comes back may take a port of its last life.
+        done = lab.run(*self.l.in_ns("receiver", "ss", "-Htne", "state", "established", "sport", "=", ":25"))
+        return set(re.findall(r"\bsk:(\S+)", done.stdout)) - self.gone
 
     def kill_relay(self):
         expect(self.l.relay.poll() is None, "the relay had ended by itself:", self.l.log_tail("relay"))
@@ -130,8 +131,9 @@ def check_duplicates(l, mailbox, killer):
             depth[later] = depth.get(later, 0) + 1
             expect(not session["has_quit"], marker, "came twice, and its first session ended in order")
             expect(later < IN_FLIGHT, marker, "came twice, and", later, "mails followed it in its first session")
-            kill = min(range(len(per_kill)), key=lambda k: abs(killer.kills[k]["at"] - arrival_us(early) / 1e6))
-            per_kill[kill] += 1
+            # Postfix may have put it into the mailbox some time after it took it, nearer to the next kill.
+            in_use = (k for k in range(len(per_kill)) if killer.kills[k]["connections"] > 0)
+            per_kill[min(in_use, key=lambda k: abs(killer.kills[k]["at"] - arrival_us(early) / 1e6))] += 1
     for kill, n in zip(killer.kills, per_kill):
         expect(n <= IN_FLIGHT * kill["connections"], n, "duplicates by a kill with", kill["connections"], "connections")
     print(f"    duplicates by mails that followed in the session: {depth}; most by one kill: {max(per_kill)}")
