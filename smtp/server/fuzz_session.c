@@ -5,15 +5,18 @@
  * closes, but never hangs. */
 #include "smtp/server/session.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void must(bool is_true)
-{
-	if (!is_true)
-		abort();
-}
+#define must(claim)                                                         \
+	do {                                                                \
+		if (!(claim)) {                                             \
+			fprintf(stderr, "line %d: %s\n", __LINE__, #claim); \
+			abort();                                            \
+		}                                                           \
+	} while (0)
 
 struct caller {
 	struct smtp_server *session;
@@ -118,7 +121,7 @@ static void perform(struct caller *c, const struct smtp_event *e)
 	check_replies(c);
 }
 
-/* Gives what is there until the session wants more; returns the bytes used. */
+/* Gives what is there until the session wants more, not just room for its replies; returns the bytes used. */
 static size_t feed(struct caller *c, const uint8_t *at, size_t n)
 {
 	size_t used = 0;
@@ -131,7 +134,7 @@ static size_t feed(struct caller *c, const uint8_t *at, size_t n)
 		must(now <= n - used);
 		used += now;
 		perform(c, &e);
-		if (e.kind == SMTP_EVENT_NONE)
+		if (e.kind == SMTP_EVENT_NONE && now == 0)
 			return used;
 	}
 }
