@@ -15,6 +15,7 @@ struct dp_config;
 
 struct peer_options {
 	bool is_kernel, is_server;
+	bool stays; /* after its results, with its port */
 	struct addr server; /* a server of the kernel's may listen on any */
 	uint16_t port;
 	int mss; /* the kernel's largest segment; 0: its own choice */
@@ -66,6 +67,8 @@ uint64_t peer_client_due_us(void);
 /* ---- the carriers: run until a signal comes or the client is done; 0, or an exit status ---- */
 int peer_run_kernel(const struct peer_options *o);
 int peer_run_ours(const struct peer_options *o);
+/* Gives the port back, if there is one. */
+void peer_end_ours(void);
 /* SIGTERM or SIGINT has come. */
 bool peer_is_stopped(void);
 /* Prints "ready", so that who started us knows that we listen. */

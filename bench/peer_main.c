@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "dataplane/dataplane.h"
 
@@ -17,6 +18,8 @@ bool peer_is_stopped(void)
 {
 	return is_stopped;
 }
+
+#define STAY_MS 30000 /* then whoever started us has gone */
 
 void peer_ready(void)
 {
@@ -46,6 +49,7 @@ static void usage(FILE *to)
 	      "  --count N           ask: requests in all; 0: until the time is up (0)\n"
 	      "  --seconds S         ask: at most (60)\n"
 	      "  --interval-ms MS    ask: from one request of a connection to its next (0)\n"
+	      "  --stay              after the results the port stays, no longer looked at, until SIGTERM or 30 s later\n"
 	      "  --conns-max N       ours: the stack's limit of connections (1024)\n"
 	      "  --window-kb N       ours: largest window, and send queue (4096)\n"
 	      "  --buffer-mb N       ours: of all connections (32)\n"
@@ -57,7 +61,7 @@ static void usage(FILE *to)
 }
 
 enum { SERVER = 1, PORT, KERNEL, DEVICE, ADDR, UP, DOWN, CONNECTIONS, REQUESTS, COUNT, SECONDS,
-	INTERVAL, CONNS_MAX, WINDOW, BUFFER, MBUFS, MEMORY, SLEEP, HUGE, CONGESTION, MSS };
+	INTERVAL, CONNS_MAX, WINDOW, BUFFER, MBUFS, MEMORY, SLEEP, HUGE, CONGESTION, MSS, STAY };
 static const struct option longs[] = {{"server", 1, NULL, SERVER}, {"port", 1, NULL, PORT},
 	{"kernel", 0, NULL, KERNEL}, {"device", 1, NULL, DEVICE}, {"addr", 1, NULL, ADDR},
 	{"up", 1, NULL, UP}, {"down", 1, NULL, DOWN}, {"connections", 1, NULL, CONNECTIONS},
@@ -65,7 +69,8 @@ static const struct option longs[] = {{"server", 1, NULL, SERVER}, {"port", 1, N
 	{"interval-ms", 1, NULL, INTERVAL}, {"conns-max", 1, NULL, CONNS_MAX},
 	{"window-kb", 1, NULL, WINDOW}, {"buffer-mb", 1, NULL, BUFFER}, {"mbufs", 1, NULL, MBUFS},
 	{"memory-mb", 1, NULL, MEMORY}, {"sleep-us", 1, NULL, SLEEP}, {"huge", 0, NULL, HUGE},
-	{"congestion", 1, NULL, CONGESTION}, {"mss", 1, NULL, MSS}, {0}};
+	{"congestion", 1, NULL, CONGESTION}, {"mss", 1, NULL, MSS},
+	{"stay", 0, NULL, STAY}, {0}};
 
 static struct dp_config dp_default(void)
 {
@@ -135,6 +140,7 @@ static bool set(struct peer_options *o, int option)
 	case HUGE: o->dp->no_huge = false; break;
 	case CONGESTION: o->congestion = optarg; break;
 	case MSS: o->mss = (int)n; break;
+	case STAY: o->stays = true; break;
 	default: return false;
 	}
 	return true;
@@ -192,6 +198,15 @@ static void print(const struct peer_options *o)
 		seconds_of(usage.ru_utime), seconds_of(usage.ru_stime));
 }
 
+/* net_memif of DPDK 24.11 takes its memory away as the peer goes, also from under a core that polls: so the end
+ * that is done goes last. */
+static void stay(void)
+{
+	fflush(stdout);
+	for (unsigned i = 0; i < STAY_MS / 10 && !is_stopped; i++)
+		usleep(10000);
+}
+
 int main(int argc, char **argv)
 {
 	static struct dp_config dp;
@@ -207,5 +222,8 @@ int main(int argc, char **argv)
 	int status = options.is_kernel ? peer_run_kernel(&options) : peer_run_ours(&options);
 	if (status == 0)
 		print(&options);
+	if (options.stays)
+		stay();
+	peer_end_ours();
 	return status != 0 ? status : peer_results.wrong != 0 ? EX_DATAERR : 0;
 }

@@ -18,6 +18,7 @@ struct served {
 };
 
 static const struct peer_options *options;
+static struct dp *dp;
 static struct dp_core *core;
 static struct tcp_stack *stack;
 static struct served *free_served;
@@ -197,7 +198,6 @@ static bool prepare(void)
 
 int peer_run_ours(const struct peer_options *o)
 {
-	struct dp *dp;
 	char error[256] = "";
 	options = o;
 	if (dp_create(&dp, o->dp, error) != 0) {
@@ -213,6 +213,11 @@ int peer_run_ours(const struct peer_options *o)
 		&(struct dp_core_user){.turn = turn, .next_due_us = next_due_us});
 	printf("{");
 	print();
-	dp_destroy(dp);
 	return 0;
+}
+
+void peer_end_ours(void)
+{
+	if (dp != NULL)
+		dp_destroy(dp);
 }

@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import subprocess
+import threading
 import time
 
 
@@ -64,6 +65,18 @@ class Process:
         if not lines:
             raise RuntimeError(f"no result, exit {self.process.returncode}")
         return json.loads(lines[-1])
+
+    def result(self, seconds):
+        """Of a tool that stays after it has printed it."""
+        timer = threading.Timer(seconds, self.process.kill)
+        timer.start()
+        try:
+            for line in self.process.stdout:
+                if line.startswith("{"):
+                    return json.loads(line)
+        finally:
+            timer.cancel()
+        raise RuntimeError(f"no result, exit {self.process.wait()}")
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
