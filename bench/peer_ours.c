@@ -27,16 +27,7 @@ static struct addr local;
 
 static size_t read_link(void *link, uint8_t *to, size_t room)
 {
-	size_t n = 0;
-	while (n < room) {
-		struct bytes b = bytes_first(tcp_peek(link), room - n);
-		if (b.n == 0)
-			break;
-		memcpy(to + n, b.at, b.n);
-		tcp_consume(link, b.n);
-		n += b.n;
-	}
-	return n;
+	return tcp_read(link, to, room);
 }
 
 static size_t write_link(void *link, struct bytes b)

@@ -38,17 +38,7 @@ static struct link *open_link(struct transport *t, void *owner, const char **why
 
 static size_t read_link(struct link *link, uint8_t *to, size_t room)
 {
-	struct tcp_conn *c = (struct tcp_conn *)link;
-	size_t n = 0;
-	while (n < room) {
-		struct bytes b = bytes_first(tcp_peek(c), room - n);
-		if (b.n == 0)
-			break;
-		memcpy(to + n, b.at, b.n);
-		tcp_consume(c, b.n);
-		n += b.n;
-	}
-	return n;
+	return tcp_read((struct tcp_conn *)link, to, room);
 }
 
 static size_t write_link(struct link *link, struct bytes b)

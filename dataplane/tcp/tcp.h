@@ -146,6 +146,8 @@ void tcp_endpoints(const struct tcp_conn *conn, struct addr *local, uint16_t *lo
  * consumed stay and close the window. */
 struct bytes tcp_peek(struct tcp_conn *conn);
 void tcp_consume(struct tcp_conn *conn, size_t n);
+/* Both at once: copies up to `room` bytes; returns how many, 0 where there are none now. */
+size_t tcp_read(struct tcp_conn *conn, uint8_t *to, size_t room);
 /* Copies into the send queue; returns the bytes taken, less than `b.n` where the queue is full. Small writes
  * before a tcp_output() share segments. */
 size_t tcp_write(struct tcp_conn *conn, struct bytes b);

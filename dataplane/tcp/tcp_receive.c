@@ -204,3 +204,17 @@ void tcp_consume(struct tcp_conn *c, size_t n)
 		tcp_timer_set(c, TCP_TIMER_STARVED, s->now_us + TCP_HELD_US);
 	}
 }
+
+size_t tcp_read(struct tcp_conn *c, uint8_t *to, size_t room)
+{
+	size_t n = 0;
+	while (n < room) {
+		struct bytes b = bytes_first(tcp_peek(c), room - n);
+		if (b.n == 0)
+			break;
+		memcpy(to + n, b.at, b.n);
+		tcp_consume(c, b.n);
+		n += b.n;
+	}
+	return n;
+}
