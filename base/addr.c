@@ -63,7 +63,8 @@ static bool has_host_bits(const struct prefix *p)
 	return false;
 }
 
-bool prefix_parse(const char *text, struct prefix *p)
+/* "address/bits", or a lone address: all bits, of the 128. */
+static bool parse_with_bits(const char *text, struct addr *a, uint8_t *prefix_bits)
 {
 	char host[ADDR_TEXT_MAX];
 	const char *slash = strchr(text, '/');
@@ -72,9 +73,9 @@ bool prefix_parse(const char *text, struct prefix *p)
 		return false;
 	memcpy(host, text, n);
 	host[n] = '\0';
-	if (!addr_parse(host, &p->addr))
+	if (!addr_parse(host, a))
 		return false;
-	unsigned most = addr_is_ipv4(&p->addr) ? 32 : 128;
+	unsigned most = addr_is_ipv4(a) ? 32 : 128;
 	unsigned long bits = most;
 	if (slash != NULL) {
 		char *end;
@@ -84,8 +85,18 @@ bool prefix_parse(const char *text, struct prefix *p)
 		if (*end != '\0' || bits > most)
 			return false;
 	}
-	p->bits = (uint8_t)(128 - most + bits);
-	return !has_host_bits(p);
+	*prefix_bits = (uint8_t)(128 - most + bits);
+	return true;
+}
+
+bool prefix_parse(const char *text, struct prefix *p)
+{
+	return parse_with_bits(text, &p->addr, &p->bits) && !has_host_bits(p);
+}
+
+bool interface_parse(const char *text, struct addr *a, uint8_t *prefix_bits)
+{
+	return strchr(text, '/') != NULL && parse_with_bits(text, a, prefix_bits);
 }
 
 const char *addr_format(const struct addr *a, char text[ADDR_TEXT_MAX])

@@ -37,6 +37,8 @@ bool prefix_has(const struct prefix *p, const struct addr *a);
 bool addr_parse(const char *text, struct addr *a);
 /* Parses "192.0.2.0/24", "2001:db8::/32" or a lone address; false: not a prefix, or host bits set. */
 bool prefix_parse(const char *text, struct prefix *p);
+/* Parses "192.0.2.25/24": an address and how many of the 128 bits are its link's; false: not that. */
+bool interface_parse(const char *text, struct addr *a, uint8_t *prefix_bits);
 /* Writes the text form (RFC 5952); returns `text`. */
 const char *addr_format(const struct addr *a, char text[ADDR_TEXT_MAX]);
 /* Writes "address/bits"; returns `text`. */

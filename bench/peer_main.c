@@ -100,18 +100,12 @@ static struct peer_options options_default(struct dp_config *dp)
 	};
 }
 
-static bool add_addr(struct dp_port_config *port, char *text)
+static bool add_addr(struct dp_port_config *port, const char *text)
 {
-	char *slash = strchr(text, '/');
-	struct dp_local_addr *a = &port->addrs[port->addr_count];
-	if (slash == NULL || port->addr_count == DP_ADDRS_MAX)
+	if (port->addr_count == DP_ADDRS_MAX)
 		return false;
-	*slash = '\0';
-	if (!addr_parse(text, &a->addr))
-		return false;
-	a->prefix_bits = (uint8_t)(atoi(slash + 1) + (addr_is_ipv4(&a->addr) ? 96 : 0));
-	port->addr_count++;
-	return true;
+	struct dp_local_addr *a = &port->addrs[port->addr_count++];
+	return interface_parse(text, &a->addr, &a->prefix_bits);
 }
 
 static bool set(struct peer_options *o, int option)

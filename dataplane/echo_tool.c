@@ -268,19 +268,12 @@ static int bad_usage(const char *what)
 	return 64;
 }
 
-/* "192.0.2.1/24": an address with host bits, so not a prefix. */
-static bool add_addr(struct dp_port_config *port, char *text)
+static bool add_addr(struct dp_port_config *port, const char *text)
 {
-	char *slash = strchr(text, '/');
-	struct dp_local_addr *a = &port->addrs[port->addr_count];
-	if (slash == NULL || port->addr_count == DP_ADDRS_MAX)
+	if (port->addr_count == DP_ADDRS_MAX)
 		return false;
-	*slash = '\0';
-	if (!addr_parse(text, &a->addr))
-		return false;
-	a->prefix_bits = (uint8_t)(atoi(slash + 1) + (addr_is_ipv4(&a->addr) ? 96 : 0));
-	port->addr_count++;
-	return true;
+	struct dp_local_addr *a = &port->addrs[port->addr_count++];
+	return interface_parse(text, &a->addr, &a->prefix_bits);
 }
 
 static bool add_route(struct dp_config *config, const char *via)

@@ -11,20 +11,8 @@
 
 bool config_parse_interface(const char *text, struct addr *addr, struct prefix *network)
 {
-	char host[ADDR_TEXT_MAX];
-	const char *slash = strchr(text, '/');
-	char *end;
-	if (slash == NULL || (size_t)(slash - text) >= sizeof host || slash[1] < '0' || slash[1] > '9')
+	if (!interface_parse(text, addr, &network->bits) || addr_is_unspecified(addr) || addr_is_multicast(addr))
 		return false;
-	memcpy(host, text, (size_t)(slash - text));
-	host[slash - text] = '\0';
-	if (!addr_parse(host, addr) || addr_is_unspecified(addr) || addr_is_multicast(addr))
-		return false;
-	unsigned most = addr_is_ipv4(addr) ? 32 : 128;
-	unsigned long bits = strtoul(slash + 1, &end, 10);
-	if (*end != '\0' || bits > most)
-		return false;
-	network->bits = (uint8_t)(128 - most + bits);
 	network->addr = *addr;
 	for (unsigned bit = network->bits; bit < 128; bit++)
 		network->addr.b[bit / 8] &= (uint8_t)~(0x80u >> (bit % 8));
