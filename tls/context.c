@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tls/tls_private.h"
 
+#include "tls/provider/provider.h"
+
 #include <openssl/err.h>
 #include <openssl/rand.h>
 #include <stdio.h>
@@ -77,6 +79,7 @@ void tls_lib_put(struct tls_lib *lib)
 	if (--lib->references != 0)
 		return;
 	BIO_meth_free(lib->bio_method);
+	OSSL_PROVIDER_unload(lib->ours);
 	OSSL_PROVIDER_unload(lib->provider);
 	OSSL_LIB_CTX_free(lib->openssl);
 	free(lib);
@@ -92,8 +95,10 @@ struct tls_lib *tls_lib_create(void)
 	lib->openssl = OSSL_LIB_CTX_new();
 	if (lib->openssl != NULL)
 		lib->provider = OSSL_PROVIDER_load(lib->openssl, "default");
+	if (lib->provider != NULL)
+		lib->ours = tls_provider_load(lib->openssl);
 	lib->bio_method = tls_bio_method_create(bio_type | BIO_TYPE_SOURCE_SINK);
-	if (lib->provider == NULL || lib->bio_method == NULL || !has_ticket_keys) {
+	if (lib->ours == NULL || lib->bio_method == NULL || !has_ticket_keys) {
 		tls_lib_destroy(lib);
 		return NULL;
 	}

@@ -37,7 +37,8 @@ struct tls_lib {
 	_Atomic uint32_t references; /* the owner's and one a set: sets are made and freed off the
 					worker too */
 	OSSL_LIB_CTX *openssl;
-	OSSL_PROVIDER *provider;
+	OSSL_PROVIDER *provider; /* OpenSSL's own algorithms */
+	OSSL_PROVIDER *ours;	 /* and what we do better: tls/provider/ */
 	BIO_METHOD *bio_method;
 };
 

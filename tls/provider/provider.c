@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tls/provider/provider_private.h"
+
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/params.h>
+#include <stdlib.h>
+
+#define NAME	 "hikyaku"
+#define SCHEDULE "provider=hikyaku,hikyaku.part=schedule"
+
+/* ---- what is offered ---- */
+
+static const OSSL_ALGORITHM kdfs[] = {
+	{"TLS13-KDF", SCHEDULE, tls_kdf_tls13_functions, "RFC 8446 7.1"},
+	{},
+};
+
+static const OSSL_ALGORITHM *query(void *context, int operation, int *is_not_to_cache)
+{
+	*is_not_to_cache = 0;
+	switch (operation) {
+	case OSSL_OP_KDF: return kdfs;
+	default: return NULL;
+	}
+}
+
+/* ---- the provider itself ---- */
+
+static const OSSL_PARAM *gettable_params(void *context)
+{
+	static const OSSL_PARAM gettable[] = {
+		OSSL_PARAM_DEFN(OSSL_PROV_PARAM_NAME, OSSL_PARAM_UTF8_PTR, NULL, 0),
+		OSSL_PARAM_DEFN(OSSL_PROV_PARAM_STATUS, OSSL_PARAM_INTEGER, NULL, 0),
+		OSSL_PARAM_END,
+	};
+	return gettable;
+}
+
+static int get_params(void *context, OSSL_PARAM params[])
+{
+	OSSL_PARAM *name = OSSL_PARAM_locate(params, OSSL_PROV_PARAM_NAME);
+	OSSL_PARAM *status = OSSL_PARAM_locate(params, OSSL_PROV_PARAM_STATUS);
+	return (name == NULL || OSSL_PARAM_set_utf8_ptr(name, NAME) == 1) &&
+		(status == NULL || OSSL_PARAM_set_int(status, 1) == 1);
+}
+
+static void teardown(void *context)
+{
+	free(context);
+}
+
+static const OSSL_DISPATCH functions[] = {
+	TLS_PROVIDER_FUNCTION(OSSL_FUNC_PROVIDER_TEARDOWN, teardown),
+	TLS_PROVIDER_FUNCTION(OSSL_FUNC_PROVIDER_GETTABLE_PARAMS, gettable_params),
+	TLS_PROVIDER_FUNCTION(OSSL_FUNC_PROVIDER_GET_PARAMS, get_params),
+	TLS_PROVIDER_FUNCTION(OSSL_FUNC_PROVIDER_QUERY_OPERATION, query),
+	OSSL_DISPATCH_END,
+};
+
+/* OpenSSL's functions for providers that are not linked with it are of no use to us, but for the one
+ * that tells the library context. */
+static int init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *core,
+	const OSSL_DISPATCH **ours, void **context)
+{
+	OSSL_FUNC_core_get_libctx_fn *get_libctx = NULL;
+	for (; core->function_id != 0; core++)
+		if (core->function_id == OSSL_FUNC_CORE_GET_LIBCTX)
+			get_libctx = OSSL_FUNC_core_get_libctx(core);
+	struct tls_provider *provider = calloc(1, sizeof *provider);
+	if (provider == NULL || get_libctx == NULL) {
+		free(provider);
+		return 0;
+	}
+	/* Allowed to providers that are built in (provider-base(7)). */
+	provider->openssl = (OSSL_LIB_CTX *)get_libctx(handle);
+	*ours = functions;
+	*context = provider;
+	return 1;
+}
+
+OSSL_PROVIDER *tls_provider_load(OSSL_LIB_CTX *openssl)
+{
+	if (OSSL_PROVIDER_add_builtin(openssl, NAME, init) != 1)
+		return NULL;
+	OSSL_PROVIDER *provider = OSSL_PROVIDER_load(openssl, NAME);
+	if (provider != NULL && EVP_set_default_properties(openssl, TLS_PROVIDER_DEFAULTS) != 1) {
+		OSSL_PROVIDER_unload(provider);
+		return NULL;
+	}
+	return provider;
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+/* tls/provider/provider.h: "hikyaku", an OpenSSL provider built into the program. It offers beside the default
+ * provider what that does too slowly for us; each algorithm carries a property that says to which part
+ * it belongs, so that a context takes what it wants and leaves all else to the default provider:
+ *
+ *   schedule   the key schedule (TLS13-KDF): whole library contexts prefer it
+ *
+ * One a library context, and so one a core. */
+#pragma once
+
+#include <openssl/provider.h>
+#include <openssl/types.h>
+
+/* What a library context prefers (EVP_set_default_properties): as its default it is looked at once an
+ * algorithm, while a query of an SSL_CTX is hashed again at each fetch. */
+#define TLS_PROVIDER_DEFAULTS "?hikyaku.part=schedule"
+
+/* Adds the provider to `openssl`, which has the default one, and loads it. NULL: no memory. The caller
+ * unloads it before the library context is freed. */
+OSSL_PROVIDER *tls_provider_load(OSSL_LIB_CTX *openssl);
