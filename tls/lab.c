@@ -61,6 +61,9 @@ struct lab_cert lab_cert_make(struct lab_spec spec)
 	if (spec.is_ca)
 		add_extension(
 			made.cert, issuer->cert, NID_key_usage, "critical,keyCertSign,cRLSign");
+	/* Clients that take RFC 5280 4.2.1.1 strictly look for both. */
+	add_extension(made.cert, issuer->cert, NID_subject_key_identifier, "hash");
+	add_extension(made.cert, issuer->cert, NID_authority_key_identifier, "keyid");
 	if (spec.alt != NULL)
 		add_extension(made.cert, issuer->cert, NID_subject_alt_name, spec.alt);
 	const EVP_MD *digest = EVP_PKEY_is_a(issuer->key, "ED25519") ? NULL : EVP_sha256();
