@@ -127,6 +127,7 @@ static void start_handshake(struct worker *w, struct conn *c)
 		conn_abort(w, c);
 		return;
 	}
+	tls_set_listener(c->tls, w->config->listeners[in->listener].name);
 	conn_begin_handshake(w, c);
 }
 

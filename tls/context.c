@@ -4,7 +4,6 @@
 #include "tls/provider/provider.h"
 
 #include <openssl/err.h>
-#include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <threads.h>
@@ -60,8 +59,6 @@ static const int security_levels[] = {
 
 /* ---- library context ---- */
 
-/* Sessions are resumed on any core and after a set was replaced, so the keys are the process's. */
-static unsigned char ticket_keys[80];
 static bool has_ticket_keys;
 static int bio_type;
 static once_flag process_once = ONCE_FLAG_INIT;
@@ -71,13 +68,14 @@ static void process_init(void)
 	/* The host's openssl.cnf has no say: what is allowed is said by profiles alone. */
 	OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_LOAD_SSL_STRINGS, NULL);
 	bio_type = BIO_get_new_index();
-	has_ticket_keys = RAND_priv_bytes(ticket_keys, sizeof ticket_keys) == 1;
+	has_ticket_keys = tls_tickets_init_process();
 }
 
 void tls_lib_put(struct tls_lib *lib)
 {
 	if (--lib->references != 0)
 		return;
+	tls_tickets_fini(lib);
 	BIO_meth_free(lib->bio_method);
 	OSSL_PROVIDER_unload(lib->ours);
 	OSSL_PROVIDER_unload(lib->provider);
@@ -98,7 +96,7 @@ struct tls_lib *tls_lib_create(void)
 	if (lib->provider != NULL)
 		lib->ours = tls_provider_load(lib->openssl);
 	lib->bio_method = tls_bio_method_create(bio_type | BIO_TYPE_SOURCE_SINK);
-	if (lib->ours == NULL || lib->bio_method == NULL || !has_ticket_keys) {
+	if (lib->ours == NULL || lib->bio_method == NULL || !has_ticket_keys || !tls_tickets_init(lib)) {
 		tls_lib_destroy(lib);
 		return NULL;
 	}
@@ -250,7 +248,7 @@ SSL_CTX *tls_context_create(struct tls_set *set, const struct tls_profile *profi
 	set_verification(ctx, set, profile, roots);
 	SSL_CTX_set_msg_callback(ctx, tls_message_seen);
 	if (set->is_server)
-		SSL_CTX_set_tlsext_ticket_keys(ctx, ticket_keys, sizeof ticket_keys);
+		tls_tickets_enable(ctx);
 	else
 		SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET); /* we do not resume as a client yet */
 	return ctx;

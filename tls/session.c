@@ -211,6 +211,27 @@ struct tls *tls_open_server(struct tls_server_set *set, uint32_t profile, struct
 	return tls;
 }
 
+/* FNV-1a: names of listeners are the operator's. */
+static uint64_t hash_name(const char *name)
+{
+	uint64_t hash = 0xcbf29ce484222325ull;
+	for (; *name != '\0'; name++)
+		hash = (hash ^ (uint8_t)*name) * 0x100000001b3ull;
+	return hash;
+}
+
+void tls_set_listener(struct tls *tls, const char *name)
+{
+	struct tls_set *set = tls->set;
+	uint8_t context[TLS_POLICY_BYTES];
+	uint64_t last, hash = hash_name(name);
+	memcpy(context, set->policies[tls->profile - set->profiles], sizeof context);
+	memcpy(&last, context + sizeof context - sizeof last, sizeof last);
+	last ^= hash;
+	memcpy(context + sizeof context - sizeof last, &last, sizeof last);
+	SSL_set_session_id_context(tls->ssl, context, sizeof context);
+}
+
 /* SNI is for names only (RFC 6066 3), without the last dot. */
 static bool set_server_name(struct tls *tls)
 {

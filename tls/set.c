@@ -12,6 +12,7 @@ static void set_free(struct tls_set *set)
 	for (size_t i = 0; i < set->profile_count && set->contexts != NULL; i++)
 		SSL_CTX_free(set->contexts[i]);
 	free(set->contexts);
+	free(set->policies);
 	free(set->profiles);
 	for (size_t i = 0; i < set->profile_count && set->stores != NULL; i++)
 		X509_STORE_free(set->stores[i]);
@@ -46,7 +47,8 @@ static struct tls_set *set_create(struct tls_lib *lib, bool is_server,
 	set->profiles = calloc(profile_count + 1, sizeof *profiles);
 	set->contexts = calloc(profile_count + 1, sizeof(SSL_CTX *));
 	set->stores = calloc(profile_count + 1, sizeof(X509_STORE *));
-	if (set->profiles == NULL || set->contexts == NULL || set->stores == NULL) {
+	set->policies = calloc(profile_count + 1, sizeof *set->policies);
+	if (set->profiles == NULL || set->contexts == NULL || set->stores == NULL || set->policies == NULL) {
 		set_free(set);
 		return NULL;
 	}
@@ -131,10 +133,29 @@ static bool set_load_stores(
 	return true;
 }
 
+/* A session is resumed only under what it was made under: where certificates are looked at that is the whole
+ * profile and the roots they are checked against. */
+static bool set_policy(struct tls_set *set, size_t profile, struct bytes ca_pem)
+{
+	const struct tls_profile *p = &set->profiles[profile];
+	unsigned char digest[EVP_MAX_MD_SIZE] = {0};
+	EVP_MD_CTX *md = EVP_MD_CTX_new();
+	bool is_done = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 &&
+		EVP_DigestUpdate(md, p->id, strnlen(p->id, sizeof p->id)) == 1 &&
+		EVP_DigestUpdate(md, &p->client_cert, 1) == 1 &&
+		EVP_DigestUpdate(md, &p->level, 1) == 1;
+	if (is_done && tls_profile_asks_for_certificate(p, set->is_server))
+		is_done = EVP_DigestUpdate(md, p->names, sizeof p->names) == 1 &&
+			EVP_DigestUpdate(md, ca_pem.at, ca_pem.n) == 1;
+	is_done = is_done && EVP_DigestFinal_ex(md, digest, NULL) == 1;
+	EVP_MD_CTX_free(md);
+	memcpy(set->policies[profile], digest, TLS_POLICY_BYTES);
+	return is_done;
+}
+
 /* ---- both, to the end ---- */
 
-typedef SSL_CTX *context_maker(
-	struct tls_set *set, size_t profile, const struct roots *roots, struct tls_error *error);
+typedef SSL_CTX *context_maker(struct tls_set *set, size_t profile, struct tls_error *error);
 
 /* Gives a set that has all else its stores and contexts, and takes it away if something failed; `set` may be
  * NULL for what failed before. */
@@ -143,7 +164,8 @@ static struct tls_set *set_finish(struct tls_set *set, bool is_made, const struc
 {
 	is_made = is_made && set_load_stores(set, roots, error);
 	for (size_t i = 0; is_made && i < set->profile_count; i++) {
-		set->contexts[i] = make(set, i, roots, error);
+		if (set_policy(set, i, roots_pem(roots, i)))
+			set->contexts[i] = make(set, i, error);
 		is_made = set->contexts[i] != NULL;
 	}
 	ERR_clear_error();
@@ -194,25 +216,6 @@ static int server_name_asked(SSL *ssl, int *alert, void *user)
 	return tls_names_find(&set->names, sni) != NULL ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
 }
 
-/* A session is resumed only under what it was made under: with client certificates that is the
- * whole profile and the roots they were checked against. */
-static bool set_session_context(SSL_CTX *ctx, const struct tls_profile *p, struct bytes ca_pem)
-{
-	unsigned char digest[EVP_MAX_MD_SIZE];
-	unsigned int n = 0;
-	EVP_MD_CTX *md = EVP_MD_CTX_new();
-	bool is_done = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 &&
-		EVP_DigestUpdate(md, p->id, strnlen(p->id, sizeof p->id)) == 1 &&
-		EVP_DigestUpdate(md, &p->client_cert, 1) == 1 &&
-		EVP_DigestUpdate(md, &p->level, 1) == 1;
-	if (is_done && tls_profile_asks_for_certificate(p, true))
-		is_done = EVP_DigestUpdate(md, p->names, sizeof p->names) == 1 &&
-			EVP_DigestUpdate(md, ca_pem.at, ca_pem.n) == 1;
-	is_done = is_done && EVP_DigestFinal_ex(md, digest, &n) == 1;
-	EVP_MD_CTX_free(md);
-	return is_done && SSL_CTX_set_session_id_context(ctx, digest, SSL_MAX_SID_CTX_LENGTH) == 1;
-}
-
 static bool use_chain(SSL_CTX *ctx, const struct tls_set *set, uint32_t index)
 {
 	if (index == TLS_CHAIN_NONE)
@@ -221,8 +224,7 @@ static bool use_chain(SSL_CTX *ctx, const struct tls_set *set, uint32_t index)
 	return SSL_CTX_use_cert_and_key(ctx, chain->leaf, chain->key, chain->rest, 1) == 1;
 }
 
-static SSL_CTX *server_context_create(
-	struct tls_set *set, size_t index, struct bytes ca_pem, struct tls_error *error)
+static SSL_CTX *server_context(struct tls_set *set, size_t index, struct tls_error *error)
 {
 	const struct tls_profile *profile = &set->profiles[index];
 	SSL_CTX *ctx = tls_context_create(set, profile, set->stores[index], error);
@@ -230,14 +232,12 @@ static SSL_CTX *server_context_create(
 		return NULL;
 	if (!use_chain(ctx, set, set->names.unnamed.ecdsa) ||
 		!use_chain(ctx, set, set->names.unnamed.rsa) ||
-		!set_session_context(ctx, profile, ca_pem)) {
+		SSL_CTX_set_session_id_context(ctx, set->policies[index], TLS_POLICY_BYTES) != 1) {
 		tls_error_set(error, "profile %s: %s", profile->id,
 			tls_openssl_reason("the default certificate cannot be used"));
 		SSL_CTX_free(ctx);
 		return NULL;
 	}
-	SSL_CTX_set_num_tickets(ctx, 1);
-	SSL_CTX_set_timeout(ctx, TLS_TICKET_SECONDS);
 	SSL_CTX_set_cert_cb(ctx, certificate_wanted, set);
 	SSL_CTX_set_tlsext_servername_callback(ctx, server_name_asked);
 	SSL_CTX_set_tlsext_servername_arg(ctx, set);
@@ -270,12 +270,6 @@ static bool server_load_chains(
 	return false;
 }
 
-static SSL_CTX *server_context(
-	struct tls_set *set, size_t profile, const struct roots *roots, struct tls_error *error)
-{
-	return server_context_create(set, profile, roots_pem(roots, profile), error);
-}
-
 struct tls_server_set *tls_server_set_create(
 	struct tls_lib *lib, const struct tls_server_set_config *config, struct tls_error *error)
 {
@@ -297,8 +291,7 @@ size_t tls_server_set_sessions(const struct tls_server_set *set)
 
 /* ---- client sets ---- */
 
-static SSL_CTX *client_context(
-	struct tls_set *set, size_t profile, const struct roots *, struct tls_error *error)
+static SSL_CTX *client_context(struct tls_set *set, size_t profile, struct tls_error *error)
 {
 	return tls_context_create(set, &set->profiles[profile], set->stores[profile], error);
 }

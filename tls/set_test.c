@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What a set of contexts is made of, and what becomes of it: roots, tickets, its replacement, what is refused. */
+/* What a set of contexts is made of, and what becomes of it: roots, its replacement, what is refused. */
 #include "tls/meeting.h"
 
 #include <stdio.h>
@@ -146,171 +146,6 @@ static void a_profiles_unusable_roots_are_refused_by_its_name(void **state)
 		error.text, "profile foreign: the CA set has no PEM certificate in it");
 }
 
-/* ---- tickets ---- */
-
-static SSL_SESSION *kept_session;
-
-static int keep_session(SSL *ssl, SSL_SESSION *session)
-{
-	SSL_SESSION_free(kept_session);
-	kept_session = session;
-	return 1;
-}
-
-/* One connection of a client that keeps its ticket; true if it was resumed, by both sides' account.
- */
-static bool connects_resumed(
-	struct tls_server_set *servers, SSL_CTX *ctx, struct tls_verdict *verdict)
-{
-	struct lab_link link;
-	enum tls_result at_server;
-	uint8_t in[16];
-	lab_link_init(&link);
-	struct tls *server = tls_open_server(servers, 0, lab_server_io(&link));
-	struct lab_raw raw = lab_raw_client(ctx, &link, "mx.example.test");
-	if (kept_session != NULL)
-		SSL_set_session(raw.ssl, kept_session);
-	assert_true(lab_raw_shake(&raw, server, &at_server));
-	assert_int_equal(at_server, TLS_OK);
-	SSL_read(raw.ssl, in, sizeof in); /* takes the ticket */
-	tls_get_verdict(server, verdict);
-	assert_int_equal(verdict->is_resumed, SSL_session_reused(raw.ssl));
-	SSL_shutdown(raw.ssl);
-	tls_close(server);
-	lab_raw_free(&raw);
-	lab_link_fini(&link);
-	return verdict->is_resumed;
-}
-
-static SSL_CTX *ticket_client(int protocol)
-{
-	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
-	SSL_CTX_set_max_proto_version(ctx, protocol);
-	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-	SSL_CTX_sess_set_new_cb(ctx, keep_session);
-	return ctx;
-}
-
-static void a_ticket_resumes_also_after_the_set_was_replaced(void **state)
-{
-	static const enum which which[] = {RIGHT};
-	for (int protocol = TLS1_2_VERSION; protocol <= TLS1_3_VERSION; protocol++) {
-		struct tls_server_set *first = servers_of(which, 1, &may);
-		SSL_CTX *ctx = ticket_client(protocol);
-		struct tls_verdict verdict;
-		assert_false(connects_resumed(first, ctx, &verdict));
-		assert_true(connects_resumed(first, ctx, &verdict));
-		assert_string_equal(tls_verify_name(verdict.verify), "NOT");
-		assert_string_equal(verdict.sni, "mx.example.test");
-		tls_server_set_put(first);
-		struct tls_server_set *second = servers_of(which, 1, &may);
-		assert_true(connects_resumed(second, ctx, &verdict));
-		tls_server_set_put(second);
-		SSL_CTX_free(ctx);
-		SSL_SESSION_free(kept_session);
-		kept_session = NULL;
-	}
-}
-
-static void a_ticket_does_not_resume_under_another_profile(void **state)
-{
-	static const enum which which[] = {RIGHT};
-	static const struct tls_profile others[] = {
-		{"strict", .level = TLS_LEVEL_MAY},
-		{"may", .level = TLS_LEVEL_ENCRYPT},
-		{"may", .level = TLS_LEVEL_MAY, .client_cert = TLS_CLIENT_CERT_ASK},
-	};
-	for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
-		struct tls_server_set *first = servers_of(which, 1, &may);
-		struct tls_server_set *second = servers_of(which, 1, &others[i]);
-		SSL_CTX *ctx = ticket_client(TLS1_3_VERSION);
-		struct tls_verdict verdict;
-		assert_false(connects_resumed(first, ctx, &verdict));
-		assert_false(connects_resumed(second, ctx, &verdict));
-		tls_server_set_put(first);
-		tls_server_set_put(second);
-		SSL_CTX_free(ctx);
-		SSL_SESSION_free(kept_session);
-		kept_session = NULL;
-	}
-}
-
-static void show_certificate(SSL_CTX *ctx, enum which which)
-{
-	STACK_OF(X509) *rest = sk_X509_new_null();
-	sk_X509_push(rest, middle.cert);
-	assert_int_equal(
-		SSL_CTX_use_cert_and_key(ctx, leaf[which].cert, leaf[which].key, rest, 1), 1);
-	sk_X509_free(rest);
-}
-
-static void a_resumed_client_is_still_known_by_its_certificate(void **state)
-{
-	static const enum which which[] = {RIGHT};
-	const struct tls_profile s = {
-		"s", .level = TLS_LEVEL_VERIFY, .names = "client.example.test"};
-	for (int protocol = TLS1_2_VERSION; protocol <= TLS1_3_VERSION; protocol++) {
-		struct tls_server_set *servers = servers_of(which, 1, &s);
-		SSL_CTX *ctx = ticket_client(protocol);
-		struct tls_verdict verdict;
-		show_certificate(ctx, CLIENT);
-		assert_false(connects_resumed(servers, ctx, &verdict));
-		assert_string_equal(tls_verify_name(verdict.verify), "OK");
-		assert_true(connects_resumed(servers, ctx, &verdict));
-		assert_string_equal(tls_verify_name(verdict.verify), "OK");
-		assert_string_equal(verdict.cert_subject, "CN=client");
-		tls_server_set_put(servers);
-		SSL_CTX_free(ctx);
-		SSL_SESSION_free(kept_session);
-		kept_session = NULL;
-	}
-}
-
-static void a_resumed_client_that_was_not_trusted_is_not_trusted_now(void **state)
-{
-	static const enum which which[] = {RIGHT};
-	const struct tls_profile ask = {
-		"ask", .level = TLS_LEVEL_MAY, .client_cert = TLS_CLIENT_CERT_ASK};
-	struct tls_server_set *servers = servers_of(which, 1, &ask);
-	SSL_CTX *ctx = ticket_client(TLS1_3_VERSION);
-	struct tls_verdict verdict;
-	show_certificate(ctx, EXPIRED);
-	assert_false(connects_resumed(servers, ctx, &verdict));
-	assert_string_equal(tls_verify_name(verdict.verify), "FAIL");
-	assert_true(connects_resumed(servers, ctx, &verdict));
-	assert_string_equal(tls_verify_name(verdict.verify), "FAIL");
-	assert_string_equal(verdict.verify_message, "certificate has expired");
-	tls_server_set_put(servers);
-	SSL_CTX_free(ctx);
-	SSL_SESSION_free(kept_session);
-	kept_session = NULL;
-}
-
-static void a_client_is_looked_at_anew_where_the_roots_changed(void **state)
-{
-	static const enum which which[] = {RIGHT};
-	const struct tls_profile ask = {
-		"ask", .level = TLS_LEVEL_MAY, .client_cert = TLS_CLIENT_CERT_ASK};
-	struct tls_server_set *first = servers_of(which, 1, &ask);
-	struct bytes others = lab_certs_pem((const struct lab_cert *const[]){&foreign_ca}, 1);
-	struct tls_error error;
-	struct tls_server_set *second = tls_server_set_create(
-		lib, &(struct tls_server_set_config){&pair[RIGHT], 1, &ask, 1, others}, &error);
-	SSL_CTX *ctx = ticket_client(TLS1_3_VERSION);
-	struct tls_verdict verdict;
-	show_certificate(ctx, CLIENT);
-	assert_false(connects_resumed(first, ctx, &verdict));
-	assert_string_equal(tls_verify_name(verdict.verify), "OK");
-	assert_false(connects_resumed(second, ctx, &verdict));
-	assert_string_equal(tls_verify_name(verdict.verify), "FAIL");
-	tls_server_set_put(first);
-	tls_server_set_put(second);
-	SSL_CTX_free(ctx);
-	free((void *)others.at);
-	SSL_SESSION_free(kept_session);
-	kept_session = NULL;
-}
-
 /* ---- replacing ---- */
 
 static void a_replaced_set_leaves_live_sessions_alone(void **state)
@@ -420,11 +255,6 @@ int main(void)
 		cmocka_unit_test(each_profile_of_a_server_set_trusts_its_own_roots_only),
 		cmocka_unit_test(another_profile_looks_with_its_own_roots),
 		cmocka_unit_test(a_profiles_unusable_roots_are_refused_by_its_name),
-		cmocka_unit_test(a_ticket_resumes_also_after_the_set_was_replaced),
-		cmocka_unit_test(a_ticket_does_not_resume_under_another_profile),
-		cmocka_unit_test(a_resumed_client_is_still_known_by_its_certificate),
-		cmocka_unit_test(a_resumed_client_that_was_not_trusted_is_not_trusted_now),
-		cmocka_unit_test(a_client_is_looked_at_anew_where_the_roots_changed),
 		cmocka_unit_test(a_replaced_set_leaves_live_sessions_alone),
 		cmocka_unit_test(an_unusable_set_is_refused_in_words),
 		cmocka_unit_test(the_systems_roots_trust_no_lab),

@@ -9,12 +9,17 @@
 
 #include "base/bytes.h"
 #include "tls/profile.h"
+#include "tls/ticket_keys.h"
 
 /* ---- library context: one a core ---- */
 struct tls_lib;
 struct tls_lib *tls_lib_create(void); /* NULL: no memory */
 /* Sets hold on to it: freed with the last of them. Not while another thread still has sessions on it. */
 void tls_lib_destroy(struct tls_lib *lib);
+/* The keys of session tickets for all server sessions from now on, copied; an empty table: no tickets. Before
+ * the first call they are keys made with the process, which last as long as it. From one thread at a time, which
+ * need not be the sessions'. false: no memory. */
+bool tls_lib_set_ticket_keys(struct tls_lib *lib, const struct tls_ticket_keys *keys);
 
 /* ---- certificates ---- */
 struct tls_key_pair {
@@ -31,9 +36,10 @@ struct tls_error {
 struct tls_server_set;
 /* What profiles mean for a server: client_cert ASK records what a client shows; REQUIRE, and the levels VERIFY
  * and SECURE, end the handshake unless it shows a certificate that its CA set trusts; those two levels also
- * ask for one of `names`, if there are any. A session is resumed by its ticket (for two hours, on any core, also
- * after the set was replaced) only under a profile of the same id, level, client_cert and names, and of the same CA set
- * where it looks at certificates. */
+ * ask for one of `names`, if there are any. A session is resumed by its ticket (by whoever has the ticket keys, also
+ * after the set was replaced, for a day after its first handshake at most) only under a profile of the same id, level
+ * and client_cert, and of the same names and CA set where it looks at certificates; and only where tls_set_listener()
+ * said the same. */
 struct tls_server_set_config {
 	/* The first is the default, for clients without SNI or with a name of no pair; with it the first pair
 	 * of the other key type that shares a name with it. RSA from 2048 bits, ECDSA from 224. */
@@ -79,6 +85,8 @@ struct tls_io {
 struct tls;
 /* NULL: no memory, or `profile` is not below the count of the set. */
 struct tls *tls_open_server(struct tls_server_set *set, uint32_t profile, struct tls_io io);
+/* Before the handshake: the session is resumed only by sessions that say the same name here. */
+void tls_set_listener(struct tls *tls, const char *name);
 /* `host`: the name for SNI and, at level SECURE, to be found in the certificate (the MX host);
  * `domain`: the next-hop domain, also accepted at SECURE; may be "". */
 struct tls *tls_open_client(struct tls_client_set *set, uint32_t profile, struct tls_io io,

@@ -5,6 +5,7 @@
 
 #include "tls/tls.h"
 
+#include <stdatomic.h>
 #include <openssl/bio.h>
 #include <openssl/provider.h>
 #include <openssl/ssl.h>
@@ -29,7 +30,12 @@ enum {
 	TLS_HELLO_START_BYTES = 9, /* record header and handshake header (RFC 8446 5.1, 4) */
 	TLS_VERIFY_DEPTH_MAX = 8,
 	TLS_CERT_LIST_BYTES_MAX = 64 * 1024,
-	TLS_TICKET_SECONDS = 2 * 60 * 60,
+	TLS_TICKET_SECONDS = 2 * 60 * 60, /* where nobody has said another lifetime */
+	/* How long a session may be resumed again and again on the strength of its first handshake: a
+	 * certificate is looked at anew at least so often (RFC 8446 4.6.1). */
+	TLS_RESUMED_SECONDS_MAX = 24 * 60 * 60,
+	TLS_TICKET_IV_BYTES = 16, /* AES's block */
+	TLS_POLICY_BYTES = SSL_MAX_SID_CTX_LENGTH,
 	TLS_HOST_BYTES_MAX = 255, /* a DNS name in text */
 };
 
@@ -40,10 +46,23 @@ struct tls_lib {
 	OSSL_PROVIDER *provider; /* OpenSSL's own algorithms */
 	OSSL_PROVIDER *ours;	 /* and what we do better: tls/provider/ */
 	BIO_METHOD *bio_method;
+	struct {
+		struct tls_ticket_table *current; /* the sessions' thread's */
+		_Atomic(struct tls_ticket_table *) offered, retired;
+		EVP_CIPHER *cipher;
+	} tickets;
 };
 
 /* Drops one reference. */
 void tls_lib_put(struct tls_lib *lib);
+
+/* ---- tickets of a server ---- */
+/* Once, at first: keys for those who are given no others. false: no randomness. */
+bool tls_tickets_init_process(void);
+bool tls_tickets_init(struct tls_lib *lib);
+void tls_tickets_fini(struct tls_lib *lib);
+/* For contexts of a server set, whose sessions are tls_of_ssl(). */
+void tls_tickets_enable(SSL_CTX *ctx);
 
 /* ---- certificates of a server set ---- */
 struct tls_chain {
@@ -90,6 +109,8 @@ struct tls_set {
 	size_t profile_count;
 	struct tls_profile *profiles;
 	SSL_CTX **contexts; /* by profile */
+	/* By profile: what a session was made under, and is resumed under only. */
+	uint8_t (*policies)[TLS_POLICY_BYTES];
 	X509_STORE **stores; /* trusted roots, by profile, each text's once; NULL where it looks at no
 				certificates */
 	struct tls_chain *chains;
