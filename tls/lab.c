@@ -22,9 +22,10 @@ static EVP_PKEY *rsa_key(unsigned bits, EVP_PKEY **kept)
 
 static EVP_PKEY *new_key(enum lab_key kind)
 {
-	static EVP_PKEY *rsa_2048, *rsa_1024;
+	static EVP_PKEY *rsa_2048, *rsa_1024, *rsa_3072;
 	switch (kind) {
 	case LAB_RSA: return rsa_key(2048, &rsa_2048);
+	case LAB_RSA_3072: return rsa_key(3072, &rsa_3072);
 	case LAB_RSA_1024: return rsa_key(1024, &rsa_1024);
 	case LAB_ED25519: return EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
 	case LAB_ECDSA: break;

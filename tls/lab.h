@@ -8,7 +8,7 @@
 #include <openssl/ssl.h>
 
 /* ---- certificates ---- */
-enum lab_key { LAB_ECDSA, LAB_RSA, LAB_RSA_1024, LAB_ED25519 };
+enum lab_key { LAB_ECDSA, LAB_RSA, LAB_RSA_1024, LAB_RSA_3072, LAB_ED25519 };
 
 struct lab_cert {
 	X509 *cert;
