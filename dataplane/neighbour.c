@@ -20,6 +20,7 @@ struct neighbour {
 struct neighbours {
 	struct addr_table table;
 	struct neighbour entries[NEIGHBOURS_MAX];
+	uint32_t waiting; /* packets, in all of them */
 	uint16_t hand; /* where the search for a place to take begins */
 };
 
@@ -32,11 +33,12 @@ struct neighbours *neighbours_create(uint64_t seed)
 	return NULL;
 }
 
-static unsigned drop_waiting(struct neighbour *entry)
+static unsigned drop_waiting(struct neighbours *n, struct neighbour *entry)
 {
 	unsigned dropped = entry->waiting_count;
 	for (unsigned i = 0; i < entry->waiting_count; i++)
 		rte_pktmbuf_free(entry->waiting[i]);
+	n->waiting -= entry->waiting_count;
 	entry->waiting_count = 0;
 	return dropped;
 }
@@ -46,7 +48,7 @@ void neighbours_destroy(struct neighbours *n)
 	if (n == NULL)
 		return;
 	for (unsigned i = 0; i < NEIGHBOURS_MAX; i++)
-		drop_waiting(&n->entries[i]);
+		drop_waiting(n, &n->entries[i]);
 	addr_table_fini(&n->table);
 	free(n);
 }
@@ -54,7 +56,7 @@ void neighbours_destroy(struct neighbours *n)
 static void forget(struct dp_core *core, uint16_t place)
 {
 	struct neighbours *n = core->neighbours;
-	count_add(core, COUNT_drop_neighbour_failed, drop_waiting(&n->entries[place]));
+	count_add(core, COUNT_drop_neighbour_failed, drop_waiting(n, &n->entries[place]));
 	addr_table_remove(&n->table, place);
 }
 
@@ -99,14 +101,18 @@ static void send_to(struct dp_core *core, unsigned port, const struct addr *addr
 /* A full queue loses its oldest packet, as RFC 4861 7.2.2 has it. */
 static void wait_for(struct dp_core *core, struct neighbour *entry, struct rte_mbuf *m)
 {
-	if (entry->waiting_count == WAITING_MAX) {
+	struct neighbours *n = core->neighbours;
+	const unsigned most = n->waiting < WAITING_MANY ? WAITING_MAX : WAITING_LEAST;
+	if (entry->waiting_count >= most) {
 		rte_pktmbuf_free(entry->waiting[0]);
 		count(core, COUNT_drop_neighbour_queue);
 		memmove(entry->waiting, entry->waiting + 1,
-			(WAITING_MAX - 1) * sizeof *entry->waiting);
+			(entry->waiting_count - 1u) * sizeof *entry->waiting);
 		entry->waiting_count--;
+		n->waiting--;
 	}
 	entry->waiting[entry->waiting_count++] = m;
+	n->waiting++;
 }
 
 void neighbour_output(struct dp_core *core, unsigned port, const struct addr *neighbour,
@@ -146,6 +152,7 @@ void neighbour_hear(struct dp_core *core, const struct news *news, uint64_t now_
 	entry->is_known = true;
 	for (unsigned i = 0; i < entry->waiting_count; i++)
 		send_to(core, news->port, &news->addr, entry->waiting[i], entry->mac);
+	n->waiting -= entry->waiting_count;
 	entry->waiting_count = 0;
 }
 

@@ -12,7 +12,9 @@
 
 #define NEIGHBOURS_MAX	     1024 /* on-link hosts in use at a time; most nodes have one: the router */
 #define INCOMPLETE_MAX	     256 /* of them unanswered: a scan from outside must not fill the table */
-#define WAITING_MAX	     4 /* packets that wait for one neighbour (RFC 4861 7.2.2: at least one) */
+#define WAITING_MAX	     32 /* packets that wait for one neighbour: the SYNs of a burst, but … */
+#define WAITING_LEAST	     1 /* … no more than this (RFC 4861 7.2.2) once there are … */
+#define WAITING_MANY	     256 /* … so many of a core's for all of them: a quarter of its control buffers */
 #define ASK_TRIES	     3			   /* MAX_MULTICAST_SOLICIT, MAX_UNICAST_SOLICIT */
 #define RETRANS_US	     (1000 * 1000ull)	   /* RETRANS_TIMER */
 #define REACHABLE_US	     (30 * 1000 * 1000ull) /* REACHABLE_TIME */

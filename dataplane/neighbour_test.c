@@ -139,6 +139,28 @@ static void packets_wait_for_an_answer_in_order_and_bounded(void **state)
 	assert_int_equal(lab_sent(core).n, 54);
 }
 
+/* Some hosts have all their packets; where many have, each has one, and all together no more than a pool can bear. */
+static void what_waits_for_silent_neighbours_is_bounded(void **state)
+{
+	char to[32];
+	for (unsigned host = 3; host < 51; host++) {
+		snprintf(to, sizeof to, "192.0.2.%u", host);
+		for (unsigned i = 0; i < 40; i++)
+			send_at(core, OURS4, to);
+		while (lab_sent(core).n != 0)
+			;
+	}
+	const unsigned waiting = 48 * 40 - (unsigned)lab_counter(core, COUNT_drop_neighbour_queue);
+	assert_in_range(waiting, WAITING_MANY, WAITING_MANY + 48 * WAITING_LEAST);
+	assert_true(rte_mempool_in_use_count(core->tx_pool) + rte_mempool_in_use_count(core->control_pool) >= waiting);
+	for (unsigned i = 0; i < ASK_TRIES; i++) {
+		wait_us(RETRANS_US);
+		while (lab_sent(core).n != 0)
+			;
+	}
+	assert_int_equal(rte_mempool_in_use_count(core->tx_pool), 0);
+}
+
 static void three_questions_without_answer_free_what_waits(void **state)
 {
 	send_at(core, OURS4, PEER4);
@@ -476,6 +498,7 @@ int main(void)
 		CASE(who_asks_for_us_is_answered),
 		CASE(a_probe_for_our_address_is_answered_and_not_learned),
 		CASE(packets_wait_for_an_answer_in_order_and_bounded),
+		CASE(what_waits_for_silent_neighbours_is_bounded),
 		CASE(three_questions_without_answer_free_what_waits),
 		CASE(answers_nobody_asked_for_are_not_learned),
 		CASE(a_neighbour_in_use_is_probed_and_lost_when_silent),
