@@ -74,11 +74,14 @@ static void look_for_delay(struct tcp_flight *f)
 	f->css_rounds = 1;
 }
 
-/* In conservative slow start: was it a false alarm, or has it gone on long enough? */
+/* In conservative slow start: was it a false alarm, or has it gone on long enough? A round that it began in does not tell.
+ * Unpaced, its first ACKs are those of the end of a burst, which had a queue before it, and the later ones those of the
+ * start of the next, which had not: taken for relief, every queue would be (321 segments sent again against 80, through a
+ * queue of one bandwidth-delay product). */
 static void look_for_relief(struct tcp_conn *c, bool is_round_over)
 {
 	struct tcp_flight *f = c->flight;
-	if (f->round_samples >= RTT_SAMPLES && f->round_rtt_us < f->css_baseline_us)
+	if (f->css_rounds > 1 && f->round_samples >= RTT_SAMPLES && f->round_rtt_us < f->css_baseline_us)
 		f->css_rounds = 0;
 	else if (is_round_over && f->css_rounds++ >= CSS_ROUNDS)
 		c->ssthresh = c->cwnd;

@@ -225,6 +225,32 @@ static void a_delay_that_goes_away_was_a_false_alarm(void **state) /* RFC 9406 4
 	end(l);
 }
 
+/* The ACKs of one round: the first `count` say this round trip, the others that. */
+static void mixed_round(struct lab *l, unsigned count, uint32_t first_us, uint32_t then_us)
+{
+	const uint32_t before = l->c.cwnd;
+	for (uint32_t sent = 0; sent < before; sent += MSS) {
+		l->c.snd_una += MSS;
+		l->c.snd_max = l->c.snd_una + l->c.cwnd;
+		tcp_slow_start(&l->c, MSS, sent < count * MSS ? first_us : then_us);
+	}
+}
+
+/* Without pacing a round begins with the ACKs of the end of a burst, which waited behind the burst itself, and goes on with
+ * those of the next one's start, which did not. That is no relief. */
+static void a_burst_that_ends_is_no_false_alarm(void **state)
+{
+	struct lab *l = begin(40 * MSS, 50000);
+	l->c.snd_max = 40 * MSS;
+	slow_round(l, 50000);
+	slow_round(l, 50000);
+	mixed_round(l, 10, 60000, 50000);
+	assert_int_equal(l->f.css_rounds, 1);
+	assert_in_range(slow_round(l, 60000), 20, 30);
+	assert_int_not_equal(l->f.css_rounds, 0);
+	end(l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -238,6 +264,7 @@ int main(void)
 		cmocka_unit_test(slow_start_doubles_while_the_delay_stays),
 		cmocka_unit_test(a_growing_delay_ends_slow_start_gently),
 		cmocka_unit_test(a_delay_that_goes_away_was_a_false_alarm),
+		cmocka_unit_test(a_burst_that_ends_is_no_false_alarm),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
