@@ -1,23 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What peers can do to us on purpose, and what it costs us. Work is counted, not timed: this program's copy of the stack is
- * built with -fsanitize-coverage=trace-pc, so that each basic block it runs through calls us. */
+/* What peers can do to us on purpose, and what it costs us: work is counted, not timed (tcp_work.h). */
 #include "dataplane/tcp/tcp_rig.h"
 
 #include "dataplane/tcp/tcp_private.h"
-
-static uint64_t blocks;
-static bool is_counting;
-
-#if __has_attribute(no_sanitize_coverage)
-#define NOT_COUNTED __attribute__((no_sanitize_coverage))
-#else
-#define NOT_COUNTED __attribute__((no_sanitize("coverage")))
-#endif
-void __sanitizer_cov_trace_pc(void);
-NOT_COUNTED void __sanitizer_cov_trace_pc(void)
-{
-	blocks += is_counting;
-}
+#include "dataplane/tcp/tcp_work.h"
 
 static struct tcp_stats stats(const struct rig *r)
 {
@@ -35,11 +21,10 @@ static uint64_t cost_of(struct rig *r, const struct kit_segment *seg)
 	struct rte_mbuf *m = kit_mbuf(rig_pool(false), bytes_of(b, n), 0);
 	const struct tcp_arrival a = {r->local, r->remote, true, 0};
 	assert_non_null(m);
-	blocks = 0;
-	is_counting = true;
+	work_begin();
 	tcp_input(r->s, m, &a, r->now_us);
 	tcp_output(r->s, r->now_us);
-	is_counting = false;
+	const uint64_t blocks = work_end();
 	for (unsigned k; (k = tcp_take(r->s, d, 64)) > 0;)
 		while (k > 0)
 			rte_pktmbuf_free(d[--k].m);
@@ -218,6 +203,103 @@ static void sack_blocks_over_tiny_segments_cost_a_bounded_walk(void **state)
 	rig_end(&r);
 }
 
+/* ---- a long queue ---- */
+
+#define MANY 3000 /* records in flight; a walk over all of them is what must not happen */
+
+static struct rte_mempool *long_pool;
+
+static void go_on(struct rig *r, uint64_t us)
+{
+	rig_wait(r, us);
+	while (rig_out(r))
+		;
+}
+
+/* A connection whose peer takes tiny segments and SACK, with so many of them in flight. */
+static void begin_long_queue(struct rig *r)
+{
+	struct tcp_config config = rig_config();
+	if (long_pool == NULL)
+		long_pool = kit_pool("long", 4095);
+	config.pool = long_pool;
+	config.send_bytes_max = 1 << 20;
+	config.buffer_bytes_max = 16 << 20;
+	rig_start(r, &config);
+	r->mss = 64;
+	r->wscale = 4;
+	r->has_sack = true;
+	rig_accept(r);
+	rig_ack(r, r->ack);
+	r->c->cwnd = 1 << 20;
+	r->c->last_send_us = r->now_us; /* it has not been idle */
+	rig_make_big();
+	for (uint32_t n = 0; n < MANY; n += 100)
+		assert_int_equal(tcp_write(r->c, bytes_of(rig_big, 64 * 100)), 64 * 100);
+	go_on(r, 0);
+	assert_int_equal(r->c->snd_max - r->c->snd_una, MANY * 64);
+}
+
+/* An ACK of nothing new, with blocks of records. */
+static uint64_t sack_cost(struct rig *r, unsigned count, const uint32_t records[][2])
+{
+	struct kit_segment seg = segment(r, r->seq, r->ack, "");
+	seg.sack_count = count;
+	for (unsigned i = 0; i < count; i++) {
+		seg.sack[i][0] = r->ack + records[i][0] * 64;
+		seg.sack[i][1] = r->ack + records[i][1] * 64;
+	}
+	return cost_of(r, &seg);
+}
+
+/* The first record is found lost again and again, the other that is lost is the last: whoever looks for it walks over all
+ * that is in flight in between. The search ends after TCP_WALK_MAX of them, and finds it nevertheless. */
+static void the_search_for_what_is_lost_is_bounded(void **state)
+{
+	const uint64_t most = ordinary_cost() * 20; /* all of them: 60 */
+	struct rig r;
+	begin_long_queue(&r);
+	rig_wait(&r, 2000000); /* a timeout: all is lost, and all but the last is sent again */
+	r.c->cwnd = (MANY - 1) * 64;
+	tcp_dirty(r.c);
+	go_on(&r, 0);
+	assert_int_equal(r.c->flight->lost, 64);
+	for (unsigned i = 0; i < 100; i++) {
+		tcp_scoreboard_lost(r.c, r.c->send.head);
+		r.c->cwnd = MANY * 64 - 64; /* for the first, not for the last */
+		tcp_dirty(r.c);
+		assert_in_range(sack_cost(&r, 0, NULL), 1, most);
+		go_on(&r, 1000);
+		assert_int_equal(r.c->flight->lost, 64);
+	}
+	r.c->cwnd = MANY * 64;
+	go_on(&r, MANY / TCP_WALK_MAX * 2000);
+	assert_int_equal(r.c->flight->lost, 0);
+	rig_end(&r);
+}
+
+/* Blocks anywhere, all the time: every second record at last, so that nothing joins. */
+static void a_storm_of_blocks_over_a_long_queue_costs_bounded_walks(void **state)
+{
+	const uint64_t most = ordinary_cost() * 40; /* 32 segments are sent at once */
+	uint64_t random = 88172645463325252ull;
+	struct rig r;
+	begin_long_queue(&r);
+	for (unsigned round = 0; round < 3000; round++) {
+		uint32_t records[4][2];
+		for (unsigned i = 0; i < 4; i++) {
+			random = random * 6364136223846793005ull + 1442695040888963407ull;
+			records[i][0] = 1 + 2 * ((uint32_t)(random >> 33) % (MANY / 2 - 2));
+			records[i][1] = records[i][0] + 1;
+		}
+		assert_in_range(sack_cost(&r, 4, records), 1, most);
+		if (round % 16 == 15)
+			go_on(&r, round % 512 == 511 ? 2000000 : 2000);
+	}
+	assert_true(stats(&r).rto_fired > 0 && stats(&r).retransmits > 100);
+	rig_end(&r);
+}
+
 /* ---- who holds on to what we have ---- */
 
 /* Each asks for something and then takes nothing: window 0, or no ACK at all. We have closed; they are ended. */
@@ -318,6 +400,8 @@ int main(void)
 		cmocka_unit_test(an_ack_in_pieces_opens_the_window_no_further),
 		cmocka_unit_test(acks_of_what_was_not_sent_open_nothing),
 		cmocka_unit_test(sack_blocks_over_tiny_segments_cost_a_bounded_walk),
+		cmocka_unit_test(the_search_for_what_is_lost_is_bounded),
+		cmocka_unit_test(a_storm_of_blocks_over_a_long_queue_costs_bounded_walks),
 		cmocka_unit_test(who_takes_nothing_is_ended),
 		cmocka_unit_test(silent_connections_are_bounded),
 		cmocka_unit_test(icmp_ends_nothing_and_shrinks_little),

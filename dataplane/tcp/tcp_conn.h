@@ -256,7 +256,7 @@ enum tcp_timer {
 	TCP_TIMER_RETRANSMIT, /* SYN, retransmission or, while is_persisting, window probe */
 	TCP_TIMER_DELAYED_ACK,
 	TCP_TIMER_QUIET,      /* keepalive; in FIN-WAIT-2 the end of the wait for their FIN */
-	TCP_TIMER_STARVED, /* a pool was empty, or the user waits for room that no ACK will make */
+	TCP_TIMER_STARVED, /* a pool was empty, the user waits for room that no ACK will make, or work was left */
 	TCP_TIMERS
 };
 

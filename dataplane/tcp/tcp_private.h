@@ -130,7 +130,7 @@ void tcp_scoreboard_leaves(struct tcp_conn *c, struct rte_mbuf *m);
 void tcp_scoreboard_lost(struct tcp_conn *c, struct rte_mbuf *m);
 void tcp_scoreboard_all_lost(struct tcp_conn *c);
 void tcp_scoreboard_none_lost(struct tcp_conn *c);
-/* The first record that is to be sent again; NULL: none. */
+/* The first record that is to be sent again; NULL: none, or not found yet: then output is asked for again soon. */
 struct rte_mbuf *tcp_scoreboard_next_lost(struct tcp_conn *c);
 struct rte_mbuf *tcp_scoreboard_next(const struct tcp_conn *c, struct rte_mbuf *m);
 /* Which of the flight's sums the record is in. */

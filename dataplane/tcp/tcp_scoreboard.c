@@ -8,7 +8,12 @@
  * last; a step of a walk is a record that is not sacked, or a run. A block is looked for from the nearest of the
  * queue's head, the run that grew last and the highest run: a receiver in order reports at these. What would take
  * more than TCP_WALK_MAX steps is left: the peer repeats its blocks (RFC 2018 4), and without them all is only
- * slower. So whatever the peer's blocks and segment sizes are, an ACK costs no more than a fixed number of steps. */
+ * slower. The search for the next record to send again goes on a millisecond later from where it was. So whatever the
+ * peer's blocks and segment sizes are, an ACK costs no more than a fixed number of steps, and a segment sent as many.
+ *
+ * Two walks may visit all that is in flight: a timeout takes all for lost, and what proves a recovery needless takes it
+ * back. The first is paid for by the wait before it. The second has no more steps than found the losses: after a timeout
+ * that is one walk; else RACK's, which had to step over the same records, TCP_WALK_MAX of them an ACK. */
 #include "dataplane/tcp/tcp_private.h"
 
 static struct rte_mbuf *next_of(const struct tcp_stack *s, struct rte_mbuf *m)
@@ -190,7 +195,8 @@ void tcp_scoreboard_all_lost(struct tcp_conn *c)
 	f->at[TCP_AT_RACK] = NULL;
 	if (has_reneged)
 		f->at[TCP_AT_SACK] = f->at[TCP_AT_TOP] = NULL;
-	for (struct rte_mbuf *m = c->send.head; m != NULL && m != c->send_next; m = next_of(s, m)) {
+	for (struct rte_mbuf *m = c->send.head; m != NULL && m != c->send_next;
+		m = has_reneged ? next_of(s, m) : tcp_scoreboard_next(c, m)) {
 		struct tcp_mark *mark = tcp_mark(s, m);
 		if (has_reneged && mark->is_sacked) {
 			mark->is_sacked = 0;
@@ -202,13 +208,19 @@ void tcp_scoreboard_all_lost(struct tcp_conn *c)
 	}
 }
 
+/* Nothing before it is lost. */
+static struct rte_mbuf *lost_from(const struct tcp_conn *c)
+{
+	struct rte_mbuf *m = c->flight->at[TCP_AT_LOST];
+	return m != NULL ? m : c->send.head;
+}
+
 /* What was taken for lost is not. */
 void tcp_scoreboard_none_lost(struct tcp_conn *c)
 {
-	struct tcp_stack *s = c->stack;
 	struct tcp_flight *f = c->flight;
-	for (struct rte_mbuf *m = c->send.head; m != NULL && m != c->send_next && f->lost != 0; m = next_of(s, m)) {
-		struct tcp_mark *mark = tcp_mark(s, m);
+	for (struct rte_mbuf *m = lost_from(c); m != NULL && f->lost != 0; m = tcp_scoreboard_next(c, m)) {
+		struct tcp_mark *mark = tcp_mark(c->stack, m);
 		if (!mark->is_lost)
 			continue;
 		mark->is_lost = 0;
@@ -223,11 +235,17 @@ struct rte_mbuf *tcp_scoreboard_next_lost(struct tcp_conn *c)
 	struct tcp_flight *f = c->flight;
 	if (f == NULL || f->lost == 0)
 		return NULL;
-	struct rte_mbuf *m = f->at[TCP_AT_LOST] != NULL ? f->at[TCP_AT_LOST] : c->send.head;
-	while (m != NULL && m != c->send_next && !tcp_mark(c->stack, m)->is_lost)
+	struct rte_mbuf *m = lost_from(c);
+	unsigned steps = TCP_WALK_MAX;
+	for (; m != NULL && m != c->send_next && !tcp_mark(c->stack, m)->is_lost && steps > 0; steps--)
 		m = tcp_scoreboard_next(c, m);
 	f->at[TCP_AT_LOST] = m;
-	return m == c->send_next ? NULL : m;
+	if (m == NULL || m == c->send_next)
+		return NULL;
+	if (tcp_mark(c->stack, m)->is_lost)
+		return m;
+	tcp_timer_set(c, TCP_TIMER_STARVED, c->stack->now_us + TIMER_WHEEL_TICK_US);
+	return NULL;
 }
 
 /* ---- sent ---- */

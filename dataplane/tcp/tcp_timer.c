@@ -12,7 +12,7 @@
  * DELAYED_ACK sends the ACK that found nothing to ride on (RFC 9293 3.8.6.3).
  * QUIET is the keepalive's (tcp_keepalive.c); in FIN-WAIT-2 it ends a connection whose peer has been silent since
  * it acknowledged our FIN.
- * STARVED tries again what a pool or the limit on memory refused.
+ * STARVED tries again what a pool or the limit on memory refused, and goes on with a search (tcp_scoreboard.c).
  *
  * A connection has one node in the wheel, armed for the earliest of its times or before: a time that moves
  * away, as the retransmission's does with each ACK, costs nothing; the node fires early and is armed anew. */
