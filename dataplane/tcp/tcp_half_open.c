@@ -254,7 +254,7 @@ static bool is_acceptable(const struct tcp_stack *s, const struct tcp_half_open 
 enum tcp_drop tcp_half_open_arrives(struct tcp_stack *s, struct tcp_half_open *h, struct tcp_segment *seg)
 {
 	const uint8_t flags = seg->flags;
-	if ((flags & RTE_TCP_SYN_FLAG) && !(flags & RTE_TCP_ACK_FLAG) && seg->seq == h->irs) {
+	if ((flags & (RTE_TCP_SYN_FLAG | RTE_TCP_ACK_FLAG | RTE_TCP_RST_FLAG)) == RTE_TCP_SYN_FLAG && seg->seq == h->irs) {
 		if (tcp_may_reply(s, &h->replies))
 			send_syn_ack(s, h, ts_now(s, h));
 		return TCP_DROP_duplicate_syn;

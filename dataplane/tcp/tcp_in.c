@@ -307,16 +307,23 @@ static enum tcp_drop process_text_and_fin(struct tcp_conn *c, struct tcp_segment
 	return drop;
 }
 
+/* Keepalives and the probes of a closed window lie just left of it: whoever sends them is not silent. */
+static bool is_probe(const struct tcp_conn *c, const struct tcp_segment *seg)
+{
+	return seg->seq == c->rcv_nxt - 1;
+}
+
 enum tcp_drop tcp_segment_arrives(struct tcp_conn *c, struct tcp_segment *seg)
 {
 	enum tcp_drop drop;
 	if (c->state == TCP_SYN_SENT)
 		return syn_sent_arrives(c, seg);
-	if (c->state == TCP_FIN_WAIT_2) /* a peer that probes our window is not silent */
-		tcp_timer_set(c, TCP_TIMER_QUIET, c->stack->now_us + TCP_FIN_WAIT_2_US);
 	cut_syn_of_both(c, seg);
 	/* first: sequence number */
-	if ((drop = check_sequence(c, seg)) != TCP_DROP_NONE)
+	drop = check_sequence(c, seg);
+	if (c->state == TCP_FIN_WAIT_2 && (drop == TCP_DROP_NONE || is_probe(c, seg)))
+		tcp_timer_set(c, TCP_TIMER_QUIET, c->stack->now_us + TCP_FIN_WAIT_2_US);
+	if (drop != TCP_DROP_NONE)
 		return drop;
 	c->heard_ms = tcp_now_ms(c->stack);
 	/* second: RST */
@@ -355,9 +362,9 @@ void tcp_input(struct tcp_stack *s, struct rte_mbuf *m, const struct tcp_arrival
 			break;
 		case TCP_NOBODY: drop = tcp_nobody_arrives(s, &seg, 0); break;
 		}
-		if (tcp_is_traced(s))
-			tcp_trace_verdict(s, &seg, drop);
 	}
+	if (tcp_is_traced(s))
+		tcp_trace_verdict(s, &seg, drop);
 	if (drop != TCP_DROP_NONE)
 		tcp_drop_count_one(s, drop);
 	rte_pktmbuf_free(seg.m);

@@ -347,15 +347,14 @@ static bool send_tail_probe(struct tcp_conn *c)
 {
 	struct rte_mbuf *m = c->send_next;
 	const bool is_new = m != NULL && is_in_window(c, m);
-	c->tail_probe_due = false;
 	if (!is_new)
 		m = c->flight != NULL ? c->flight->last_sent : NULL;
-	if (m == NULL || tcp_mark(c->stack, m)->is_sacked || !is_in_window(c, m))
-		return true;
-	if (!(is_new ? send_new(c, m) : send_record(c, m)))
-		return false;
-	tcp_probe_sent(c, !is_new);
-	return true;
+	const bool is_possible = m != NULL && !tcp_mark(c->stack, m)->is_sacked && is_in_window(c, m);
+	const bool is_sent = is_possible && (is_new ? send_new(c, m) : send_record(c, m));
+	c->tail_probe_due = false;
+	if (is_sent)
+		tcp_probe_sent(c, !is_new);
+	return is_sent || !is_possible;
 }
 
 /* ---- one connection ---- */

@@ -119,28 +119,25 @@ static enum tcp_drop check_endpoints(const struct tcp_tuple *t)
 
 static enum tcp_drop check_flags(uint8_t flags)
 {
-	if ((flags & (RTE_TCP_ACK_FLAG | RTE_TCP_SYN_FLAG | RTE_TCP_RST_FLAG)) == 0)
-		return TCP_DROP_bad_flags;
-	if ((flags & RTE_TCP_SYN_FLAG) && (flags & RTE_TCP_RST_FLAG))
-		return TCP_DROP_bad_flags;
-	return TCP_DROP_NONE;
+	return flags & (RTE_TCP_ACK_FLAG | RTE_TCP_SYN_FLAG | RTE_TCP_RST_FLAG) ? TCP_DROP_NONE : TCP_DROP_bad_flags;
 }
 
 enum tcp_drop tcp_segment_parse(struct tcp_segment *seg, struct rte_mbuf *m, const struct tcp_arrival *a)
 {
 	uint8_t copy[60];
-	*seg = (struct tcp_segment){.m = m};
+	*seg = (struct tcp_segment){.m = m, .tuple = {.local = a->local, .remote = a->remote}};
 	if (m->pkt_len < 20 || m->pkt_len > UINT16_MAX)
 		return TCP_DROP_short_header;
 	const uint8_t *h = rte_pktmbuf_read(m, 0, 20, copy);
 	const unsigned size = (h[12] >> 4) * 4u;
+	seg->tuple.local_port = get16(h + 2);
+	seg->tuple.remote_port = get16(h);
 	if (size < 20 || size > m->pkt_len)
 		return TCP_DROP_bad_offset;
 	if (size > 20)
 		h = rte_pktmbuf_read(m, 0, size, copy);
 	if (!a->is_checksum_good && !is_checksum_good(m, a))
 		return TCP_DROP_bad_checksum;
-	seg->tuple = (struct tcp_tuple){a->local, a->remote, get16(h + 2), get16(h)};
 	seg->seq = get32(h + 4);
 	seg->ack = get32(h + 8);
 	seg->flags = h[13];

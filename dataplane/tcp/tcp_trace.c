@@ -190,7 +190,9 @@ static const char *why_again(const struct tcp_conn *c, const struct tcp_trace_ev
 		return c->syn_again ? "handshake" : NULL;
 	if ((e->len == 0 && !(e->flags & RTE_TCP_FIN_FLAG)) || !seq_lt(e->seq, c->snd_max))
 		return NULL;
-	return c->is_persisting ? "probe" : c->phase == TCP_LOSS ? "timeout" : c->phase == TCP_RECOVERY ? "recovery" : "again";
+	if (c->phase == TCP_LOSS || c->phase == TCP_RECOVERY)
+		return c->phase == TCP_LOSS ? "timeout" : "recovery";
+	return c->is_persisting ? "probe" : c->tail_probe_due ? "tail-probe" : "again";
 }
 
 void tcp_trace_departure(struct tcp_stack *s, const struct rte_mbuf *m, const struct tcp_tuple *tuple)
@@ -218,20 +220,23 @@ void tcp_trace_state(struct tcp_conn *c, unsigned next)
 	end(c->stack);
 }
 
+static const char *timer_name(const struct tcp_conn *c, enum tcp_timer timer)
+{
+	switch (timer) {
+	case TCP_TIMER_LOSS: return c->flight != NULL && c->flight->is_reorder_timer ? "reordering" : "tail-probe";
+	case TCP_TIMER_RETRANSMIT: return c->is_persisting ? "persist" : "retransmit";
+	case TCP_TIMER_DELAYED_ACK: return "delayed-ack";
+	case TCP_TIMER_QUIET: return c->state == TCP_FIN_WAIT_2 ? "fin-wait-2" : "keepalive";
+	case TCP_TIMER_STARVED: return "starved";
+	default: return "other";
+	}
+}
+
 void tcp_trace_timer(struct tcp_conn *c, enum tcp_timer timer)
 {
-	static const char *const names[TCP_TIMERS] = {
-		[TCP_TIMER_LOSS] = "loss",
-		[TCP_TIMER_RETRANSMIT] = "retransmit",
-		[TCP_TIMER_DELAYED_ACK] = "delayed-ack",
-		[TCP_TIMER_QUIET] = "quiet",
-		[TCP_TIMER_STARVED] = "starved",
-	};
 	struct tcp_trace_event *e = begin(c->stack, &c->tuple, TCP_TRACE_TIMER);
 	if (e == NULL)
 		return;
-	e->why = timer == TCP_TIMER_RETRANSMIT && c->is_persisting ? "persist"
-		: names[timer] != NULL				   ? names[timer]
-								   : "other";
+	e->why = timer_name(c, timer);
 	end(c->stack);
 }

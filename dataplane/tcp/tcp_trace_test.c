@@ -133,6 +133,49 @@ static void a_dropped_segment_has_its_reason(void **state)
 	stop(&r);
 }
 
+/* A checksum that is wrong, and half a header: there is nothing to show but where it came from. */
+static void a_malformed_segment_has_its_reason(void **state)
+{
+	struct rig r;
+	uint8_t b[64];
+	start(&r, &anybody, RIG_PORT, 1 << 16);
+	rig_accept(&r);
+	events();
+	const struct kit_segment seg = {.from = r.remote_port, .to = r.local_port, .seq = r.seq, .ack = r.ack, .flags = KIT_ACK,
+		.wscale = -1, .text = BYTES_LITERAL("x")};
+	const size_t n = kit_encode(&seg, &r.remote, &r.local, b);
+	const struct tcp_arrival a = {r.local, r.remote, false, 0};
+	b[n - 1] ^= 1;
+	tcp_input(r.s, kit_mbuf(rig_pool(false), bytes_of(b, n), 0), &a, r.now_us);
+	b[12] = 0;
+	tcp_input(r.s, kit_mbuf(rig_pool(false), bytes_of(b, n), 0), &a, r.now_us);
+	expect("drop bad_checksum; drop bad_offset; ");
+	stop(&r);
+	start(&r, &anybody, 0, 1 << 16); /* without a port to look for: a short one has none */
+	rig_accept(&r);
+	events();
+	tcp_input(r.s, kit_mbuf(rig_pool(false), bytes_of(b, 10), 0), &a, r.now_us);
+	expect("drop short_header; ");
+	stop(&r);
+}
+
+/* The tail of what was sent is lost, then what was sent again for it, and the timers say what they are for. */
+static void probes_and_reordering_say_so(void **state)
+{
+	struct rig r;
+	start(&r, &anybody, 0, 1 << 16);
+	r.has_sack = true;
+	rig_accept(&r);
+	rig_write(&r, "lost");
+	rig_expect(&r, KIT_ACK, r.ack, r.seq, "lost");
+	events();
+	rig_wait(&r, 900000);
+	while (rig_out(&r))
+		;
+	assert_non_null(strstr(events(), "timer tail-probe; out .+(tail-probe); "));
+	stop(&r);
+}
+
 static void windows_are_told_when_they_change(void **state)
 {
 	struct rig r;
@@ -198,6 +241,8 @@ int main(void)
 		cmocka_unit_test(what_is_sent_again_says_why),
 		cmocka_unit_test(a_lost_syn_is_sent_again_by_its_timer),
 		cmocka_unit_test(a_dropped_segment_has_its_reason),
+		cmocka_unit_test(a_malformed_segment_has_its_reason),
+		cmocka_unit_test(probes_and_reordering_say_so),
 		cmocka_unit_test(windows_are_told_when_they_change),
 		cmocka_unit_test(others_are_not_told_of),
 		cmocka_unit_test(a_full_tape_only_counts),
