@@ -72,13 +72,23 @@ def a_message_larger_than_any_buffer_arrives_whole(pem):
 
 @case
 def handshakes_are_full_ones_each_on_a_connection_of_its_own(pem):
-    for tls in ("1.2", "1.3"):
+    for tls, client in (("1.2", "lean"), ("1.3", "lean"), ("1.2", "openssl"), ("1.3", "openssl")):
         with Sink("--certificate", pem) as sink:
-            told = bench("handshakes", *TO_SINK, "--count", "50", "--tls", tls, "--groups", "X25519:P-256")
+            told = bench("handshakes", *TO_SINK, "--count", "50", "--tls", tls, "--groups", "X25519:P-256", "--client", client)
+        assert told["client"] == client and told["handshakes_resumed"] == 0, told
         assert told["sessions"] == 50 and told["handshakes"] == 50 and not told["resumed"]
         assert told["tls"] == "TLSv" + tls
         assert sink.said["handshakes"] == 50 and sink.said["failed_handshakes"] == 0
         assert told["failures"] == {}
+
+
+@case
+def a_slots_first_handshake_is_full_and_the_others_are_resumed(pem):
+    for tls, groups in (("1.2", "X25519:P-256"), ("1.3", "X25519"), ("1.3", "P-256"), ("1.3", "X25519MLKEM768")):
+        with Sink("--certificate", pem) as sink:
+            told = bench("handshakes", *TO_SINK, "--count", "50", "--connections", "5", "--tls", tls, "--groups", groups, "--resumed")
+        assert told["handshakes"] == 50 and told["handshakes_resumed"] == 45 and told["failures"] == {}, told
+        assert sink.said["handshakes"] == 50 and sink.said["failed_handshakes"] == 0
 
 
 @case
@@ -165,7 +175,8 @@ def wrong_options_are_refused_with_their_name(pem):
                     ("messages", "--kernel", "nowhere"), ("messages", *TO_SINK, "--from", "a b"),
                     ("messages", *TO_SINK, "--connections", "0"), ("handshakes", *TO_SINK, "--clear"),
                     ("messages", *TO_SINK, "--memif", "x"), ("messages", *TO_SINK, "--address", "192.0.2.1"),
-                    ("messages", *TO_SINK, "--tls", "1.1"), ("sink",)):
+                    ("messages", *TO_SINK, "--tls", "1.1"), ("sink",), ("handshakes", *TO_SINK, "--client", "thin"),
+                    ("handshakes", *TO_SINK, "--client", "openssl", "--resumed")):
         said = bench(*options, code=64)
         assert said.startswith("hikyaku-bench: "), said
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "bench/channel.h"
 #include "bench/client.h"
 
 #define SCRATCH_BYTES (32u << 10)
@@ -25,7 +26,7 @@ enum place { FREE, CONNECTING, OPENING, READY, BUSY, QUITTING, CLOSING };
 
 struct conn {
 	struct link *link;
-	struct tls *tls;
+	struct channel channel;
 	struct client client;
 	uint8_t place; /* enum place; written by enter() */
 	bool is_secure, has_eof, is_end_sent;
@@ -41,8 +42,7 @@ static struct generator {
 	struct transport *transport;
 	struct results *results;
 	struct client_script *script;
-	struct tls_lib *lib;
-	struct tls_client_set *set;
+	struct channels *channels; /* NULL: all in clear */
 	struct conn *conns;
 	unsigned in[CLOSING + 1]; /* how many are in each place */
 	enum stage stage;
@@ -95,11 +95,9 @@ static bool has_more(void)
 
 static void let_go(struct conn *c)
 {
-	if (c->tls != NULL)
-		tls_close(c->tls);
+	channel_close(&c->channel);
 	if (c->link != NULL)
 		g.transport->ops->close(c->link);
-	c->tls = NULL;
 	c->link = NULL;
 	enter(c, FREE);
 	c->deadline_us = 0;
@@ -126,9 +124,7 @@ static void fail(struct conn *c, enum failure kind, const char *text)
 
 static void fail_tls(struct conn *c)
 {
-	const char *why;
-	tls_failure(c->tls, &why);
-	fail(c, FAILURE_TLS, why);
+	fail(c, FAILURE_TLS, channel_failure(&c->channel));
 }
 
 static void session_done(struct conn *c)
@@ -160,13 +156,13 @@ static size_t io_write(void *user, const uint8_t *from, size_t n)
 static bool flush(struct conn *c)
 {
 	bool moved = false;
-	if (c->is_secure && tls_has_output(c->tls))
-		tls_flush(c->tls);
+	if (c->is_secure)
+		channel_flush(&c->channel);
 	while (c->client.out.n != 0) {
 		size_t n = 0;
 		if (!c->is_secure)
 			n = io_write(c, c->client.out.at, c->client.out.n);
-		else if (tls_write(c->tls, c->client.out, &n) == TLS_FAIL)
+		else if (channel_write(&c->channel, c->client.out, &n) == TLS_FAIL)
 			return false; /* reading tells why */
 		if (n == 0)
 			return moved;
@@ -203,16 +199,15 @@ static void begin(struct conn *c)
 static void start_handshake(struct conn *c)
 {
 	const struct tls_io io = {.read = io_read, .write = io_write, .user = c};
-	c->tls = tls_open_client(g.set, 0, io, g.options->sni, "");
 	c->shaken_us = g.now_us;
-	if (c->tls == NULL)
+	if (!channel_open(&c->channel, g.channels, io))
 		fail(c, FAILURE_TLS, "no memory for a TLS session");
 }
 
 /* true: goes on. */
 static bool shake_hands(struct conn *c)
 {
-	switch (tls_handshake(c->tls)) {
+	switch (channel_handshake(&c->channel)) {
 	case TLS_AGAIN: return false;
 	case TLS_EOF:
 	case TLS_FAIL: fail_tls(c); return false;
@@ -221,10 +216,11 @@ static bool shake_hands(struct conn *c)
 	c->is_secure = true;
 	if (is_measuring()) {
 		g.results->handshakes++;
+		g.results->resumed += channel_is_resumed(&c->channel);
 		histogram_add(&g.results->handshake, g.now_us - c->shaken_us);
 	}
 	if (!g.results->verdict.is_tls)
-		tls_get_verdict(c->tls, &g.results->verdict);
+		channel_get_verdict(&c->channel, &g.results->verdict);
 	if (c->client.state == CLIENT_AT_HANDSHAKE)
 		client_secured(&c->client);
 	return true;
@@ -267,7 +263,7 @@ static void on_event(struct conn *c, enum client_event event)
 
 static bool is_shaking(const struct conn *c)
 {
-	return c->tls != NULL && !c->is_secure;
+	return c->channel.is_open && !c->is_secure;
 }
 
 /* Feeds what there is; false: nothing came. */
@@ -275,7 +271,7 @@ static bool receive(struct conn *c)
 {
 	size_t n = 0;
 	if (c->is_secure) {
-		switch (tls_read(c->tls, g.scratch, sizeof g.scratch, &n)) {
+		switch (channel_read(&c->channel, g.scratch, sizeof g.scratch, &n)) {
 		case TLS_OK:
 		case TLS_AGAIN: break;
 		case TLS_EOF: c->has_eof = true; break;
@@ -341,7 +337,7 @@ static void on_link(void *owner, unsigned events, const char *why)
 static void open_session(struct conn *c)
 {
 	const char *why;
-	*c = (struct conn){.place = c->place, .opened_us = g.now_us};
+	*c = (struct conn){.place = c->place, .channel = c->channel, .opened_us = g.now_us};
 	c->link = g.transport->ops->open(g.transport, c, &why);
 	if (c->link != NULL)
 		enter(c, CONNECTING);
@@ -526,24 +522,14 @@ static int make(const struct options *o, char error[256])
 		.recipients = o->recipients,
 		.size = o->size,
 		.wants_starttls = o->security == BENCH_STARTTLS};
-	struct tls_profile profile = {.id = "bench",
-		.level = TLS_LEVEL_ENCRYPT,
-		.protocol_lowest = TLS_1_2,
-		.protocol_highest = o->tls_highest};
-	const struct tls_client_set_config set = {.profiles = &profile, .profile_count = 1};
-	struct tls_error tls_error;
-	snprintf(profile.groups, sizeof profile.groups, "%s", o->groups);
 	g.script = client_script_create(&script);
 	g.conns = calloc(o->connections, sizeof *g.conns);
-	g.lib = tls_lib_create();
 	snprintf(error, 256, "no memory");
-	if (g.script == NULL || g.conns == NULL || g.lib == NULL)
+	if (g.script == NULL || g.conns == NULL)
 		return -1;
-	g.set = tls_client_set_create(g.lib, &set, &tls_error);
-	if (g.set != NULL)
-		return 0;
-	snprintf(error, 256, "TLS: %.240s", tls_error.text);
-	return -1;
+	if (o->security != BENCH_CLEAR)
+		g.channels = channels_create(o, error);
+	return o->security == BENCH_CLEAR || g.channels != NULL ? 0 : -1;
 }
 
 int generator_run(
@@ -559,11 +545,13 @@ int generator_run(
 	g.now_us = g.stage_us = time_monotonic_us();
 	g.stage_end_us = g.now_us + (uint64_t)(o->warmup_s * 1e6);
 	transport->ops->run(transport, &user);
-	for (unsigned i = 0; i < o->connections; i++)
+	for (unsigned i = 0; i < o->connections; i++) {
 		if (g.conns[i].place != FREE)
 			let_go(&g.conns[i]);
-	tls_client_set_put(g.set);
-	tls_lib_destroy(g.lib);
+		channel_fini(&g.conns[i].channel);
+	}
+	if (g.channels != NULL)
+		channels_destroy(g.channels);
 	client_script_destroy(g.script);
 	free(g.conns);
 	return 0;

@@ -32,7 +32,9 @@
 	_(IMPLICIT, "implicit-tls", NULL, "TLS from the first byte")                               \
 	_(CLEAR, "clear", NULL, "no TLS (else: STARTTLS)")                                         \
 	_(TLS, "tls", "1.2|1.3", "the highest protocol offered")                                   \
-	_(GROUPS, "groups", "LIST", "key exchange groups, as X25519 (default: the relay's own)")   \
+	_(CLIENT, "client", "lean|openssl", "whose TLS, see below (default lean)")                 \
+	_(GROUPS, "groups", "LIST", "key exchange groups (default X25519; openssl: the relay's)")  \
+	_(RESUMED, "resumed", NULL, "lean: resume sessions by the tickets of earlier ones")        \
 	_(SNI, "sni", "NAME", "server name to ask for")                                            \
 	_(CERTIFICATE, "certificate", "FILE", "sink: PEM of key and chain, offers STARTTLS")       \
 	_(CONNECTIONS, "connections", "N", "sessions at a time (default 32)")                      \
@@ -81,6 +83,16 @@ static void usage(FILE *to)
 			rows[i].value == NULL ? "" : rows[i].value);
 		fprintf(to, "  %-28s %s\n", left, rows[i].help);
 	}
+	fprintf(to,
+		"\nThe lean client makes the server do all that a client can make it do and spends a "
+		"tenth of it itself: its\n"
+		"key shares are degenerate (secret to nobody), it verifies neither certificate nor "
+		"signature, only the\n"
+		"server's Finished; it offers one version and the first group's share, and a "
+		"HelloRetryRequest or\n"
+		"KeyUpdate is a failure. Never use it for anything but load. In TLS 1.2 an ECDSA "
+		"certificate needs its\n"
+		"curve in the list of groups: X25519:P-256.\n");
 	fprintf(to, "\nCtrl-C ends a run early and prints what has been measured.\n");
 }
 
@@ -210,6 +222,14 @@ static int set_tls(struct options *o, const char *text)
 	return 0;
 }
 
+static int set_client(struct options *o, const char *text)
+{
+	o->is_plain = strcmp(text, "openssl") == 0;
+	if (!o->is_plain && strcmp(text, "lean") != 0)
+		return wrong("--client: '%s' is neither lean nor openssl", text);
+	return 0;
+}
+
 static int set(struct options *o, enum option_id id, const char *text)
 {
 	const char *name = rows[id].name;
@@ -226,6 +246,8 @@ static int set(struct options *o, enum option_id id, const char *text)
 	case OPTION_IMPLICIT: o->security = BENCH_IMPLICIT_TLS; return 0;
 	case OPTION_CLEAR: o->security = BENCH_CLEAR; return 0;
 	case OPTION_TLS: return set_tls(o, text);
+	case OPTION_CLIENT: return set_client(o, text);
+	case OPTION_RESUMED: o->is_resuming = true; return 0;
 	case OPTION_GROUPS: return set_text(name, text, o->groups, sizeof o->groups);
 	case OPTION_SNI: return set_text(name, text, o->sni, sizeof o->sni);
 	case OPTION_CERTIFICATE: return set_text(name, text, o->certificate, sizeof o->certificate);
@@ -294,6 +316,8 @@ static int finish(struct options *o)
 	}
 	if (o->command == BENCH_HANDSHAKES && o->security == BENCH_CLEAR)
 		return wrong("handshakes without TLS are none");
+	if (o->is_resuming && (o->is_plain || o->security == BENCH_CLEAR))
+		return wrong("--resumed: only the lean client keeps tickets");
 	if (addr_is_ipv4(&o->address) != addr_is_ipv4(&o->server))
 		return wrong("--address and --server must be of one family");
 	if (o->duration_s == 0)

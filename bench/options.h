@@ -35,6 +35,8 @@ struct options {
 	/* TLS */
 	char sni[256], groups[128];
 	uint16_t tls_highest;  /* TLS_1_x; 0: no bound */
+	bool is_plain;	       /* OpenSSL's client instead of the lean one */
+	bool is_resuming;
 	char certificate[256]; /* sink: PEM of key and chain; "": no STARTTLS */
 	bool is_json, is_quiet;
 };

@@ -113,6 +113,8 @@ static void print_text(const struct results *r, const struct options *o, const c
 		print_rate(r, "whole sessions", r->sessions);
 	if (r->handshakes != 0)
 		print_rate(r, "TLS handshakes", r->handshakes);
+	if (r->resumed != 0)
+		printf("  of them resumed         %llu\n", (unsigned long long)r->resumed);
 	if (o->command == BENCH_IDLE)
 		printf("  sessions open           %u\n", r->open);
 	print_times("end of data to 250", &r->end);
@@ -173,6 +175,8 @@ static void print_json(const struct results *r, const struct options *o, const c
 	yyjson_mut_obj_add_uint(doc, top, "sessions", r->sessions);
 	yyjson_mut_obj_add_real(doc, top, "sessions_per_second", per_second(r, r->sessions));
 	yyjson_mut_obj_add_uint(doc, top, "handshakes", r->handshakes);
+	yyjson_mut_obj_add_uint(doc, top, "handshakes_resumed", r->resumed);
+	yyjson_mut_obj_add_str(doc, top, "client", o->security == BENCH_CLEAR ? "none" : o->is_plain ? "openssl" : "lean");
 	yyjson_mut_obj_add_real(doc, top, "handshakes_per_second", per_second(r, r->handshakes));
 	yyjson_mut_obj_add_uint(doc, top, "open", r->open);
 	if (r->verdict.is_tls) {

@@ -29,6 +29,7 @@ enum failure {
 
 struct results {
 	uint64_t mails, sessions, handshakes;
+	uint64_t resumed; /* of the handshakes */
 	uint64_t content_bytes; /* of mails taken, as sent */
 	uint64_t failures[FAILURE_KINDS];
 	char examples[FAILURE_KINDS][FAILURE_TEXT_MAX]; /* the first of each kind */
