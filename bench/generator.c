@@ -208,6 +208,7 @@ static void start_handshake(struct conn *c)
 static bool shake_hands(struct conn *c)
 {
 	switch (channel_handshake(&c->channel)) {
+	case TLS_WAIT:
 	case TLS_AGAIN: return false;
 	case TLS_EOF:
 	case TLS_FAIL: fail_tls(c); return false;
@@ -273,6 +274,7 @@ static bool receive(struct conn *c)
 	if (c->is_secure) {
 		switch (channel_read(&c->channel, g.scratch, sizeof g.scratch, &n)) {
 		case TLS_OK:
+		case TLS_WAIT:
 		case TLS_AGAIN: break;
 		case TLS_EOF: c->has_eof = true; break;
 		case TLS_FAIL: fail_tls(c); return false;

@@ -134,7 +134,7 @@ static bool shake_hands(struct sink_conn *c)
 		c->is_secure = true;
 		sink.handshakes++;
 		sink_secured(&c->session);
-	} else if (result != TLS_AGAIN) {
+	} else if (result != TLS_AGAIN && result != TLS_WAIT) {
 		sink.failures++;
 		c->is_over = true;
 	}

@@ -199,6 +199,7 @@ static size_t read_plaintext(struct worker *w, struct conn *c, uint8_t *to, size
 	size_t n = 0;
 	switch (tls_read(c->tls, to, room, &n)) {
 	case TLS_OK: break;
+	case TLS_WAIT:
 	case TLS_AGAIN: break;
 	case TLS_EOF: /* what follows a close_notify is nobody's */
 		c->has_fin = true;
@@ -319,6 +320,7 @@ static bool handshake(struct worker *w, struct conn *c)
 		else
 			outbound_handshake_done(w, c);
 		return true;
+	case TLS_WAIT: return false;
 	case TLS_AGAIN:
 		if (!conn_is_read_out(c))
 			return false;

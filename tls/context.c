@@ -80,6 +80,7 @@ void tls_lib_put(struct tls_lib *lib)
 	OSSL_PROVIDER_unload(lib->ours);
 	OSSL_PROVIDER_unload(lib->provider);
 	OSSL_LIB_CTX_free(lib->openssl);
+	tls_offload_destroy(lib->offload);
 	free(lib);
 }
 
@@ -95,8 +96,10 @@ struct tls_lib *tls_lib_create(void)
 		lib->provider = OSSL_PROVIDER_load(lib->openssl, "default");
 	if (lib->provider != NULL)
 		lib->ours = tls_provider_load(lib->openssl);
+	lib->offload = tls_offload_create(lib->openssl);
 	lib->bio_method = tls_bio_method_create(bio_type | BIO_TYPE_SOURCE_SINK);
-	if (lib->ours == NULL || lib->bio_method == NULL || !has_ticket_keys || !tls_tickets_init(lib)) {
+	if (lib->ours == NULL || lib->offload == NULL || lib->bio_method == NULL ||
+		!has_ticket_keys || !tls_tickets_init(lib)) {
 		tls_lib_destroy(lib);
 		return NULL;
 	}
@@ -107,6 +110,33 @@ void tls_lib_destroy(struct tls_lib *lib)
 {
 	if (lib != NULL)
 		tls_lib_put(lib);
+}
+
+/* ---- its offload ---- */
+
+const char *tls_backend_unusable(const struct tls_lib *lib, enum tls_backend backend)
+{
+	return tls_offload_unusable(lib->offload, backend);
+}
+
+bool tls_lib_poll(struct tls_lib *lib, uint64_t now_ns, bool is_idle)
+{
+	return tls_offload_poll(lib->offload, now_ns, is_idle);
+}
+
+uint32_t tls_lib_waiting(const struct tls_lib *lib)
+{
+	return tls_offload_waiting(lib->offload);
+}
+
+void tls_lib_set_deadline(struct tls_lib *lib, uint32_t deadline_us)
+{
+	tls_offload_set_deadline(lib->offload, deadline_us);
+}
+
+const struct tls_offload_counters *tls_lib_counters(const struct tls_lib *lib)
+{
+	return tls_offload_counters(lib->offload);
 }
 
 /* ---- one context ---- */

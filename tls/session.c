@@ -122,6 +122,10 @@ static int bio_write(BIO *bio, const char *from, size_t size, size_t *n)
 	struct tls *tls = BIO_get_data(bio);
 	BIO_clear_retry_flags(bio);
 	*n = 0;
+	if (tls->task.is_cancelled) { /* closing: nobody is told why */
+		*n = size;
+		return 1;
+	}
 	bool is_empty = pending_drain(tls);
 	size_t waiting = tls->pending_tail - tls->pending_head;
 	if (!is_empty && waiting + size > TLS_PENDING_BYTES_MAX) {
@@ -187,6 +191,8 @@ static struct tls *open_session(struct tls_set *set, uint32_t profile, struct tl
 	memcpy(tls->domain, domain, domain_n);
 	tls->profile = &set->profiles[profile];
 	tls->io = io;
+	tls->task = (struct tls_task){
+		set->lib->offload, (enum tls_backend)set->backend, io.wake, io.user};
 	tls->set = set;
 	tls->ssl = SSL_new(set->contexts[profile]);
 	BIO *bio = BIO_new_ex(set->lib->openssl, set->lib->bio_method);
@@ -267,6 +273,8 @@ void tls_close(struct tls *tls)
 	if (tls == NULL)
 		return;
 	struct tls_set *set = tls->set;
+	tls_task_cancel(&tls->task);
+	ERR_clear_error();
 	SSL_free(tls->ssl);
 	X509_free(tls->refused_leaf);
 	free(tls->pending);
@@ -361,6 +369,14 @@ static enum tls_result handshake_done(struct tls *tls)
 	return kind == TLS_FAILURE_NONE ? TLS_OK : fail(tls, kind, "%s", why);
 }
 
+/* It may run on a fibre and be left while an operation is out. OpenSSL's queue of errors is the thread's:
+ * meanwhile others clear it, so that nothing that is still to be told may wait in it. */
+static void handshake_go(void *user)
+{
+	struct tls *tls = user;
+	tls->returned = SSL_do_handshake(tls->ssl);
+}
+
 enum tls_result tls_handshake(struct tls *tls)
 {
 	if (tls->failure != TLS_FAILURE_NONE)
@@ -368,8 +384,9 @@ enum tls_result tls_handshake(struct tls *tls)
 	if (tls->is_done)
 		return TLS_OK;
 	ERR_clear_error();
-	int returned = SSL_do_handshake(tls->ssl);
-	return returned == 1 ? handshake_done(tls) : not_moved(tls, returned);
+	if (!tls_task_run(&tls->task, handshake_go, tls))
+		return TLS_WAIT;
+	return tls->returned == 1 ? handshake_done(tls) : not_moved(tls, tls->returned);
 }
 
 /* ---- data ---- */

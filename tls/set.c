@@ -31,7 +31,7 @@ void tls_set_release(struct tls_set *set)
 		set_free(set);
 }
 
-static struct tls_set *set_create(struct tls_lib *lib, bool is_server,
+static struct tls_set *set_create(struct tls_lib *lib, bool is_server, enum tls_backend backend,
 	const struct tls_profile *profiles, size_t profile_count, struct tls_error *error)
 {
 	static_assert(sizeof(struct tls_server_set) == sizeof(struct tls_set),
@@ -43,6 +43,7 @@ static struct tls_set *set_create(struct tls_lib *lib, bool is_server,
 	set->lib = lib;
 	lib->references++;
 	set->is_server = is_server;
+	set->backend = tls_backend_unusable(lib, backend) == NULL ? backend : TLS_BACKEND_INLINE;
 	set->profile_count = profile_count;
 	set->profiles = calloc(profile_count + 1, sizeof *profiles);
 	set->contexts = calloc(profile_count + 1, sizeof(SSL_CTX *));
@@ -273,7 +274,8 @@ static bool server_load_chains(
 struct tls_server_set *tls_server_set_create(
 	struct tls_lib *lib, const struct tls_server_set_config *config, struct tls_error *error)
 {
-	struct tls_set *set = set_create(lib, true, config->profiles, config->profile_count, error);
+	struct tls_set *set = set_create(
+		lib, true, config->backend, config->profiles, config->profile_count, error);
 	const struct roots roots = {config->client_ca_pem, config->profile_ca_pem};
 	bool is_loaded = set != NULL && server_load_chains(set, config, error);
 	return (struct tls_server_set *)set_finish(set, is_loaded, &roots, server_context, error);
@@ -299,8 +301,8 @@ static SSL_CTX *client_context(struct tls_set *set, size_t profile, struct tls_e
 struct tls_client_set *tls_client_set_create(
 	struct tls_lib *lib, const struct tls_client_set_config *config, struct tls_error *error)
 {
-	struct tls_set *set =
-		set_create(lib, false, config->profiles, config->profile_count, error);
+	struct tls_set *set = set_create(
+		lib, false, config->backend, config->profiles, config->profile_count, error);
 	const struct roots roots = {config->ca_pem, config->profile_ca_pem};
 	return (struct tls_client_set *)set_finish(set, set != NULL, &roots, client_context, error);
 }

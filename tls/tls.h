@@ -21,6 +21,61 @@ void tls_lib_destroy(struct tls_lib *lib);
  * need not be the sessions'. false: no memory. */
 bool tls_lib_set_ticket_keys(struct tls_lib *lib, const struct tls_ticket_keys *keys);
 
+/* ---- where the asymmetric work is done ---- */
+/* Chosen for each set, so that a node changes by building its sets anew: new handshakes only.
+ *   INLINE  OpenSSL, within tls_handshake()
+ *   MB      RSA and X25519 of many handshakes together, by libcrypto-mb: they wait (TLS_WAIT) and are called (wake)
+ *   ENGINE  as MB, but the work is done by the process's crypto thread */
+#define TLS_BACKENDS(_) _(INLINE, "inline") _(MB, "mb") _(ENGINE, "engine")
+
+enum tls_backend {
+#define _(id, name) TLS_BACKEND_##id,
+	TLS_BACKENDS(_)
+#undef _
+};
+/* "mb" */
+const char *tls_backend_name(enum tls_backend backend);
+/* NULL: a set of `lib` can have it. Else why not, for a log line: "the processor has no AVX512-IFMA". */
+const char *tls_backend_unusable(const struct tls_lib *lib, enum tls_backend backend);
+
+/* For a core with sets of MB or ENGINE, once a turn: does what waits, as far as it is time. `now_ns`: a clock that
+ * goes on. `is_idle`: this turn brought no packet and called no handshake that had waited, so that no company is in
+ * sight for the ops that wait. true: something was done (handshakes are called). */
+bool tls_lib_poll(struct tls_lib *lib, uint64_t now_ns, bool is_idle);
+/* Operations that wait or are out: as long as there are any the core must go on polling, without sleep. */
+uint32_t tls_lib_waiting(const struct tls_lib *lib);
+/* How long an operation waits for company while packets keep coming; 10 ms at most. 200 us at first. */
+void tls_lib_set_deadline(struct tls_lib *lib, uint32_t deadline_us);
+
+#define TLS_OP_KINDS(_)                                                                            \
+	_(RSA_2048, "rsa-2048") _(RSA_3072, "rsa-3072") _(RSA_4096, "rsa-4096") _(X25519, "x25519")
+
+enum tls_op_kind {
+#define _(id, name) TLS_OP_##id,
+	TLS_OP_KINDS(_)
+#undef _
+	TLS_OP_KIND_COUNT,
+};
+/* "rsa-2048" */
+const char *tls_op_name(enum tls_op_kind kind);
+
+/* Since start; written by the core alone, and every word may be read by another thread at any time. */
+struct tls_offload_counters {
+	struct {
+		uint64_t ops;	     /* given to the back end */
+		uint64_t batches[8]; /* done together: [n - 1] batches of n */
+		uint64_t scalar;     /* done by OpenSSL one at a time: of `ops`, and those that never waited */
+		uint64_t faults;     /* results that did not pass their check and were done again */
+		uint64_t batch_ns, scalar_ns;
+	} kind[TLS_OP_KIND_COUNT];
+	uint64_t cancelled; /* ops whose handshake was closed */
+	uint64_t no_fibre;  /* runs of a handshake that found no fibre, and did not wait */
+	uint64_t no_op;	    /* ops that found no room and were done at once */
+	uint64_t keys;	    /* ephemeral X25519 keys made ahead, eight at a time */
+	uint64_t keys_ns;
+};
+const struct tls_offload_counters *tls_lib_counters(const struct tls_lib *lib);
+
 /* ---- certificates ---- */
 struct tls_key_pair {
 	struct bytes chain_pem; /* leaf first, then intermediates */
@@ -50,6 +105,7 @@ struct tls_server_set_config {
 	struct bytes client_ca_pem; /* CA set for client certificates; empty: the system's */
 	const struct bytes *profile_ca_pem; /* one a profile, or NULL: all use client_ca_pem; an empty one
 					       likewise */
+	enum tls_backend backend; /* one that is not usable is INLINE */
 };
 /* Copies what it needs of `config`. NULL with `error` filled if a chain, key or profile is not usable. */
 struct tls_server_set *tls_server_set_create(
@@ -67,6 +123,7 @@ struct tls_client_set_config {
 	size_t profile_count;
 	struct bytes ca_pem; /* trusted roots, PEM; empty: the system's store */
 	const struct bytes *profile_ca_pem; /* one a profile, or NULL: all use ca_pem; an empty one likewise */
+	enum tls_backend backend; /* one that is not usable is INLINE */
 };
 struct tls_client_set *tls_client_set_create(
 	struct tls_lib *lib, const struct tls_client_set_config *config, struct tls_error *error);
@@ -75,11 +132,15 @@ size_t tls_client_set_sessions(const struct tls_client_set *set);
 
 /* ---- sessions ---- */
 /* Where ciphertext comes from and goes to. Both return the bytes moved, 0 when nothing can be moved now
- * (nothing there, no room). Called only from within tls_handshake/read/write/close. */
+ * (nothing there, no room). Called only from within tls_handshake/read/write. */
 struct tls_io {
 	size_t (*read)(void *user, uint8_t *to, size_t room);
 	size_t (*write)(void *user, const uint8_t *from, size_t n);
 	void *user;
+	/* After TLS_WAIT: it is time to call tls_handshake() again. From within tls_lib_poll(), and only to note
+	 * it: no tls_… is called from here. Once each TLS_WAIT, not after tls_close(). May be NULL for sets of
+	 * INLINE. */
+	void (*wake)(void *user);
 };
 
 struct tls;
@@ -91,12 +152,13 @@ void tls_set_listener(struct tls *tls, const char *name);
  * `domain`: the next-hop domain, also accepted at SECURE; may be "". */
 struct tls *tls_open_client(struct tls_client_set *set, uint32_t profile, struct tls_io io,
 	const char *host, const char *domain);
-/* Frees at once; sends nothing (tls_shutdown before, where the peer should learn of it). */
+/* Frees at once, also with an operation out; sends nothing (tls_shutdown before, where the peer should learn of it). */
 void tls_close(struct tls *tls);
 
 enum tls_result {
 	TLS_OK,	   /* done; bytes moved where bytes were asked for */
 	TLS_AGAIN, /* wants input, or room for output: call again after either */
+	TLS_WAIT,  /* tls_handshake() only: an operation is out; call again after `wake`. Earlier does no harm */
 	TLS_EOF,   /* close_notify received */
 	TLS_FAIL,  /* see tls_failure(); close the connection */
 };

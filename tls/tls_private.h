@@ -3,6 +3,7 @@
  * verification. */
 #pragma once
 
+#include "tls/offload/offload.h"
 #include "tls/tls.h"
 
 #include <stdatomic.h>
@@ -51,6 +52,7 @@ struct tls_lib {
 		_Atomic(struct tls_ticket_table *) offered, retired;
 		EVP_CIPHER *cipher;
 	} tickets;
+	struct tls_offload *offload;
 };
 
 /* Drops one reference. */
@@ -105,6 +107,7 @@ struct tls_set {
 	struct tls_lib *lib;
 	size_t sessions;
 	bool is_server;
+	uint8_t backend; /* enum tls_backend */
 	bool is_put; /* the owner is gone: the last session frees it */
 	size_t profile_count;
 	struct tls_profile *profiles;
@@ -147,6 +150,7 @@ struct tls {
 	struct tls_set *set;
 	const struct tls_profile *profile; /* in the set, which lives as long */
 	struct tls_io io;
+	struct tls_task task; /* the handshake, where it may wait */
 	uint8_t *pending; /* ciphertext the io would not take yet; NULL if none */
 	uint32_t pending_head, pending_tail, pending_room;
 	uint32_t messages;	  /* of the handshake protocol, received after the handshake */
@@ -155,6 +159,7 @@ struct tls {
 	uint8_t hello_start[TLS_HELLO_START_BYTES];
 	const char *cut; /* why nothing more is read from the peer; NULL: it is */
 	bool is_done;	 /* handshake done */
+	int returned;	 /* by SSL_do_handshake() */
 	bool has_sent_close;
 	uint8_t failure;    /* enum tls_failure_kind */
 	uint8_t name_state; /* enum tls_name_state */
