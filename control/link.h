@@ -5,7 +5,9 @@
  * Neither side's worker cores know of it: the relay's main thread speaks here. Either side may go and come
  * back at any time; the relay connects again every second and says hello again.
  *
- *   relay   {"type":"hello","version":1,"instance":"main","pid":123}            + [stats memfd]
+ *   relay   {"type":"hello","version":1,"instance":"main","pid":123}            + [stats memfd, tickets memfd if it has one]
+ *   control {"type":"tickets"}                                                  + [tickets memfd]
+ *           (keys of session tickets, control/shm/tickets.h; before the first generation and when they change)
  *   control {"type":"generation","number":7}                                    + [policy memfd, keys memfd]
  *   relay   {"type":"applied","number":7}   or {"type":"refused","number":7,"error":"…"}
  *

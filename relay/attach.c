@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "control/link.h"
+#include "control/shm/tickets.h"
 #include "relay/inspect.h"
 #include "relay/names.h"
 #include "relay/worker.h"
@@ -25,6 +26,7 @@ struct attach {
 	struct counters *counters;
 	struct stats_region *region;
 	int stats_fd, fd;
+	int tickets_fd; /* the keys in force, for a control started anew; -1: none yet */
 	struct note *unsent; /* control was slow: the next turn goes on with it */
 	uint64_t connect_at_us, stats_at_us;
 	char message[LINK_MESSAGE_MAX + 1];
@@ -36,7 +38,7 @@ struct attach *attach_create(struct relay *relay, char error[256])
 	if (a == NULL)
 		return NULL;
 	a->relay = relay;
-	a->fd = -1;
+	a->fd = a->tickets_fd = -1;
 	a->stats_fd = stats_create(&a->region);
 	a->inspect = inspect_create(relay);
 	if (a->stats_fd >= 0 && a->inspect != NULL)
@@ -76,7 +78,8 @@ static void try_connect(struct attach *a)
 	}
 	int n = snprintf(hello, sizeof hello, "{\"type\":\"hello\",\"version\":%d,\"instance\":\"%s\",\"pid\":%d}",
 		LINK_VERSION, a->relay->config->node.instance, (int)getpid());
-	if (n >= (int)sizeof hello || link_send(a->fd, bytes_of(hello, (size_t)n), &a->stats_fd, 1) < 0)
+	const int fds[] = {a->stats_fd, a->tickets_fd};
+	if (n >= (int)sizeof hello || link_send(a->fd, bytes_of(hello, (size_t)n), fds, a->tickets_fd < 0 ? 1 : 2) < 0)
 		detach(a, "hello was not taken");
 	else
 		log_info("link", "attached to control", "socket=%s", a->relay->config->paths.control_socket);
@@ -104,6 +107,27 @@ static void on_generation(struct attach *a, uint64_t number, int fds[], unsigned
 		log_error("link", "policy generation refused", "number=%llu error=\"%s\"", (unsigned long long)number, error);
 	}
 	link_send(a->fd, bytes_of(answer, (size_t)n), NULL, 0);
+}
+
+/* Keys of session tickets: to every core, without a new context. */
+static void on_tickets(struct attach *a, int fds[], unsigned *fd_count)
+{
+	struct tls_ticket_keys keys;
+	int rc = *fd_count == 1 ? tickets_read(fds[0], &keys) : -EINVAL;
+	if (rc != 0) {
+		log_error("link", "ticket keys that cannot be used; going on with those there are", "error=\"%s\"",
+			strerror(-rc));
+		return;
+	}
+	for (unsigned i = 0; i < a->relay->cores; i++)
+		if (!tls_lib_set_ticket_keys(a->relay->workers[i]->tls_lib, &keys))
+			log_error("link", "no memory for ticket keys", "core=%u", i);
+	log_info("link", "keys of session tickets are in force", "keys=%u", keys.count);
+	explicit_bzero(&keys, sizeof keys);
+	if (a->tickets_fd >= 0)
+		close(a->tickets_fd);
+	a->tickets_fd = fds[0];
+	*fd_count = 0; /* taken */
 }
 
 static void on_status(struct attach *a, uint64_t token)
@@ -152,6 +176,8 @@ static void on_message(struct attach *a, size_t n, int fds[], unsigned *fd_count
 		log_warn("link", "a message that is none", "bytes=%zu", n);
 	} else if (strcmp(type, "generation") == 0) {
 		on_generation(a, yyjson_get_uint(yyjson_obj_get(root, "number")), fds, fd_count);
+	} else if (strcmp(type, "tickets") == 0) {
+		on_tickets(a, fds, fd_count);
 	} else if (strcmp(type, "resolved") == 0) {
 		pass_to_queue(a, NOTE_RESOLVED, n);
 	} else if (strcmp(type, "named") == 0) {
@@ -247,6 +273,8 @@ void attach_destroy(struct attach *a)
 	if (a->fd >= 0)
 		close(a->fd);
 	close(a->stats_fd);
+	if (a->tickets_fd >= 0)
+		close(a->tickets_fd);
 	counters_destroy(a->counters);
 	inspect_destroy(a->inspect);
 	free(a->unsent);

@@ -85,6 +85,9 @@ struct config {
 		char *congestion_control; /* cubic newreno */
 	} tcp;
 	struct {
+		unsigned ticket_lifetime, ticket_rotation; /* seconds; lifetime 0: no tickets */
+	} tls;
+	struct {
 		char *level; /* error warn info debug */
 		bool journal; /* records go to the journal instead of paths.records */
 		bool syslog;  /* and to syslog, as text */

@@ -218,6 +218,10 @@ static int check_numbers(struct config_reader *r)
 	if (c->limits.message_bytes > c->limits.mail_memory_mb * MIB)
 		return refuse_number(r, "limits.message_bytes", TYPE_SIZE, c->limits.message_bytes,
 			"no more than limits.mail_memory_mb, in which a message has to fit");
+	/* So that the previous key is the only old one that is still good for something. */
+	if (c->tls.ticket_lifetime > c->tls.ticket_rotation)
+		return refuse_number(r, "tls.ticket_lifetime", TYPE_TIME, c->tls.ticket_lifetime,
+			"no more than tls.ticket_rotation");
 	if (c->queue.retry_most < c->queue.retry_first)
 		return refuse_number(r, "queue.retry_most", TYPE_TIME, c->queue.retry_most,
 			"no less than queue.retry_first");

@@ -58,12 +58,12 @@ static const struct {
 	{PORTS "spool:\n  colour: red\n", "f.yaml:4: spool: found unknown key 'colour', expected one of "
 					  "segment_mb, disk_mb, reload_memory_mb"},
 	{PORTS "rules: []\n", "f.yaml:3: found unknown key 'rules', expected one of node, paths, "
-			      "dataplane, listeners, limits, tcp, timeouts, queue, spool, dns, log"},
+			      "dataplane, listeners, limits, tcp, tls, timeouts, queue, spool, dns, log"},
 	{PORTS "limits.recipients: 5\n",
 		"f.yaml:3: found unknown key 'limits.recipients', expected one of node, paths, dataplane, "
-		"listeners, limits, tcp, timeouts, queue, spool, dns, log"},
+		"listeners, limits, tcp, tls, timeouts, queue, spool, dns, log"},
 	{PORTS "<<: 5\n", "f.yaml:3: found unknown key '<<', expected one of node, paths, dataplane, "
-			  "listeners, limits, tcp, timeouts, queue, spool, dns, log"},
+			  "listeners, limits, tcp, tls, timeouts, queue, spool, dns, log"},
 	{PORTS "listeners:\n- name: a\n  prot: 25\n",
 		"f.yaml:5: listeners[0]: found unknown key 'prot', expected a known one (did you mean "
 		"'listeners[].port'?)"},
@@ -204,6 +204,8 @@ static const struct {
 	{PORTS "limits:\n  message_bytes: 200M\n",
 		"f.yaml:4: limits.message_bytes: found 200M, expected no more than limits.mail_memory_mb, "
 		"in which a message has to fit"},
+	{PORTS "tls: {ticket_lifetime: 9h}\n",
+		"f.yaml:3: tls.ticket_lifetime: found 9h, expected no more than tls.ticket_rotation"},
 	{PORTS "queue: {retry_first: 2h}\n",
 		"f.yaml:3: queue.retry_most: found 1h, expected no less than queue.retry_first"},
 	{PORTS "queue: {delay_warning: 5d}\n",

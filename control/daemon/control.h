@@ -15,6 +15,7 @@
 #include "control/link.h"
 #include "control/shm/policy.h"
 #include "control/shm/stats.h"
+#include "tls/ticket_keys.h"
 
 #define CONTROL_RELAYS_MAX 16
 #define ANSWER_SECONDS                                                                             \
@@ -74,6 +75,9 @@ struct control {
 	uint64_t generation;
 	int policy_fd, keys_fd; /* the generation in force */
 	struct policy *policy;	/* the same, mapped, for explain */
+	struct tls_ticket_keys tickets;
+	int tickets_fd;		 /* the same, for relays; -1: none yet */
+	uint64_t tickets_turned; /* when they were last looked at */
 	struct relay_peer relays[CONTROL_RELAYS_MAX];
 	struct pending_request *pending;
 	uint64_t next_token, started_us, published_us;
@@ -108,6 +112,14 @@ void relays_free_replies(struct relay_reply *replies, unsigned count);
 /* Waits until every attached relay has the generation in force or refused it, or ANSWER_SECONDS
  * have passed. Takes the lock itself. */
 void relays_await(struct control *c, uint64_t generation);
+
+/* ---- ticket keys: control/daemon/tickets.c ---- */
+/* Under the lock. A relay has come, perhaps with the keys it has (else -1): it is told ours, which may then be
+ * its own. The descriptor stays the caller's. */
+void tickets_greet(struct control *c, int peer, int fd);
+void tickets_send(struct control *c, int peer);
+/* Main loop: makes the next key in time; looks once a second. */
+void tickets_rotate(struct control *c);
 
 /* ---- generations: control/daemon/publish.c ---- */
 /* Compiles `documents` with the certificates of the store, plus `cert` if not NULL, less `without`

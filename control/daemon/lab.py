@@ -156,21 +156,43 @@ def make_stats(series):
     return fd
 
 
+def make_tickets(keys):
+    """As control/shm/tickets.h has it; keys: (name, from, until, end) in seconds since the machine's start."""
+    fd = os.memfd_create("tickets", os.MFD_ALLOW_SEALING)
+    text = struct.pack("<QIIII", 0x31746b7461796b68, 1, 0, len(keys), 7200)
+    for name, *times in keys:
+        text += struct.pack("<16s32s32sQQQ", name, b"c" * 32, b"m" * 32, *times)
+    os.write(fd, text.ljust(856, b"\0"))
+    fcntl.fcntl(fd, F_ADD_SEALS, 2 | 4 | 8)  # no shrinking, growing, writing
+    return fd
+
+
+def read_tickets(fd):
+    """{name: (from, until, end)}"""
+    data = os.pread(fd, 4096, 0)
+    count, _ = struct.unpack_from("<II", data, 16)
+    rows = [struct.unpack_from("<16s32s32sQQQ", data, 24 + 104 * i) for i in range(count)]
+    return {row[0]: row[3:] for row in rows}
+
+
 class FakeRelay:
     """Says hello, takes generations (`takes`: True, False for silence, or a text to refuse with), answers requests
     from `ops` (op -> answer, or a function of the request) and keeps what it was told."""
 
-    def __init__(self, path, instance="main", takes=True, ops=None, series=(), hello=None):
+    def __init__(self, path, instance="main", takes=True, ops=None, series=(), hello=None, tickets=None):
         self.instance, self.takes, self.ops = instance, takes, {"status": {"uptime": 1}, **(ops or {})}
-        self.generations, self.objects, self.requests, self.resolved = [], [], [], {}
+        self.generations, self.objects, self.requests, self.resolved, self.tickets = [], [], [], {}, []
+        brought = [] if tickets is None else [make_tickets(tickets)]
         self.token = 0
         self.lock = threading.Condition()
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.connect(str(path))
         stats = make_stats(series)
         with contextlib.suppress(BrokenPipeError):  # sent away already
-            self.send(hello or {"type": "hello", "version": 1, "instance": instance, "pid": os.getpid()}, [stats])
-        os.close(stats)
+            self.send(hello or {"type": "hello", "version": 1, "instance": instance, "pid": os.getpid()},
+                      [stats, *brought])
+        for fd in (stats, *brought):
+            os.close(fd)
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
@@ -203,6 +225,9 @@ class FakeRelay:
                 self.send({"type": "applied", "number": message["number"]})
             elif self.takes:
                 self.send({"type": "refused", "number": message["number"], "error": self.takes})
+        elif message["type"] == "tickets":
+            self.tickets.append(read_tickets(fds[0]))
+            os.close(fds[0])
         elif message["type"] == "request":
             self.requests.append(message)
             answer = self.ops.get(message["op"])

@@ -62,6 +62,7 @@ static void turn(struct control *c)
 		if (polls[2 + i].revents != 0 && polls[2 + i].fd == c->relays[i].fd)
 			relays_receive(c, i);
 	resolver_process(c->resolver);
+	tickets_rotate(c);
 	if (n > 0 && polls[0].revents != 0)
 		relays_accept(c);
 	static sig_atomic_t hups;
@@ -85,6 +86,8 @@ static void fini(struct control *c)
 	policy_unmap(c->policy);
 	close(c->policy_fd);
 	close(c->keys_fd);
+	if (c->tickets_fd >= 0)
+		close(c->tickets_fd);
 }
 
 /* Before anything is made that has to be removed: whoever sees a socket of ours may end us. */
@@ -113,7 +116,7 @@ static void set_log_level(const char *word)
 
 static int control_main(const struct config *config, const char *path)
 {
-	static struct control c = {.policy_fd = -1, .keys_fd = -1};
+	static struct control c = {.policy_fd = -1, .keys_fd = -1, .tickets_fd = -1};
 	char error[512] = "";
 	struct api *api;
 	c.config = config;

@@ -81,6 +81,8 @@ static void on_hello(struct control *c, int peer, yyjson_val *root, int fds[], u
 	if (fd_count > 0 && p->stats == NULL && stats_map(fds[0], &p->stats) < 0)
 		log_warn("relays", "its counters cannot be read", "instance=%s", p->instance);
 	log_info("relays", "relay attached", "instance=%s pid=%d", p->instance, p->pid);
+	/* Before the generation, so that it makes no ticket under keys of its own. */
+	tickets_greet(c, peer, fd_count > 1 ? fds[1] : -1);
 	relays_publish(c, peer);
 	pthread_cond_broadcast(&c->changed);
 }

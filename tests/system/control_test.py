@@ -277,7 +277,10 @@ def a_generation_the_relay_refuses_leaves_the_last_one_in_force(l):
         link, _ = listener.accept()
         link.settimeout(10)
         hello, fds, _, _ = socket.recv_fds(link, 65536, 2)
-        expect(json.loads(hello)["instance"] == "main" and len(fds) == 1, hello)
+        # Its counters, and the ticket keys that the last control gave it.
+        expect(json.loads(hello)["instance"] == "main" and len(fds) == 2, hello)
+        expect(os.pread(fds[1], 8, 0) == b"hkyatkt1")
+        socket.send_fds(link, [b'{"type":"tickets"}'], [memory_with(b"garbage" * 100)])
         for number, data in ((generation + 50, b""), (generation + 51, b"garbage" * 1000), (generation + 52, bytes(1 << 20))):
             mine = [memory_with(data), memory_with(data)]
             socket.send_fds(link, [json.dumps({"type": "generation", "number": number}).encode()], mine)
@@ -286,7 +289,7 @@ def a_generation_the_relay_refuses_leaves_the_last_one_in_force(l):
             fds = []
             answer = json.loads(link.recv(65536))
             expect(answer["type"] == "refused" and answer["number"] == number and answer["error"], answer)
-        for message in (b"{", b"[]", b"null", b'{"type":7}', b'{"type":"generation","number":99}', b'{"type":"resolved"}',
+        for message in (b"{", b"[]", b"null", b'{"type":7}', b'{"type":"generation","number":99}', b'{"type":"resolved"}', b'{"type":"tickets"}',
                         b'{"type":"resolved","token":1e300,"targets":{}}', b'{"type":"request","op":"nothing","token":3}'):
             link.send(message)
         submit(l, "bob@static.example.test", "under-the-last", SENDER)
