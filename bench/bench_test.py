@@ -92,6 +92,48 @@ def a_slots_first_handshake_is_full_and_the_others_are_resumed(pem):
 
 
 @case
+def an_offered_rate_is_kept_and_times_count_from_when_a_session_was_due(pem):
+    with Sink("--certificate", pem):
+        told = bench("handshakes", *TO_SINK, "--rate", "50", "--duration", "2")
+    assert told["loop"] == "open" and told["offered_per_second"] == 50 and told["failures"] == {}, told
+    assert 95 <= told["sessions"] <= 101 and told["sessions"] + told["never_begun"] >= 99, told
+    assert told["microseconds"]["late"]["count"] == told["sessions"] == told["microseconds"]["secured"]["count"], told
+    listener = socket.create_server(("127.0.0.1", PORT), backlog=64)  # takes connections and says nothing
+    told = bench("handshakes", *TO_SINK, "--rate", "50", "--duration", "1", "--connections", "5", "--timeout", "0.4", code=75)
+    listener.close()
+    assert told["sessions"] == 0 and told["failures"]["timeout"]["count"] >= 5, told
+    assert told["never_begun"] > 20 and told["limited_by"] != "offered rate", told
+    assert told["begun_late"] > 0 and told["microseconds"]["late"]["max"] > 300000, told
+
+
+@case
+def a_burst_begins_its_handshakes_together(pem):
+    with Sink("--certificate", pem) as sink:
+        told = bench("handshakes", *TO_SINK, "--burst", "16", "--count", "160")
+    assert told["loop"] == "burst" and told["connections"] == 16 and told["failures"] == {}, told
+    assert told["sessions"] == 160 and told["bursts"] == 10 == told["microseconds"]["burst"]["count"], told
+    assert sink.said["handshakes"] == 160, sink.said
+
+
+@case
+def the_lean_client_and_openssls_own_server_agree(pem):
+    for tls, groups in (("1.2", "X25519:P-256"), ("1.2", "P-256"), ("1.3", "X25519"), ("1.3", "P-256"), ("1.3", "X25519MLKEM768")):
+        server = subprocess.Popen(["openssl", "s_server", "-accept", f"127.0.0.1:{PORT}", "-cert", pem, "-key", pem,
+                                   "-naccept", "1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        server.stdin.write(b"220 x\r\n250 x\r\n221 x\r\n")  # it reads its answers from there, once somebody is connected
+        server.stdin.flush()
+        for _ in range(200):
+            if f":{PORT:04X} 00000000:0000 0A" in pathlib.Path("/proc/net/tcp").read_text():
+                break
+            time.sleep(0.02)
+        told = bench("handshakes", *TO_SINK, "--implicit-tls", "--connections", "1", "--count", "1", "--tls", tls, "--groups", groups)
+        heard, _ = server.communicate(timeout=10)
+        assert told["handshakes"] == told["sessions"] == 1 and told["failures"] == {}, (told, heard)
+        assert (told["tls"], told["group"]) == ("TLSv" + tls, groups.split(":")[0]), told
+        assert b"EHLO client.example.test" in heard and b"QUIT" in heard, heard
+
+
+@case
 def a_sink_without_a_certificate_offers_no_tls(pem):
     with Sink() as sink:
         told = bench("handshakes", *TO_SINK, "--count", "3", "--connections", "1", code=75)
@@ -176,7 +218,8 @@ def wrong_options_are_refused_with_their_name(pem):
                     ("messages", *TO_SINK, "--connections", "0"), ("handshakes", *TO_SINK, "--clear"),
                     ("messages", *TO_SINK, "--memif", "x"), ("messages", *TO_SINK, "--address", "192.0.2.1"),
                     ("messages", *TO_SINK, "--tls", "1.1"), ("sink",), ("handshakes", *TO_SINK, "--client", "thin"),
-                    ("handshakes", *TO_SINK, "--client", "openssl", "--resumed")):
+                    ("handshakes", *TO_SINK, "--client", "openssl", "--resumed"), ("messages", *TO_SINK, "--rate", "5"),
+                    ("handshakes", *TO_SINK, "--rate", "5", "--burst", "5")):
         said = bench(*options, code=64)
         assert said.startswith("hikyaku-bench: "), said
 

@@ -22,7 +22,8 @@
 	(1 * USEC_PER_SEC) /* after 221 the server's end is awaited: it keeps TIME_WAIT */
 #define SCAN_US (100 * USEC_PER_MSEC)
 
-enum place { FREE, CONNECTING, OPENING, READY, BUSY, QUITTING, CLOSING };
+/* WAITING: for the others of its burst, with the handshake next. */
+enum place { FREE, CONNECTING, OPENING, WAITING, READY, BUSY, QUITTING, CLOSING };
 
 struct conn {
 	struct link *link;
@@ -30,8 +31,11 @@ struct conn {
 	struct client client;
 	uint8_t place; /* enum place; written by enter() */
 	bool is_secure, has_eof, is_end_sent;
+	bool is_counted;  /* open loop: it was due in the time that is measured */
+	bool is_in_burst; /* its handshake is one of those under way */
 	uint64_t mails;
-	uint64_t opened_us, began_us, end_us, shaken_us;
+	uint64_t opened_us; /* open loop: when it was due */
+	uint64_t began_us, end_us, shaken_us;
 	uint64_t deadline_us; /* FREE: not before */
 };
 
@@ -50,8 +54,14 @@ static struct generator {
 	uint64_t began_busy_us, began_cpu_us, began_pushed_us;
 	uint64_t done; /* of options->count */
 	uint64_t told_done;
-	const char *why_failed;
+	unsigned next_free; /* where the search for a FREE one goes on */
+	uint64_t due_us,
+		scheduled; /* open loop: the next session's time; sessions since due_first_us */
+	uint64_t due_first_us;
+	unsigned in_burst; /* handshakes of the burst that are under way */
+	uint64_t burst_us;
 	bool has_been_up;
+	bool has_verdict; /* of a handshake of this stage */
 	uint8_t scratch[SCRATCH_BYTES];
 } g;
 
@@ -79,13 +89,19 @@ static bool is_measuring(void)
 	return g.stage == MEASURING;
 }
 
+/* At an offered rate a session counts by when it was due, however long it takes. */
+static bool is_counting(const struct conn *c)
+{
+	return g.options->rate != 0 ? c->is_counted : is_measuring();
+}
+
 /* Is there still a mail (or a session) to be begun? Of those in flight none may become one too
  * many. */
 static bool has_more(void)
 {
 	uint64_t under_way = g.options->command == BENCH_MESSAGES
 		? g.in[BUSY]
-		: g.in[CONNECTING] + g.in[OPENING] + g.in[QUITTING];
+		: g.in[CONNECTING] + g.in[OPENING] + g.in[WAITING] + g.in[QUITTING];
 	return g.stage == WARMING ||
 		(g.stage == MEASURING &&
 			(g.options->count == 0 || g.done + under_way < g.options->count));
@@ -93,8 +109,20 @@ static bool has_more(void)
 
 /* ---- the end of a session ---- */
 
+static void left_burst(struct conn *c)
+{
+	if (!c->is_in_burst)
+		return;
+	c->is_in_burst = false;
+	if (--g.in_burst == 0 && is_measuring() && g.burst_us >= g.stage_us) {
+		g.results->bursts++;
+		histogram_add(&g.results->burst, time_monotonic_us() - g.burst_us);
+	}
+}
+
 static void let_go(struct conn *c)
 {
+	left_burst(c);
 	channel_close(&c->channel);
 	if (c->link != NULL)
 		g.transport->ops->close(c->link);
@@ -105,9 +133,9 @@ static void let_go(struct conn *c)
 
 /* `is_unit`: of what options->count counts (a session that fails at its QUIT has no mail left to
  * fail). */
-static void count_failure(enum failure kind, const char *text, bool is_unit)
+static void count_failure(struct conn *c, enum failure kind, const char *text, bool is_unit)
 {
-	if (is_measuring()) {
+	if (is_counting(c)) {
 		results_fail(g.results, kind, text);
 		g.done += is_unit;
 	}
@@ -116,8 +144,8 @@ static void count_failure(enum failure kind, const char *text, bool is_unit)
 static void fail(struct conn *c, enum failure kind, const char *text)
 {
 	if (c->place != CLOSING)
-		count_failure(
-			kind, text, c->place != QUITTING || g.options->command == BENCH_HANDSHAKES);
+		count_failure(c, kind, text,
+			c->place != QUITTING || g.options->command == BENCH_HANDSHAKES);
 	let_go(c);
 	c->deadline_us = g.now_us + REST_AFTER_FAILURE_US;
 }
@@ -129,7 +157,7 @@ static void fail_tls(struct conn *c)
 
 static void session_done(struct conn *c)
 {
-	if (is_measuring()) {
+	if (is_counting(c)) {
 		g.results->sessions++;
 		histogram_add(&g.results->session, g.now_us - c->opened_us);
 		if (g.options->command == BENCH_HANDSHAKES)
@@ -199,9 +227,17 @@ static void begin(struct conn *c)
 static void start_handshake(struct conn *c)
 {
 	const struct tls_io io = {.read = io_read, .write = io_write, .user = c};
-	c->shaken_us = g.now_us;
+	c->shaken_us = time_monotonic_us();
 	if (!channel_open(&c->channel, g.channels, io))
 		fail(c, FAILURE_TLS, "no memory for a TLS session");
+}
+
+static void handshake_is_next(struct conn *c)
+{
+	if (g.options->burst == 0)
+		start_handshake(c);
+	else
+		enter(c, WAITING);
 }
 
 /* true: goes on. */
@@ -215,13 +251,18 @@ static bool shake_hands(struct conn *c)
 	case TLS_OK: break;
 	}
 	c->is_secure = true;
-	if (is_measuring()) {
+	left_burst(c);
+	if (is_counting(c)) {
+		uint64_t now = time_monotonic_us();
 		g.results->handshakes++;
 		g.results->resumed += channel_is_resumed(&c->channel);
-		histogram_add(&g.results->handshake, g.now_us - c->shaken_us);
+		histogram_add(&g.results->handshake, now - c->shaken_us);
+		histogram_add(&g.results->secured, now - c->opened_us);
 	}
-	if (!g.results->verdict.is_tls)
+	if (!g.has_verdict) {
+		g.has_verdict = true;
 		channel_get_verdict(&c->channel, &g.results->verdict);
+	}
 	if (c->client.state == CLIENT_AT_HANDSHAKE)
 		client_secured(&c->client);
 	return true;
@@ -248,12 +289,13 @@ static void on_event(struct conn *c, enum client_event event)
 {
 	switch (event) {
 	case CLIENT_NONE: break;
-	case CLIENT_STARTTLS: start_handshake(c); break;
+	case CLIENT_STARTTLS: handshake_is_next(c); break;
 	case CLIENT_READY: begin(c); break;
 	case CLIENT_ACCEPTED: mail_accepted(c); break;
 	case CLIENT_REFUSED:
 		c->mails++;
-		count_failure(c->client.refused / 100 == 4 ? FAILURE_TEMPORARY : FAILURE_PERMANENT,
+		count_failure(c,
+			c->client.refused / 100 == 4 ? FAILURE_TEMPORARY : FAILURE_PERMANENT,
 			c->client.text, true);
 		begin(c);
 		break;
@@ -286,7 +328,7 @@ static bool receive(struct conn *c)
 		enum client_event event;
 		in = bytes_skip(in, client_feed(&c->client, in, &event));
 		on_event(c, event);
-		if (c->link == NULL || is_shaking(c))
+		if (c->link == NULL || is_shaking(c) || c->place == WAITING)
 			break;
 	}
 	return n != 0;
@@ -295,7 +337,7 @@ static bool receive(struct conn *c)
 static void run(struct conn *c)
 {
 	bool goes_on = true;
-	while (goes_on && c->link != NULL && c->place != CLOSING) {
+	while (goes_on && c->link != NULL && c->place != CLOSING && c->place != WAITING) {
 		if (is_shaking(c)) {
 			if (!shake_hands(c))
 				break;
@@ -329,22 +371,106 @@ static void on_link(void *owner, unsigned events, const char *why)
 		enter(c, OPENING);
 		client_open(&c->client, g.script, g.options->security == BENCH_IMPLICIT_TLS);
 		if (g.options->security == BENCH_IMPLICIT_TLS)
-			start_handshake(c);
+			handshake_is_next(c);
 	}
 	if (events & LINK_EOF)
 		c->has_eof = true;
 	run(c);
 }
 
-static void open_session(struct conn *c)
+static void open_session(struct conn *c, uint64_t due_us)
 {
 	const char *why;
-	*c = (struct conn){.place = c->place, .channel = c->channel, .opened_us = g.now_us};
+	*c = (struct conn){.place = c->place,
+		.channel = c->channel,
+		.opened_us = due_us,
+		.is_counted = is_measuring() && due_us >= g.stage_us};
 	c->link = g.transport->ops->open(g.transport, c, &why);
 	if (c->link != NULL)
 		enter(c, CONNECTING);
 	else
 		fail(c, FAILURE_CONNECT, why);
+}
+
+/* ---- an offered rate ---- */
+
+/* From the first one's time on, so that nothing adds up. */
+static void schedule_next(void)
+{
+	g.scheduled++;
+	g.due_us = g.due_first_us + (uint64_t)((double)g.scheduled * 1e6 / g.options->rate);
+}
+
+static struct conn *find_free(void)
+{
+	for (unsigned i = 0; i < g.options->connections; i++) {
+		struct conn *c = &g.conns[g.next_free];
+		g.next_free = (g.next_free + 1) % g.options->connections;
+		if (c->place == FREE && c->deadline_us <= g.now_us)
+			return c;
+	}
+	return NULL;
+}
+
+static void note_lateness(const struct conn *c)
+{
+	uint64_t late = g.now_us - c->opened_us;
+	if (!c->is_counted)
+		return;
+	histogram_add(&g.results->late, late);
+	g.results->begun_late += late > LATE_US;
+}
+
+/* Those that are due; what finds no connection stays due. */
+static bool open_due(void)
+{
+	unsigned opened = 0;
+	if (!g.has_been_up)
+		g.due_first_us = g.due_us = g.now_us;
+	while (g.stage < DRAINING && g.due_us <= g.now_us && opened < OPENED_PER_TURN &&
+		has_more()) {
+		struct conn *c =
+			g.has_been_up || g.in[FREE] == g.options->connections ? find_free() : NULL;
+		if (c == NULL)
+			break;
+		open_session(c, g.due_us);
+		if (c->link != NULL)
+			note_lateness(c);
+		opened++;
+		if (!g.has_been_up)
+			break;
+		schedule_next();
+	}
+	bool is_waiting = g.stage < DRAINING && g.has_been_up; /* else an event tells us */
+	g.transport->wait_us = !is_waiting  ? 0
+		: g.due_us > g.now_us	    ? g.due_us - g.now_us
+		: opened == OPENED_PER_TURN ? 1
+					    : 0;
+	return opened != 0;
+}
+
+/* ---- bursts ---- */
+
+/* All of a burst wait (or all that there will be): their ClientHellos go together. */
+static bool begin_burst(void)
+{
+	if (g.in[WAITING] == 0 || g.in_burst != 0 || g.in[CONNECTING] + g.in[OPENING] != 0 ||
+		(g.in[WAITING] < g.options->connections && has_more()))
+		return false;
+	g.burst_us = time_monotonic_us();
+	for (unsigned i = 0; i < g.options->connections; i++) {
+		struct conn *c = &g.conns[i];
+		if (c->place != WAITING)
+			continue;
+		enter(c, OPENING);
+		c->is_in_burst = true;
+		g.in_burst++;
+		start_handshake(c);
+	}
+	for (unsigned i = 0; i < g.options->connections; i++)
+		if (g.conns[i].is_in_burst)
+			run(&g.conns[i]);
+	return true;
 }
 
 /* ---- the stages ---- */
@@ -378,12 +504,22 @@ static void start_measuring(void)
 	struct tls_verdict verdict = g.results->verdict;
 	memset(g.results, 0, sizeof *g.results);
 	g.results->verdict = verdict;
+	g.has_verdict = false;
 	g.began_cpu_us = time_read_us(CLOCK_THREAD_CPUTIME_ID);
 	g.began_pushed_us = pushed_us();
 	g.began_busy_us = g.transport->ops->busy_us(g.transport);
 	g.stage_us = g.now_us;
 	g.stage_end_us = g.now_us + (uint64_t)(g.options->duration_s * 1e6);
 	g.stage = MEASURING;
+}
+
+/* Sessions that were due by now and that no connection was free for. */
+static uint64_t count_missed(void)
+{
+	uint64_t missed = 0;
+	for (; g.due_us < g.now_us && g.due_us < g.stage_end_us; schedule_next())
+		missed += g.due_us >= g.stage_us;
+	return missed;
 }
 
 static void start_draining(void)
@@ -396,6 +532,8 @@ static void start_draining(void)
 	r->pushed_us = pushed_us() - g.began_pushed_us;
 	r->open = g.in[READY] + g.in[BUSY];
 	r->is_interrupted = stop_asked;
+	if (g.options->rate != 0)
+		r->missed = count_missed();
 	g.stage = DRAINING;
 	g.stage_end_us = g.now_us + DRAIN_US;
 }
@@ -448,13 +586,11 @@ static bool open_sessions(void)
 	bool is_wanted = has_more() || (g.options->command == BENCH_IDLE && g.stage < DRAINING);
 	if (g.in[FREE] == 0 || opening >= most || !is_wanted || g.stage >= DRAINING)
 		return false;
-	for (unsigned i = 0;
-		i < g.options->connections && opened < OPENED_PER_TURN && opening + opened < most;
-		i++) {
-		struct conn *c = &g.conns[i];
-		if (c->place != FREE || c->deadline_us > g.now_us)
-			continue;
-		open_session(c);
+	while (opened < OPENED_PER_TURN && opening + opened < most) {
+		struct conn *c = find_free();
+		if (c == NULL)
+			break;
+		open_session(c, g.now_us);
 		opened++;
 		if (!has_more() && g.options->command != BENCH_IDLE)
 			break;
@@ -469,6 +605,8 @@ static void scan(void)
 	for (unsigned i = 0; i < g.options->connections; i++) {
 		struct conn *c = &g.conns[i];
 		if (c->place == CLOSING && c->deadline_us <= g.now_us)
+			let_go(c);
+		else if (c->place == WAITING && g.stage == DRAINING)
 			let_go(c);
 		else if (c->place != FREE && c->deadline_us <= g.now_us)
 			fail(c, FAILURE_TIMEOUT, "waited too long");
@@ -505,7 +643,9 @@ static bool turn(uint64_t now_us, bool *is_busy)
 	next_stage();
 	if (g.stage == OVER)
 		return false;
-	*is_busy |= open_sessions();
+	*is_busy |= g.options->rate != 0 ? open_due() : open_sessions();
+	if (g.options->burst != 0)
+		*is_busy |= begin_burst();
 	if (now_us >= g.scan_us) {
 		g.scan_us = now_us + SCAN_US;
 		scan();
@@ -548,6 +688,9 @@ int generator_run(
 	g.stage_end_us = g.now_us + (uint64_t)(o->warmup_s * 1e6);
 	transport->ops->run(transport, &user);
 	for (unsigned i = 0; i < o->connections; i++) {
+		if (g.conns[i].is_counted && g.conns[i].place != FREE &&
+			g.conns[i].place != CLOSING)
+			results_fail(r, FAILURE_TIMEOUT, "not done when the run was over");
 		if (g.conns[i].place != FREE)
 			let_go(&g.conns[i]);
 		channel_fini(&g.conns[i].channel);

@@ -37,7 +37,10 @@
 	_(RESUMED, "resumed", NULL, "lean: resume sessions by the tickets of earlier ones")        \
 	_(SNI, "sni", "NAME", "server name to ask for")                                            \
 	_(CERTIFICATE, "certificate", "FILE", "sink: PEM of key and chain, offers STARTTLS")       \
-	_(CONNECTIONS, "connections", "N", "sessions at a time (default 32)")                      \
+	_(CONNECTIONS, "connections", "N",                                                         \
+		"sessions at a time (default 32; --rate: at most, 1000)")                          \
+	_(RATE, "rate", "R", "handshakes: begin R sessions a second, whatever becomes of them")    \
+	_(BURST, "burst", "N", "handshakes: begin N at one moment, again and again")               \
 	_(COUNT, "count", "N", "end after so many mails or sessions")                              \
 	_(DURATION, "duration", "S", "end after so many seconds (default 10; with --count: 600)")  \
 	_(WARMUP, "warmup", "S", "run so long before measuring (default 1)")                       \
@@ -84,7 +87,8 @@ static void usage(FILE *to)
 		fprintf(to, "  %-28s %s\n", left, rows[i].help);
 	}
 	fprintf(to,
-		"\nThe lean client makes the server do all that a client can make it do and spends a "
+		"\nThe lean client makes the server do all that a client can make it do and spends "
+		"a "
 		"tenth of it itself: its\n"
 		"key shares are degenerate (secret to nobody), it verifies neither certificate nor "
 		"signature, only the\n"
@@ -253,6 +257,8 @@ static int set(struct options *o, enum option_id id, const char *text)
 	case OPTION_CERTIFICATE: return set_text(name, text, o->certificate, sizeof o->certificate);
 	case OPTION_CONNECTIONS:
 		return set_unsigned(name, text, 1, BENCH_CONNECTIONS_MAX, &o->connections);
+	case OPTION_RATE: return number(name, text, 0.01, 1e6, &o->rate);
+	case OPTION_BURST: return set_unsigned(name, text, 2, BENCH_BURST_MAX, &o->burst);
 	case OPTION_COUNT: return set_u64(name, text, 1, 1e12, &o->count);
 	case OPTION_DURATION: return number(name, text, 0.1, BENCH_SECONDS_MAX, &o->duration_s);
 	case OPTION_WARMUP: return number(name, text, 0, BENCH_SECONDS_MAX, &o->warmup_s);
@@ -293,7 +299,6 @@ static void set_defaults(struct options *o)
 	*o = (struct options){.addresses = 8,
 		.memory_mb = 256,
 		.sleep_us = 50,
-		.connections = 32,
 		.recipients = 1,
 		.warmup_s = 1,
 		.timeout_s = 30,
@@ -318,6 +323,16 @@ static int finish(struct options *o)
 		return wrong("handshakes without TLS are none");
 	if (o->is_resuming && (o->is_plain || o->security == BENCH_CLEAR))
 		return wrong("--resumed: only the lean client keeps tickets");
+	if ((o->rate != 0 || o->burst != 0) && o->command != BENCH_HANDSHAKES)
+		return wrong("--rate and --burst are for handshakes");
+	if (o->rate != 0 && o->burst != 0)
+		return wrong("give either --rate or --burst");
+	if (o->rate != 0 && o->connections == 0)
+		o->connections = BENCH_CONNECTIONS_OPEN;
+	if (o->burst != 0)
+		o->connections = o->burst;
+	if (o->connections == 0)
+		o->connections = BENCH_CONNECTIONS_DEFAULT;
 	if (addr_is_ipv4(&o->address) != addr_is_ipv4(&o->server))
 		return wrong("--address and --server must be of one family");
 	if (o->duration_s == 0)

@@ -58,6 +58,15 @@ static bool is_limited(const struct results *r)
 	return busy_share(r) > BUSY_SHARE_MAX;
 }
 
+const char *results_limit(const struct results *r, const struct options *o)
+{
+	if (is_limited(r))
+		return "generator";
+	if (o->rate != 0 && r->missed == 0 && per_second(r, r->sessions) > 0.98 * o->rate)
+		return "offered rate";
+	return pushed_share(r) > PUSHED_SHARE_MAX ? "processor" : "server";
+}
+
 /* ---- text ---- */
 
 static void print_times(const char *what, const struct histogram *h)
@@ -75,7 +84,7 @@ static void print_tls(const struct tls_verdict *v)
 {
 	if (v->is_tls)
 		printf("  TLS                     %s %s %s%s\n", tls_protocol_name(v->protocol),
-			v->cipher, v->group, v->is_resumed ? " resumed" : "");
+			v->cipher, v->group, v->is_resumed ? " (resumed)" : "");
 }
 
 static void print_failures(const struct results *r)
@@ -94,13 +103,33 @@ static void print_rate(const struct results *r, const char *what, uint64_t n)
 		(double)r->wall_us / (double)USEC_PER_SEC);
 }
 
+static void print_offered(const struct results *r, const struct options *o)
+{
+	printf("  offered                 %.1f sessions per second; begun late %llu, never begun "
+	       "%llu\n",
+		o->rate, (unsigned long long)r->begun_late, (unsigned long long)r->missed);
+	print_times("due to begun", &r->late);
+}
+
 static void print_text(const struct results *r, const struct options *o, const char *transport)
 {
-	printf("%s over %s, %u connections%s\n",
+	printf("%s over %s, %u connections%s%s%s\n",
 		o->command == BENCH_MESSAGES	   ? "messages"
 			: o->command == BENCH_IDLE ? "idle"
 						   : "handshakes",
-		transport, o->connections, r->is_interrupted ? " (interrupted)" : "");
+		transport, o->connections,
+		o->rate != 0		? ", open loop"
+			: o->burst != 0 ? ", bursts"
+					: "",
+		o->security == BENCH_CLEAR ? ""
+			: o->is_plain	   ? ", OpenSSL's client"
+					   : ", lean client",
+		r->is_interrupted ? " (interrupted)" : "");
+	if (o->rate != 0)
+		print_offered(r, o);
+	if (r->bursts != 0)
+		printf("  bursts                  %llu of %u handshakes\n",
+			(unsigned long long)r->bursts, o->burst);
 	print_tls(&r->verdict);
 	if (o->command == BENCH_MESSAGES) {
 		print_rate(r, "messages", r->mails);
@@ -120,10 +149,13 @@ static void print_text(const struct results *r, const struct options *o, const c
 	print_times("end of data to 250", &r->end);
 	print_times("whole transaction", &r->transaction);
 	print_times("handshake", &r->handshake);
-	print_times("connect to 221", &r->session);
+	print_times(o->rate != 0 ? "due to secured" : "connect to secured", &r->secured);
+	print_times(o->rate != 0 ? "due to 221" : "connect to 221", &r->session);
+	print_times("whole burst", &r->burst);
 	printf("  generator               %.1f %% busy, waited %.1f %% for a processor%s\n",
 		100 * busy_share(r), 100 * pushed_share(r),
 		is_limited(r) ? ": limited by the generator, the figure is not the server's" : "");
+	printf("  limited by              %s\n", results_limit(r, o));
 	print_failures(r);
 }
 
@@ -161,6 +193,15 @@ static void print_json(const struct results *r, const struct options *o, const c
 	yyjson_mut_obj_add_str(doc, top, "command", commands[o->command]);
 	yyjson_mut_obj_add_str(doc, top, "transport", transport);
 	yyjson_mut_obj_add_uint(doc, top, "connections", o->connections);
+	yyjson_mut_obj_add_str(doc, top, "loop",
+		o->rate != 0		? "open"
+			: o->burst != 0 ? "burst"
+					: "closed");
+	yyjson_mut_obj_add_real(doc, top, "offered_per_second", o->rate);
+	yyjson_mut_obj_add_uint(doc, top, "begun_late", r->begun_late);
+	yyjson_mut_obj_add_uint(doc, top, "never_begun", r->missed);
+	yyjson_mut_obj_add_uint(doc, top, "burst", o->burst);
+	yyjson_mut_obj_add_uint(doc, top, "bursts", r->bursts);
 	yyjson_mut_obj_add_uint(doc, top, "message_bytes", o->size);
 	yyjson_mut_obj_add_uint(doc, top, "recipients", o->recipients);
 	yyjson_mut_obj_add_uint(doc, top, "mails_per_connection", o->mails_per_connection);
@@ -169,6 +210,7 @@ static void print_json(const struct results *r, const struct options *o, const c
 	yyjson_mut_obj_add_real(doc, top, "generator_busy_share", busy_share(r));
 	yyjson_mut_obj_add_real(doc, top, "generator_waited_for_processor_share", pushed_share(r));
 	yyjson_mut_obj_add_bool(doc, top, "limited_by_generator", is_limited(r));
+	yyjson_mut_obj_add_str(doc, top, "limited_by", results_limit(r, o));
 	yyjson_mut_obj_add_uint(doc, top, "messages", r->mails);
 	yyjson_mut_obj_add_real(doc, top, "messages_per_second", per_second(r, r->mails));
 	yyjson_mut_obj_add_uint(doc, top, "content_bytes", r->content_bytes);
@@ -176,20 +218,26 @@ static void print_json(const struct results *r, const struct options *o, const c
 	yyjson_mut_obj_add_real(doc, top, "sessions_per_second", per_second(r, r->sessions));
 	yyjson_mut_obj_add_uint(doc, top, "handshakes", r->handshakes);
 	yyjson_mut_obj_add_uint(doc, top, "handshakes_resumed", r->resumed);
-	yyjson_mut_obj_add_str(doc, top, "client", o->security == BENCH_CLEAR ? "none" : o->is_plain ? "openssl" : "lean");
+	yyjson_mut_obj_add_str(doc, top, "client",
+		o->security == BENCH_CLEAR ? "none"
+			: o->is_plain	   ? "openssl"
+					   : "lean");
 	yyjson_mut_obj_add_real(doc, top, "handshakes_per_second", per_second(r, r->handshakes));
 	yyjson_mut_obj_add_uint(doc, top, "open", r->open);
 	if (r->verdict.is_tls) {
 		yyjson_mut_obj_add_str(doc, top, "tls", tls_protocol_name(r->verdict.protocol));
 		yyjson_mut_obj_add_str(doc, top, "cipher", r->verdict.cipher);
 		yyjson_mut_obj_add_str(doc, top, "group", r->verdict.group);
-		yyjson_mut_obj_add_bool(doc, top, "resumed", r->verdict.is_resumed);
+		yyjson_mut_obj_add_bool(doc, top, "resumed", 2 * r->resumed > r->handshakes);
 	}
 	yyjson_mut_val *times = yyjson_mut_obj_add_obj(doc, top, "microseconds");
 	add_times(doc, times, "end_to_250", &r->end);
 	add_times(doc, times, "transaction", &r->transaction);
 	add_times(doc, times, "handshake", &r->handshake);
 	add_times(doc, times, "session", &r->session);
+	add_times(doc, times, "secured", &r->secured);
+	add_times(doc, times, "burst", &r->burst);
+	add_times(doc, times, "late", &r->late);
 	add_failures(doc, top, r);
 	char *text = yyjson_mut_write(
 		doc, YYJSON_WRITE_PRETTY | YYJSON_WRITE_ALLOW_INVALID_UNICODE, NULL);

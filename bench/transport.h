@@ -43,6 +43,9 @@ struct transport_ops {
 struct transport {
 	const struct transport_ops *ops;
 	const char *name; /* "memif", "kernel sockets" */
+	/* The user's, written in turn(): how long the next turn can wait if nothing happens; 0: as
+	 * long as the transport likes. */
+	uint64_t wait_us;
 };
 
 /* NULL with `error` filled. */

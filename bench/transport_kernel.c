@@ -16,7 +16,7 @@
 #include "base/clock.h"
 
 #define EVENTS_MAX 256
-#define WAIT_MS	   5 /* the user's own times are no finer over kernel sockets */
+#define WAIT_US	   (5 * USEC_PER_MSEC) /* the user's own times are no finer, unless it says so */
 
 struct link {
 	void *owner; /* NULL: closed in this turn */
@@ -120,7 +120,11 @@ static void run(struct transport *t, const struct transport_user *user)
 	bool is_busy = false;
 	k->user = user;
 	while (user->turn(time_monotonic_us(), &is_busy)) {
-		int n = epoll_wait(k->epoll, events, EVENTS_MAX, WAIT_MS);
+		uint64_t us = k->transport.wait_us;
+		if (us == 0 || us > WAIT_US)
+			us = WAIT_US;
+		const struct timespec wait = {.tv_nsec = (long)(us * NSEC_PER_USEC)};
+		int n = epoll_pwait2(k->epoll, events, EVENTS_MAX, &wait, NULL);
 		for (int i = 0; i < n; i++)
 			on_event(k, events[i].data.ptr, events[i].events);
 		for (struct link *link; (link = k->closed) != NULL;) {
