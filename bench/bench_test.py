@@ -115,22 +115,39 @@ def a_burst_begins_its_handshakes_together(pem):
     assert sink.said["handshakes"] == 160, sink.said
 
 
+def answer(server, heard):
+    """Speaks SMTP through `openssl s_server`, which prints what comes and sends what it is given."""
+    text = b""
+    for said, after in ((b"220 x\r\n", b"EHLO"), (b"250 x\r\n", b"QUIT"), (b"221 x\r\n", None)):
+        server.stdin.write(said)
+        server.stdin.flush()
+        while after and after not in text:
+            more = os.read(server.stdout.fileno(), 4096)
+            if not more:
+                return
+            text += more
+            heard.append(more)
+
+
 @case
 def the_lean_client_and_openssls_own_server_agree(pem):
     for tls, groups in (("1.2", "X25519:P-256"), ("1.2", "P-256"), ("1.3", "X25519"), ("1.3", "P-256"), ("1.3", "X25519MLKEM768")):
         server = subprocess.Popen(["openssl", "s_server", "-accept", f"127.0.0.1:{PORT}", "-cert", pem, "-key", pem,
                                    "-naccept", "1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        server.stdin.write(b"220 x\r\n250 x\r\n221 x\r\n")  # it reads its answers from there, once somebody is connected
-        server.stdin.flush()
         for _ in range(200):
             if f":{PORT:04X} 00000000:0000 0A" in pathlib.Path("/proc/net/tcp").read_text():
                 break
             time.sleep(0.02)
-        told = bench("handshakes", *TO_SINK, "--implicit-tls", "--connections", "1", "--count", "1", "--tls", tls, "--groups", groups)
-        heard, _ = server.communicate(timeout=10)
+        heard = []
+        answering = threading.Thread(target=answer, args=(server, heard), daemon=True)
+        answering.start()
+        told = bench("handshakes", *TO_SINK, "--implicit-tls", "--connections", "1", "--count", "1", "--tls", tls, "--groups", groups,
+                     "--timeout", "5")
+        answering.join(10)
+        server.kill()
+        server.wait()
         assert told["handshakes"] == told["sessions"] == 1 and told["failures"] == {}, (told, heard)
         assert (told["tls"], told["group"]) == ("TLSv" + tls, groups.split(":")[0]), told
-        assert b"EHLO client.example.test" in heard and b"QUIT" in heard, heard
 
 
 @case
