@@ -361,10 +361,29 @@ static enum tls_result not_moved(struct tls *tls, int returned)
 
 /* ---- the handshake ---- */
 
+/* Sets a key to be none of any kind, whoever else holds it. */
+static void forget_key(EVP_PKEY *key)
+{
+	EVP_PKEY_set_type(key, EVP_PKEY_X25519); /* of any type: it drops what the key held */
+	EVP_PKEY_free(key);
+}
+
+/* OpenSSL keeps the ephemeral keys until SSL_free. They are of no use any more, forward secrecy
+ * asks to erase ours (RFC 8446 F.1.2), and with a hybrid group they are 7 KB. */
+static void forget_ephemeral_keys(SSL *ssl)
+{
+	EVP_PKEY *key;
+	if (SSL_get_peer_tmp_key(ssl, &key) == 1)
+		forget_key(key);
+	if (SSL_get_tmp_key(ssl, &key) == 1)
+		forget_key(key);
+}
+
 static enum tls_result handshake_done(struct tls *tls)
 {
 	char why[TLS_WHY_BYTES];
 	tls->is_done = true;
+	forget_ephemeral_keys(tls->ssl);
 	enum tls_failure_kind kind = tls_check(tls, tls->profile, why);
 	return kind == TLS_FAILURE_NONE ? TLS_OK : fail(tls, kind, "%s", why);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Pairs of sessions in memory: bytes, ends and limits of a connection. */
 #include "tls/lab.h"
+#include "tls/tls_private.h"
 
 #include <openssl/err.h>
 #include <setjmp.h>
@@ -163,6 +164,60 @@ static void handshake_agrees_on_tls13_with_a_hybrid_group(void **state)
 	assert_string_equal(at_client.cert_issuer, "CN=Lab CA");
 	assert_string_equal(at_server.cert_subject, "");
 	bed_free(bed);
+}
+
+/* Drops `key`. */
+static bool holds_a_key(EVP_PKEY *key)
+{
+	uint8_t *encoded = NULL;
+	bool is_there = EVP_PKEY_get1_encoded_public_key(key, &encoded) != 0;
+	OPENSSL_free(encoded);
+	EVP_PKEY_free(key);
+	ERR_clear_error();
+	return is_there;
+}
+
+static bool has_own_key(const struct tls *tls)
+{
+	EVP_PKEY *key;
+	return SSL_get_tmp_key(tls->ssl, &key) == 1 && holds_a_key(key);
+}
+
+static bool has_key_of_peer(const struct tls *tls)
+{
+	EVP_PKEY *key;
+	return SSL_get_peer_tmp_key(tls->ssl, &key) == 1 && holds_a_key(key);
+}
+
+static void ephemeral_keys_end_with_the_handshake(void **state)
+{
+	static const struct {
+		const char *groups;
+		uint16_t protocol;
+	} cases[] = {
+		{"X25519MLKEM768", TLS_1_3},
+		{"X25519",	   TLS_1_3},
+		{"P-256",	  TLS_1_3},
+		{"X25519:P-256",	 TLS_1_2},
+		{"P-256",	  TLS_1_2},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		struct tls_profile profile = plain;
+		bool is_tls13 = cases[i].protocol == TLS_1_3;
+		profile.protocol_highest = cases[i].protocol;
+		snprintf(profile.groups, sizeof profile.groups, "%s", cases[i].groups);
+		struct bed *bed = bed_make(profile, profile);
+		tls_handshake(bed->client);
+		tls_handshake(bed->server);
+		/* Until then TLS 1.3's can be seen: the client's share, and what the server has of it. */
+		assert_int_equal(has_own_key(bed->client), is_tls13);
+		assert_int_equal(has_key_of_peer(bed->server), is_tls13);
+		assert_shaken(bed);
+		assert_false(has_own_key(bed->client) || has_own_key(bed->server));
+		assert_false(has_key_of_peer(bed->client) || has_key_of_peer(bed->server));
+		assert_transfer(bed->client, bed->server, 100000, 5000);
+		bed_free(bed);
+	}
 }
 
 static void bytes_cross_both_ways_unchanged(void **state)
@@ -628,6 +683,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(handshake_agrees_on_tls13_with_a_hybrid_group),
+		cmocka_unit_test(ephemeral_keys_end_with_the_handshake),
 		cmocka_unit_test(bytes_cross_both_ways_unchanged),
 		cmocka_unit_test(a_wire_that_gives_one_byte_at_a_time_is_enough),
 		cmocka_unit_test(a_wire_with_tiny_room_is_enough),
