@@ -255,6 +255,7 @@ enum tcp_drop tcp_half_open_arrives(struct tcp_stack *s, struct tcp_half_open *h
 {
 	const uint8_t flags = seg->flags;
 	if ((flags & (RTE_TCP_SYN_FLAG | RTE_TCP_ACK_FLAG | RTE_TCP_RST_FLAG)) == RTE_TCP_SYN_FLAG && seg->seq == h->irs) {
+		h->has_ecn &= (flags & TCP_ECN_FLAGS) == TCP_ECN_FLAGS; /* it asks no more (RFC 3168 6.1.1.1) */
 		if (tcp_may_reply(s, &h->replies))
 			send_syn_ack(s, h, ts_now(s, h));
 		return TCP_DROP_duplicate_syn;

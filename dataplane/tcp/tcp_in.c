@@ -21,15 +21,13 @@ static void remember_timestamp(struct tcp_conn *c, const struct tcp_segment *seg
 	c->ts_recent_s = (uint32_t)(c->stack->now_us / 1000000);
 }
 
-/* RFC 3168 6.1.1: a SYN with both flags asks; a SYN-ACK with ECE alone agrees, unless we have not asked. */
+/* RFC 3168 6.1.1: a SYN with both flags asks; a SYN-ACK with ECE alone agrees. Not if we have asked without, too. */
 static bool has_agreed_on_ecn(const struct tcp_conn *c, const struct tcp_segment *seg)
 {
 	const uint8_t flags = seg->flags & TCP_ECN_FLAGS;
-	if (!c->stack->config.ecn)
+	if (!c->stack->config.ecn || (c->is_active && c->syn_again))
 		return false;
-	if (seg->flags & RTE_TCP_ACK_FLAG)
-		return flags == RTE_TCP_ECE_FLAG && !c->syn_again;
-	return flags == TCP_ECN_FLAGS;
+	return flags == (seg->flags & RTE_TCP_ACK_FLAG ? RTE_TCP_ECE_FLAG : TCP_ECN_FLAGS);
 }
 
 /* What only a SYN says: options, the first sequence number, a window that is not scaled. */
@@ -269,12 +267,13 @@ static enum tcp_drop note_fin(struct tcp_conn *c, struct tcp_segment *seg)
 	return TCP_DROP_NONE;
 }
 
-/* RFC 3168 6.1.3: from a CE mark on every ACK says ECE, until CWR says that it was heard. */
+/* RFC 3168 6.1.3: from a CE mark on every ACK says ECE, until CWR says that it was heard. What lies left of the window is
+ * sent again or made up: its mark does not count (6.1.5). */
 static void note_congestion(struct tcp_conn *c, const struct tcp_segment *seg)
 {
 	if (seg->flags & RTE_TCP_CWR_FLAG)
 		c->ece_due = false;
-	if (seg->ecn == TCP_ECN_CE && !c->ece_due) {
+	if (seg->ecn == TCP_ECN_CE && !c->ece_due && seq_gt(seg->seq + seg->text, c->rcv_nxt)) {
 		c->ece_due = true;
 		c->ack_now = true;
 		tcp_dirty(c);

@@ -478,6 +478,8 @@ void setting_run(struct run *r, const char *p)
 		}
 	if (scan_word(&p, "keepalive")) {
 		r->config.is_keepalive_on = scan_word(&p, "on");
+	} else if (scan_word(&p, "ecn")) {
+		r->config.ecn = scan_word(&p, "on");
 	} else if (scan_word(&p, "keepalive_idle")) {
 		r->config.keepalive_idle_us = (uint64_t)scan_expression(r, &p) * 1000000;
 	} else if (scan_word(&p, "keepalive_interval")) {

@@ -28,6 +28,8 @@ struct wish {
 	uint8_t flags;
 	struct number seq, length, ack, window, urgent;
 	bool has_ack, has_window, has_urgent, has_options;
+	bool has_ecn;
+	uint8_t ecn;
 	bool is_open; /* "...": other options do not matter */
 	struct wish_option options[OPTIONS_MAX];
 	unsigned option_count;
@@ -347,7 +349,10 @@ const char *segment_format(struct run *r, const struct sent *sent, char *to, siz
 		n += (size_t)snprintf(to + n, size - n, "%s", separator);
 		n += format_option(&o, to + n, size - n);
 	}
-	snprintf(to + n, size - n, "%s at %.6f s", *separator == ',' ? ">" : "",
+	n += (size_t)snprintf(to + n, size - n, "%s", *separator == ',' ? ">" : "");
+	if (sent->ecn != 0)
+		n += (size_t)snprintf(to + n, size - n, " ecn %u", sent->ecn);
+	snprintf(to + n, size - n, " at %.6f s",
 		(double)(sent->time_us - r->start_us) / 1e6);
 	return to;
 }
@@ -439,6 +444,8 @@ void segment_expect(struct run *r, const char *line, const struct sent *sent)
 	struct wish w;
 	struct packet p;
 	scan_segment(r, &line, &w);
+	if ((w.has_ecn = scan_word(&line, "ecn")))
+		w.ecn = (uint8_t)scan_expression(r, &line);
 	if (!scan_is_end(&line))
 		fail(r, "nothing known at '%s'", line);
 	const char *wrong = packet_decode(&p, &sent->local, &sent->remote, bytes_of(sent->bytes, sent->n));
@@ -462,5 +469,7 @@ void segment_expect(struct run *r, const char *line, const struct sent *sent)
 		differs(r, "another urgent pointer", sent);
 	if (w.has_options)
 		compare_options(r, &w, &p, sent);
+	if (sent->ecn != w.ecn && (w.has_ecn || !r->config.ecn))
+		differs(r, "other ECN bits", sent);
 	compare_text(r, &p, sent);
 }

@@ -79,7 +79,7 @@ static void keep(struct stack *s, const struct tcp_departure *d)
 		return;
 	}
 	struct sent *to = &s->sent[(s->sent_first + s->sent_count++) % SENT_MAX];
-	*to = (struct sent){.time_us = s->now_us, .local = d->local, .remote = d->remote};
+	*to = (struct sent){.time_us = s->now_us, .local = d->local, .remote = d->remote, .ecn = d->ecn};
 	if (d->m->pkt_len > sizeof to->bytes) {
 		s->failure = "the stack sent a segment larger than any packet";
 	} else {

@@ -12,6 +12,7 @@
 struct sent {
 	uint64_t time_us;
 	struct addr local, remote;
+	uint8_t ecn; /* the bits of the IP header */
 	size_t n;
 	uint8_t bytes[PACKET_MAX];
 };
