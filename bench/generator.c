@@ -334,6 +334,17 @@ static bool receive(struct conn *c)
 	return n != 0;
 }
 
+/* After 221: some servers close only once the client has, and say so by close_notify (RFC 8446 6.1). */
+static void await_end(struct conn *c)
+{
+	enum tls_result result;
+	size_t n;
+	do
+		result = channel_read(&c->channel, g.scratch, sizeof g.scratch, &n);
+	while (result == TLS_OK && n != 0);
+	c->has_eof |= result == TLS_EOF || result == TLS_FAIL;
+}
+
 static void run(struct conn *c)
 {
 	bool goes_on = true;
@@ -349,6 +360,8 @@ static void run(struct conn *c)
 		else if (c->link != NULL && !goes_on)
 			goes_on = receive(c); /* a server may refuse in the middle */
 	}
+	if (c->link != NULL && c->place == CLOSING && c->is_secure)
+		await_end(c);
 	if (c->link == NULL || !c->has_eof)
 		return;
 	if (c->place == CLOSING)

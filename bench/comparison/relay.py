@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The relay as one of those that are measured: over memif, its own busy time on its bill."""
+
+import argparse
+import json
+
+from lab import run, wait_for
+from node import Node, memif_options, processor_time, thread_times
+
+CERTIFICATES = ("ecdsa", "rsa")
+
+
+def node_args(options, folder):
+    """What bench/node.py asks for; the limits are beyond what is offered, as the others' are."""
+    return argparse.Namespace(build=options.build, folder=folder, mbufs=32768, sleep=500, max_connections=options.connections_max,
+                              site_connections=100, nice=options.nice, no_pin=False)
+
+
+class Relay:
+    name, library, is_implicit_tls, connections = "relay", "OpenSSL", False, 0
+
+    def __init__(self, options, folder, pems, has_huge):
+        self.node = Node(node_args(options, folder), has_huge)
+        self.pems = pems
+        self.shown = None
+
+    def __enter__(self):
+        self.node.__enter__()
+        try:
+            for kind in CERTIFICATES:
+                self.node.lab.ctl("cert", "import", self.pems[kind], "--id", kind)
+        except BaseException:
+            self.node.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, *exc):
+        self.node.__exit__(*exc)
+
+    def show(self, kind):
+        """From now on clients see this certificate, and no other."""
+        if self.shown == kind:
+            return
+        before = self.applied()
+        self.node.lab.ctl("cert", "activate", kind, "--default")
+        for other in CERTIFICATES:
+            if other != kind and self.shown in (other, None):
+                self.node.lab.ctl("cert", "deactivate", other)
+        wait_for("the relay to take the certificate", 20, lambda: self.applied() > before and self.is_settled())
+        self.shown = kind
+
+    def status(self):
+        return json.loads(self.node.api("GET", "/v1/status"))
+
+    def applied(self):
+        return min((r.get("generation", 0) for r in self.status()["relays"]), default=0)
+
+    def is_settled(self):
+        status = self.status()
+        return all(r.get("generation") == status["control"]["generation"] for r in status["relays"])
+
+    def target(self, _certificate):
+        return memif_options(self.node)
+
+    @staticmethod
+    def prefix():
+        return []
+
+    def mark(self):
+        """(seconds on the bill, counters): a worker's turns that did something, as far as it had a processor for them;
+        of the other threads and of control all they spent."""
+        threads = thread_times(self.node.pid())
+        worker = sum(on for name, (on, _) in threads.items() if name.startswith("worker"))
+        metrics = self.node.metrics()
+        return {"worker": worker, "worker_busy": metrics.get("hikyaku_core_busy_microseconds", 0) / 1e6, "metrics": metrics,
+                "others": processor_time(threads) - worker + processor_time(thread_times(self.node.lab.control.pid))}
+
+    @staticmethod
+    def bill(before, after):
+        gone = {k: after[k] - before[k] for k in ("worker", "worker_busy", "others")}
+        # Busy turns are timed by the clock and grow when others take the processor; what the thread spent has its empty
+        # polls in it. Either is too much.
+        worker = min(gone["worker"], gone["worker_busy"]) or gone["worker"]
+        return worker + gone["others"], {"worker": worker, "worker_thread": gone["worker"], "worker_turns": gone["worker_busy"],
+                                         "others": gone["others"]}
+
+    def version(self):
+        return run(self.node.lab.bin / "relay" / "hikyaku-relay", "--version", check=False).stdout.strip()
