@@ -20,6 +20,30 @@ bool addr_is_ipv4(const struct addr *a)
 	return memcmp(a->b, mapped, sizeof mapped) == 0;
 }
 
+struct addr addr_client(const struct addr *a)
+{
+	struct addr client = *a;
+	if (!addr_is_ipv4(a))
+		memset(client.b + 8, 0, 8);
+	return client;
+}
+
+static uint64_t multiply_and_fold(uint64_t a, uint64_t b)
+{
+	unsigned __int128 product = (unsigned __int128)a * b;
+	return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+/* Folding the whole product lets every bit of the address reach every bit of the hash; a product cut to 64 bits would
+ * keep the last byte of an IPv4 address, which is the highest of its word, in the highest bits. */
+uint64_t addr_keyed_hash(const struct addr *a, const uint64_t key[2])
+{
+	uint64_t half[2];
+	memcpy(half, a->b, sizeof half);
+	return multiply_and_fold(
+		multiply_and_fold(half[0] ^ key[0], half[1] ^ key[1]) ^ key[0], 0x9e3779b97f4a7c15ull);
+}
+
 bool addr_is_unspecified(const struct addr *a)
 {
 	static const uint8_t zero[16];

@@ -28,6 +28,11 @@ static inline bool addr_equal(const struct addr *a, const struct addr *b)
 {
 	return memcmp(a->b, b->b, sizeof a->b) == 0;
 }
+/* Whom a limit per client means by it: an IPv4 address itself, of an IPv6 address the /64, since who has one address of
+ * a /64 has them all. */
+struct addr addr_client(const struct addr *a);
+/* For hash tables; keyed, or a peer with many addresses could choose such as fall together. */
+uint64_t addr_keyed_hash(const struct addr *a, const uint64_t key[2]);
 bool addr_is_unspecified(const struct addr *a); /* 0.0.0.0 or :: */
 bool addr_is_link_local(const struct addr *a);  /* fe80::/10 only */
 bool addr_is_multicast(const struct addr *a);

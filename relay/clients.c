@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* relay/clients.c: how many connections each client has to this core: an open-addressed table that is never more
- * than half full, since it has a place for each connection twice. A client is an IPv4 address or an IPv6 /64:
- * who has one address of a /64 has them all. */
+ * than half full, since it has a place for each connection twice. */
 #include "relay/worker.h"
 
 #include <stdlib.h>
@@ -21,14 +20,7 @@ bool clients_init(struct client_table *t, uint32_t connections)
 
 static uint32_t home_of(const struct client_table *t, const struct addr *addr)
 {
-	uint64_t half[2];
-	memcpy(half, addr->b, sizeof half);
-	uint64_t hash = t->key[0];
-	for (int i = 0; i < 2; i++) {
-		hash = (hash ^ half[i]) * 0x9e3779b97f4a7c15ull + t->key[1];
-		hash ^= hash >> 29;
-	}
-	return (uint32_t)(hash >> 16) & t->mask;
+	return (uint32_t)addr_keyed_hash(addr, t->key) & t->mask;
 }
 
 /* Where the address is, or where it would go. */
@@ -39,17 +31,9 @@ static struct client_count *find(struct client_table *t, const struct addr *addr
 			return &t->places[i];
 }
 
-static struct addr client_of(const struct addr *addr)
-{
-	struct addr client = *addr;
-	if (!addr_is_ipv4(addr))
-		memset(client.b + 8, 0, 8);
-	return client;
-}
-
 uint32_t clients_add(struct client_table *t, const struct addr *addr)
 {
-	struct addr client = client_of(addr);
+	struct addr client = addr_client(addr);
 	struct client_count *place = find(t, &client);
 	place->addr = client;
 	return ++place->count;
@@ -67,7 +51,7 @@ static void close_gap(struct client_table *t, uint32_t hole)
 
 void clients_remove(struct client_table *t, const struct addr *addr)
 {
-	struct addr client = client_of(addr);
+	struct addr client = addr_client(addr);
 	struct client_count *place = find(t, &client);
 	if (place->count != 0 && --place->count == 0)
 		close_gap(t, (uint32_t)(place - t->places));
@@ -75,6 +59,6 @@ void clients_remove(struct client_table *t, const struct addr *addr)
 
 uint32_t clients_count(struct client_table *t, const struct addr *addr)
 {
-	struct addr client = client_of(addr);
+	struct addr client = addr_client(addr);
 	return find(t, &client)->count;
 }

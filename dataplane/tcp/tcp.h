@@ -148,6 +148,11 @@ struct bytes tcp_peek(struct tcp_conn *conn);
 void tcp_consume(struct tcp_conn *conn, size_t n);
 /* Both at once: copies up to `room` bytes; returns how many, 0 where there are none now. */
 size_t tcp_read(struct tcp_conn *conn, uint8_t *to, size_t room);
+/* How many bytes there are to be read, and a copy of `n` of them from `offset` on: to know what has come before any
+ * of it is consumed. The copy walks the segments before it, so it is not for every arrival; false: they are not all
+ * there. */
+size_t tcp_readable(const struct tcp_conn *conn);
+bool tcp_peek_at(struct tcp_conn *conn, size_t offset, uint8_t *to, size_t n);
 /* Copies into the send queue; returns the bytes taken, less than `b.n` where the queue is full. Small writes
  * before a tcp_output() share segments. */
 size_t tcp_write(struct tcp_conn *conn, struct bytes b);

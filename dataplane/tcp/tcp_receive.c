@@ -205,6 +205,28 @@ void tcp_consume(struct tcp_conn *c, size_t n)
 	}
 }
 
+size_t tcp_readable(const struct tcp_conn *c)
+{
+	return c->receive_bytes;
+}
+
+bool tcp_peek_at(struct tcp_conn *c, size_t offset, uint8_t *to, size_t n)
+{
+	if (offset > c->receive_bytes || n > c->receive_bytes - offset)
+		return false;
+	for (struct rte_mbuf *m = c->receive.head; n > 0; m = tcp_mark(c->stack, m)->next) {
+		const struct tcp_mark *mark = tcp_mark(c->stack, m);
+		struct bytes here = bytes_skip(bytes_of(tcp_marked_bytes(m, mark), mark->len), offset);
+		offset -= offset < mark->len ? offset : mark->len;
+		here = bytes_first(here, n);
+		if (here.n != 0)
+			memcpy(to, here.at, here.n);
+		to += here.n;
+		n -= here.n;
+	}
+	return true;
+}
+
 size_t tcp_read(struct tcp_conn *c, uint8_t *to, size_t room)
 {
 	size_t n = 0;

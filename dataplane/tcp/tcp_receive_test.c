@@ -23,6 +23,34 @@ static void text_is_read_in_order_and_acknowledged_late(void **state)
 	rig_end(&r);
 }
 
+static void what_has_come_can_be_seen_from_any_place_without_being_read(void **state)
+{
+	static const char text[] = "MAIL FROM:<a@example.test>";
+	const size_t n = sizeof text - 1;
+	struct rig r;
+	uint8_t seen[64];
+	rig_begin(&r);
+	rig_text(&r, "xxMA");
+	rig_text(&r, "I");
+	rig_text(&r, "L FROM:<a@exam");
+	rig_text(&r, "ple.test>");
+	tcp_consume(r.c, 2); /* a segment that is read in part */
+	assert_int_equal(tcp_readable(r.c), n);
+	for (size_t from = 0; from <= n; from++)
+		for (size_t count = 0; from + count <= n; count++) {
+			memset(seen, 0, sizeof seen);
+			assert_true(tcp_peek_at(r.c, from, seen, count));
+			assert_memory_equal(seen, text + from, count);
+			assert_int_equal(seen[count], 0);
+		}
+	assert_false(tcp_peek_at(r.c, 0, seen, n + 1));
+	assert_false(tcp_peek_at(r.c, n, seen, 1));
+	assert_false(tcp_peek_at(r.c, SIZE_MAX, seen, 2));
+	rig_expect_read(&r, text);
+	assert_int_equal(tcp_readable(r.c), 0);
+	rig_end(&r);
+}
+
 static void an_answer_carries_the_acknowledgement(void **state)
 {
 	struct rig r;
@@ -473,6 +501,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(text_is_read_in_order_and_acknowledged_late),
+		cmocka_unit_test(what_has_come_can_be_seen_from_any_place_without_being_read),
 		cmocka_unit_test(an_answer_carries_the_acknowledgement),
 		cmocka_unit_test(segments_in_any_order_make_the_same_text),
 		cmocka_unit_test(overlapping_segments_make_the_same_text),
