@@ -376,6 +376,54 @@ static void groups_are_the_profiles_or_the_usual_ones(void **state)
 	}
 }
 
+static void what_was_agreed_can_be_counted_on_both_sides(void **state)
+{
+	static const struct {
+		enum which chain;
+		uint16_t protocol;
+		const char *groups, *group, *key;
+	} cases[] = {
+		{RIGHT, TLS_1_3, "", "X25519MLKEM768", "ecdsa"},
+		{RIGHT, TLS_1_3, "X25519", "X25519", "ecdsa"},
+		{MX_RSA, TLS_1_3, "P-256", "P-256", "rsa"},
+		{MX_RSA, TLS_1_2, "P-384", "P-384", "rsa"},
+		{RIGHT, TLS_1_2, "X25519:P-256", "X25519", "ecdsa"}, /* P-256: its certificate's */
+		{RIGHT, TLS_1_3, "P-521", "other", "ecdsa"},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct tls_profile p = may;
+		p.protocol_highest = cases[i].protocol;
+		snprintf(p.groups, sizeof p.groups, "%s", cases[i].groups);
+		struct meeting m = meeting_of(&cases[i].chain, 1, p, p);
+		meet(&m, "mx.example.test", "");
+		for (int side = 0; side < 2; side++) {
+			struct tls_agreement a = tls_get_agreement(side == 0 ? m.server : m.client);
+			assert_int_equal(a.protocol, cases[i].protocol);
+			assert_string_equal(tls_group_name(a.group), cases[i].group);
+			assert_string_equal(tls_key_name(a.key), cases[i].key);
+			assert_false(a.is_resumed);
+		}
+		meeting_end(&m);
+	}
+	/* As far as it got: nothing before the first message, the signature where the client then refuses. */
+	static const enum which rsa[] = {MX_RSA};
+	struct tls_profile picky = may;
+	picky.level = TLS_LEVEL_SECURE;
+	struct meeting m = meeting_of(rsa, 1, may, picky);
+	lab_link_init(&m.link);
+	m.server = tls_open_server(m.servers, 0, lab_server_io(&m.link));
+	struct tls_agreement a = tls_get_agreement(m.server);
+	assert_int_equal(a.protocol, 0);
+	assert_int_equal(a.key, TLS_KEY_NONE);
+	assert_int_equal(a.group, TLS_GROUP_NONE);
+	m.client = tls_open_client(m.clients, 0, lab_client_io(&m.link), "other.example.test", "");
+	lab_shake(m.client, m.server, &m.at_client, &m.at_server);
+	assert_int_equal(m.at_client, TLS_FAIL);
+	assert_int_equal(tls_get_agreement(m.server).key, TLS_KEY_RSA);
+	assert_int_equal(tls_get_agreement(m.client).key, TLS_KEY_NONE); /* refused before it was looked at */
+	meeting_end(&m);
+}
+
 /* ---- client certificates ---- */
 
 static void client_certificates_are_asked_for_and_judged(void **state)
@@ -498,6 +546,7 @@ int main(void)
 		cmocka_unit_test(grades_take_the_suites_they_name),
 		cmocka_unit_test(grades_differ_in_the_keys_they_take_of_a_server),
 		cmocka_unit_test(groups_are_the_profiles_or_the_usual_ones),
+		cmocka_unit_test(what_was_agreed_can_be_counted_on_both_sides),
 		cmocka_unit_test(client_certificates_are_asked_for_and_judged),
 		cmocka_unit_test(a_session_is_checked_against_another_profile),
 	};

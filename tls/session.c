@@ -345,7 +345,7 @@ static enum tls_result not_moved(struct tls *tls, int returned)
 {
 	int error = SSL_get_error(tls->ssl, returned);
 	if (tls->cut != NULL)
-		return fail(tls, tls->is_done ? TLS_FAILURE_PEER : TLS_FAILURE_HANDSHAKE, "%s",
+		return fail(tls, tls->is_done ? TLS_FAILURE_FLOOD : TLS_FAILURE_HANDSHAKE, "%s",
 			tls->cut);
 	if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
 		return TLS_AGAIN;

@@ -550,7 +550,7 @@ static void key_updates_without_data_are_cut(void **state)
 		count++;
 	assert_int_equal(result, TLS_FAIL);
 	assert_int_equal(count, 16);
-	assert_int_equal(tls_failure(bed->server, &text), TLS_FAILURE_PEER);
+	assert_int_equal(tls_failure(bed->server, &text), TLS_FAILURE_FLOOD);
 	assert_non_null(strstr(text, "KeyUpdate"));
 	lab_raw_free(&peer.raw);
 	SSL_CTX_free(peer.ctx);
@@ -639,6 +639,67 @@ static void a_client_cannot_renegotiate(void **state)
 	bed_free(bed);
 }
 
+/* RFC 8446 4.6.1: a ticket without a size for it allows none. */
+static void tickets_allow_no_early_data(void **state)
+{
+	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+	struct bed *bed = bed_usual();
+	enum tls_result at_server;
+	uint8_t in[64];
+	size_t n;
+	struct lab_raw raw = lab_raw_client(ctx, &bed->link, NULL);
+	assert_true(lab_raw_shake(&raw, bed->server, &at_server));
+	lab_raw_pump(&raw);
+	SSL_read_ex(raw.ssl, in, sizeof in, &n); /* takes the ticket */
+	SSL_SESSION *session = SSL_get1_session(raw.ssl);
+	assert_int_equal(SSL_SESSION_is_resumable(session), 1);
+	assert_int_equal(SSL_SESSION_get_max_early_data(session), 0);
+	lab_raw_free(&raw);
+	SSL_SESSION_free(session);
+	SSL_CTX_free(ctx);
+	bed_free(bed);
+}
+
+/* The place of the list of compression methods in a ClientHello (RFC 5246 7.4.1.2). */
+static size_t compression_at(const uint8_t *record)
+{
+	size_t at = 5 + 4 + 2 + 32;
+	at += 1u + record[at];				     /* session id */
+	return at + 2 + ((size_t)record[at] << 8) + record[at + 1]; /* suites */
+}
+
+static void no_compression_is_chosen_of_those_a_client_offers(void **state)
+{
+	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+	struct bed *bed = bed_usual();
+	uint8_t hello[2048], answer[128];
+	SSL_CTX_set_max_proto_version(ctx, TLS1_2_VERSION);
+	struct lab_raw raw = lab_raw_client(ctx, &bed->link, NULL);
+	SSL_do_handshake(raw.ssl);
+	lab_raw_pump(&raw);
+	size_t n = lab_wire_read(&bed->link.up, hello, sizeof hello - 1), at = compression_at(hello);
+	assert_int_equal(hello[at], 1);
+	assert_int_equal(hello[at + 1], 0);
+	/* DEFLATE (RFC 3749) before none: one byte more, also in the lengths of record and message. */
+	memmove(hello + at + 2, hello + at + 1, n - at - 1);
+	hello[at] = 2;
+	hello[at + 1] = 1;
+	for (size_t length = 3; length <= 7; length += 4) {
+		unsigned longer = (hello[length] << 8 | hello[length + 1]) + 1u;
+		hello[length] = (uint8_t)(longer >> 8);
+		hello[length + 1] = (uint8_t)longer;
+	}
+	lab_wire_write(&bed->link.up, hello, n + 1);
+	assert_int_equal(tls_handshake(bed->server), TLS_AGAIN);
+	assert_true(lab_wire_read(&bed->link.down, answer, sizeof answer) > 5 + 4 + 2 + 32);
+	assert_int_equal(answer[5], 2); /* a ServerHello; behind its session id and suite, the method */
+	at = 5 + 4 + 2 + 32;
+	assert_int_equal(answer[at + 1 + answer[at] + 2], 0);
+	lab_raw_free(&raw);
+	SSL_CTX_free(ctx);
+	bed_free(bed);
+}
+
 /* ---- life ---- */
 
 static void sets_may_be_put_before_their_sessions_close(void **state)
@@ -696,6 +757,8 @@ int main(void)
 		cmocka_unit_test(a_peer_that_never_ends_its_handshake_is_cut),
 		cmocka_unit_test(close_notify_within_the_handshake_is_a_failure),
 		cmocka_unit_test(a_client_cannot_renegotiate),
+		cmocka_unit_test(tickets_allow_no_early_data),
+		cmocka_unit_test(no_compression_is_chosen_of_those_a_client_offers),
 		cmocka_unit_test(a_handshake_cut_at_any_byte_waits),
 		cmocka_unit_test(any_byte_changed_of_the_clienthello_fails_the_handshake),
 		cmocka_unit_test(a_changed_record_ends_the_session),

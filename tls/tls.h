@@ -210,6 +210,36 @@ void tls_get_verdict(const struct tls *tls, struct tls_verdict *verdict);
 const char *tls_agreed(const struct tls *tls, uint16_t *protocol);
 /* "TLSv1.3" */
 const char *tls_protocol_name(uint16_t protocol);
+
+/* The same as a few numbers, to be counted by. */
+#define TLS_GROUPS(_) _(X25519MLKEM768, "X25519MLKEM768") _(X25519, "X25519") _(P256, "P-256") _(P384, "P-384") \
+	_(OTHER, "other") _(NONE, "none")
+/* Of the server's certificate, by the signature it made; none was made where a session is resumed, or before that
+ * part of the handshake. */
+#define TLS_KEYS(_) _(ECDSA, "ecdsa") _(RSA, "rsa") _(OTHER, "other") _(NONE, "none")
+
+enum tls_group {
+#define _(id, name) TLS_GROUP_##id,
+	TLS_GROUPS(_)
+#undef _
+	TLS_GROUP_COUNT
+};
+enum tls_key {
+#define _(id, name) TLS_KEY_##id,
+	TLS_KEYS(_)
+#undef _
+	TLS_KEY_COUNT
+};
+struct tls_agreement {
+	uint16_t protocol; /* TLS_1_x; 0: not agreed */
+	uint8_t group;	   /* enum tls_group */
+	uint8_t key;	   /* enum tls_key */
+	bool is_resumed;
+};
+/* At any time, also after a failure: as far as it got. Allocates nothing. */
+struct tls_agreement tls_get_agreement(const struct tls *tls);
+const char *tls_group_name(enum tls_group group);
+const char *tls_key_name(enum tls_key key);
 const char *tls_verify_name(enum tls_verify verify);
 
 /* Why TLS_FAIL: a sentence of ours plus OpenSSL's reason; "" before. Valid until tls_close. */
@@ -221,6 +251,7 @@ enum tls_failure_kind {
 	TLS_FAILURE_WEAK,      /* agreed less than the profile asks for */
 	TLS_FAILURE_NO_CERT,   /* a client certificate was required and none came */
 	TLS_FAILURE_PEER,      /* record layer error or alert after the handshake */
+	TLS_FAILURE_FLOOD,     /* messages without data (KeyUpdate) after the handshake, more than we take */
 };
 enum tls_failure_kind tls_failure(const struct tls *tls, const char **text);
 

@@ -3,6 +3,7 @@
  * verification. */
 #pragma once
 
+#include "tls/hello.h"
 #include "tls/offload/offload.h"
 #include "tls/tls.h"
 
@@ -23,10 +24,9 @@ enum {
 	 * OpenSSL itself has no limit. */
 	TLS_MESSAGES_FREE = 16,
 	TLS_BYTES_PER_MESSAGE = 4096,
-	/* OpenSSL takes room for a whole ClientHello, up to 128 KiB, as soon as its length is
-	 * known; with a hybrid key share one has 2 KiB. And all that a peer may send before the
-	 * handshake is done. */
-	TLS_HELLO_BYTES_MAX = 16 * 1024,
+	/* All that a peer may send before the handshake is done. Its ClientHello is bounded too
+	 * (tls/hello.h): OpenSSL takes room for all of it, up to 128 KiB, as soon as it knows the
+	 * length. */
 	TLS_HANDSHAKE_BYTES_MAX = 128 * 1024,
 	TLS_HELLO_START_BYTES = 9, /* record header and handshake header (RFC 8446 5.1, 4) */
 	TLS_VERIFY_DEPTH_MAX = 8,

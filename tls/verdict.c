@@ -126,6 +126,69 @@ const char *tls_agreed(const struct tls *tls, uint16_t *protocol)
 	return SSL_CIPHER_standard_name(SSL_get_current_cipher(tls->ssl));
 }
 
+/* ---- the same to be counted by ---- */
+
+const char *tls_group_name(enum tls_group group)
+{
+	static const char *const names[] = {
+#define _(id, name) name,
+		TLS_GROUPS(_)
+#undef _
+	};
+	return (size_t)group < TLS_GROUP_COUNT ? names[group] : "";
+}
+
+const char *tls_key_name(enum tls_key key)
+{
+	static const char *const names[] = {
+#define _(id, name) name,
+		TLS_KEYS(_)
+#undef _
+	};
+	return (size_t)key < TLS_KEY_COUNT ? names[key] : "";
+}
+
+/* OpenSSL's number for it; of a group without an object identifier, a bit and the TLS number. */
+static enum tls_group group_of(int id)
+{
+	switch (id) {
+	case TLSEXT_nid_unknown | 0x11ec: return TLS_GROUP_X25519MLKEM768; /* its code point */
+	case NID_X25519: return TLS_GROUP_X25519;
+	case NID_X9_62_prime256v1: return TLS_GROUP_P256;
+	case NID_secp384r1: return TLS_GROUP_P384;
+	case NID_undef: return TLS_GROUP_NONE;
+	default: return TLS_GROUP_OTHER;
+	}
+}
+
+static enum tls_key key_of(int nid)
+{
+	switch (nid) {
+	case EVP_PKEY_EC: return TLS_KEY_ECDSA;
+	case EVP_PKEY_RSA:
+	case EVP_PKEY_RSA_PSS: return TLS_KEY_RSA;
+	case NID_undef: return TLS_KEY_NONE;
+	default: return TLS_KEY_OTHER;
+	}
+}
+
+struct tls_agreement tls_get_agreement(const struct tls *tls)
+{
+	int signature = NID_undef;
+	struct tls_agreement a = {.group = TLS_GROUP_NONE, .key = TLS_KEY_NONE};
+	if (SSL_get_current_cipher(tls->ssl) == NULL && !SSL_is_init_finished(tls->ssl))
+		return a;
+	a.protocol = (uint16_t)SSL_version(tls->ssl);
+	a.is_resumed = SSL_session_reused(tls->ssl) == 1;
+	a.group = (uint8_t)group_of(SSL_get_negotiated_group(tls->ssl));
+	if (tls->set->is_server)
+		SSL_get_signature_type_nid(tls->ssl, &signature);
+	else
+		SSL_get_peer_signature_type_nid(tls->ssl, &signature);
+	a.key = (uint8_t)key_of(signature);
+	return a;
+}
+
 /* ---- is it enough? ---- */
 
 static enum tls_failure_kind check_strength(
