@@ -122,6 +122,7 @@ class Node:
             "dataplane": {"ports": ports, "routes": [], "memory_mb": 256, "mbufs_per_core": args.mbufs,
                           "sleep_us_max": args.sleep},
             "limits": {"connections": args.max_connections, "connections_per_client": 100000, "handshakes": 1000,
+                       "client_handshakes": 0,
                        "mail_memory_mb": 256, "mails_per_session": 1000000000,
                        "commands_per_session": 1000000, "tcp_buffer_mb": 64},
             "spool": {"segment_mb": 64, "reload_memory_mb": 64},

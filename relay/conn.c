@@ -125,8 +125,12 @@ static bool can_buffer(struct worker *w, struct conn *c)
  * job comes home: it will, by the end of the connection. */
 static void tls_broke(struct worker *w, struct conn *c)
 {
+	if (tls_failure(c->tls, NULL) == TLS_FAILURE_FLOOD)
+		COUNT(w, tls_floods);
+	else
+		COUNT(w, tls_broken);
 	if (c->kind == CONN_INBOUND) {
-		conn_abort(w, c);
+		inbound_tls_broke(w, c);
 		return;
 	}
 	stream_reset(&c->out);
@@ -168,10 +172,15 @@ struct tls_io conn_tls_io(struct conn *c)
 	return (struct tls_io){.read = io_read, .write = io_write, .user = c};
 }
 
+bool conn_is_shaking(const struct conn *c)
+{
+	return c->tls_state == CONN_HELLO || c->tls_state == CONN_HANDSHAKE;
+}
+
 bool conn_flush(struct worker *w, struct conn *c)
 {
 	bool moved = false;
-	if (c->tcp == NULL || c->tls_state == CONN_HANDSHAKE)
+	if (c->tcp == NULL || conn_is_shaking(c))
 		return false;
 	if (c->tls_state == CONN_TLS && tls_has_output(c->tls))
 		tls_flush(c->tls);
@@ -231,7 +240,7 @@ struct bytes conn_input(struct worker *w, struct conn *c)
 {
 	if (stream_length(&c->in) != 0)
 		return stream_peek(&c->in);
-	if (c->tcp == NULL || c->tls_state == CONN_HANDSHAKE)
+	if (c->tcp == NULL || conn_is_shaking(c))
 		return BYTES_NONE;
 	if (c->tls_state == CONN_CLEAR)
 		return bytes_first(tcp_peek(c->tcp), SCRATCH_BYTES);
@@ -296,7 +305,6 @@ void conn_begin_handshake(struct worker *w, struct conn *c)
 {
 	w->handshakes++;
 	c->tls_state = CONN_HANDSHAKE;
-	conn_set_deadline(w, c, DEADLINE_HANDSHAKE);
 }
 
 void conn_drop_tls(struct worker *w, struct conn *c)
@@ -328,12 +336,12 @@ static bool handshake(struct worker *w, struct conn *c)
 	case TLS_EOF:
 	case TLS_FAIL: break;
 	}
-	tls_failure(c->tls, &why);
-	if (why[0] == '\0')
+	enum tls_failure_kind kind = tls_failure(c->tls, &why);
+	if (kind == TLS_FAILURE_NONE)
 		why = "the peer closed the connection";
 	tls_flush(c->tls); /* the alert that tells the peer why */
 	if (c->kind == CONN_INBOUND)
-		inbound_handshake_failed(w, c, why);
+		inbound_handshake_failed(w, c, handshake_failure_of(kind), why);
 	else
 		outbound_handshake_failed(w, c, false);
 	return true;
@@ -373,8 +381,8 @@ void conn_run(struct worker *w, struct conn *c)
 			run_closing(w, c);
 			return;
 		}
-		if (c->tls_state == CONN_HANDSHAKE) {
-			if (!handshake(w, c))
+		if (conn_is_shaking(c)) {
+			if (c->tls_state == CONN_HELLO ? !inbound_hello(w, c) : !handshake(w, c))
 				return;
 			continue;
 		}

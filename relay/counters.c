@@ -9,18 +9,21 @@
 #include "relay/inspect.h"
 #include "relay/look.h"
 
+/* Of all cores; more than there are series, since some are told only once they are not 0. */
+#define CELLS_MAX (4 * STATS_SERIES_MAX)
+
 /* Every round sets the same series in the same order, so each is looked for by its name only in the first. */
 struct counters {
 	struct relay *relay;
 	struct stats_region *region;
 	const struct inspect *inspect;
-	_Atomic uint64_t *cells[STATS_SERIES_MAX];
+	_Atomic uint64_t *cells[CELLS_MAX];
 	unsigned at; /* of this round: the next cell */
 };
 
 static void set(struct counters *c, const char *name, const char *label, const char *help, bool is_gauge, uint64_t value)
 {
-	if (c->at == STATS_SERIES_MAX)
+	if (c->at == CELLS_MAX)
 		return;
 	if (c->cells[c->at] == NULL)
 		c->cells[c->at] = stats_add(c->region, name, label, help, is_gauge);
@@ -39,6 +42,34 @@ static void update_worker(struct counters *c, const struct worker *w, const char
 	set(c, "hikyaku_connections", label, "Connections open, both ways", true, atomic_load(&w->connections));
 	set(c, "hikyaku_records_lost", label, "Records lost because the main thread could not keep up", false,
 		atomic_load(&w->records.lost));
+}
+
+struct handshake_visit {
+	struct counters *c;
+	const char *core;
+};
+
+static void set_handshake(void *user, const char *name, const char *labels, const char *help, bool is_rare, uint64_t value)
+{
+	struct handshake_visit *v = user;
+	char all[STATS_LABEL_MAX];
+	if (is_rare && value == 0) {
+		v->c->at++;
+		return;
+	}
+	snprintf(all, sizeof all, "%s,%s", v->core, labels);
+	set(v->c, name, all, help, false, value);
+}
+
+static void update_handshakes(struct counters *c, const struct worker *w, const char *label)
+{
+	struct handshake_visit v = {.c = c, .core = label};
+	handshake_visit(&w->handshake_counters, set_handshake, &v);
+	set(c, "hikyaku_handshakes_in_flight", label, "TLS handshakes in flight", true,
+		atomic_load_explicit(&w->handshakes_in_flight, memory_order_relaxed));
+	set(c, "hikyaku_handshake_budgets_forgotten", label,
+		"Clients whose handshakes were counted anew for want of room in the table", false,
+		atomic_load_explicit(&w->budget.forgotten, memory_order_relaxed));
 }
 
 static void update_dataplane(struct counters *c, const struct worker *w, const char *label)
@@ -144,6 +175,7 @@ void counters_update(struct counters *c)
 		char label[STATS_LABEL_MAX];
 		snprintf(label, sizeof label, "core=\"%u\"", i);
 		update_worker(c, c->relay->workers[i], label);
+		update_handshakes(c, c->relay->workers[i], label);
 		update_dataplane(c, c->relay->workers[i], label);
 		update_tcp(c, c->relay->workers[i], label);
 		update_census(c, i);

@@ -19,6 +19,15 @@ static struct peer *greeted(struct lab *lab)
 	return p;
 }
 
+static struct conn *conn_of(struct lab *lab)
+{
+	for (uint32_t slot = 0; slot < lab->w->conn_max; slot++)
+		if (conn_at(lab->w, slot)->kind != CONN_FREE)
+			return conn_at(lab->w, slot);
+	fail_msg("there is no connection");
+	return NULL;
+}
+
 static void begin_data(struct peer *p)
 {
 	lab_say(p, "MAIL FROM:<a@example.test>\r\nRCPT TO:<b@here.example.test>\r\nDATA\r\n");
@@ -194,15 +203,25 @@ static void what_was_pipelined_before_a_fin_is_still_answered(void **state)
 	lab_free(lab);
 }
 
+static uint64_t failed(struct lab *lab, enum handshake_failure failure)
+{
+	return atomic_load(&lab->w->handshake_counters.server.failed[failure]);
+}
+
 static void a_half_closed_handshake_ends_at_once(void **state)
 {
 	struct lab *lab = lab_new(open_to_all, NULL);
-	struct peer *p = lab_connect(lab, 465);
-	assert_int_equal(lab->w->handshakes, 1);
-	tcp_close(p->conn);
-	lab_run(lab, LAB_SECOND);
-	assert_int_equal(lab->w->handshakes, 0);
-	assert_int_equal(lab->w->conn_count, 0);
+	for (int has_said = 0; has_said < 2; has_said++) {
+		struct peer *p = lab_connect(lab, 465);
+		if (has_said)
+			lab_say_hello(p, SIZE_MAX);
+		assert_int_equal(lab->w->handshakes, has_said);
+		tcp_close(p->conn);
+		lab_run(lab, LAB_SECOND);
+		assert_int_equal(lab->w->handshakes, 0);
+		assert_int_equal(lab->w->conn_count, 0);
+		assert_int_equal(failed(lab, HANDSHAKE_CLOSED), has_said + 1);
+	}
 	lab_free(lab);
 }
 
@@ -214,20 +233,151 @@ static void few_handshakes(struct config *config)
 static void handshakes_in_flight_are_limited_on_both_listeners(void **state)
 {
 	struct lab *lab = lab_new(open_to_all, few_handshakes);
-	struct peer *clear = greeted(lab);
-	lab_connect(lab, 465);
-	lab_connect(lab, 465);
+	struct peer *clear = greeted(lab), *late = greeted(lab);
+	lab_connect(lab, 465); /* who says nothing takes nothing */
+	lab_say(late, "STARTTLS\r\n");
+	lab_expect(late, "220 ");
+	lab_say_hello(lab_connect(lab, 465), SIZE_MAX);
+	lab_say_hello(lab_connect(lab, 465), SIZE_MAX);
+	assert_int_equal(lab->w->handshakes, 2);
 	struct peer *third = lab_connect(lab, 465);
 	lab_expect_end(third);
-	assert_int_equal(lab->w->handshakes, 2);
+	assert_int_equal(third->n, 0);
 	lab_say(clear, "STARTTLS\r\n");
 	lab_expect(clear, "454 4.7.0");
+	assert_string_equal(lab->rejected.reason, "handshakes in flight");
+	assert_int_equal(failed(lab, HANDSHAKE_IN_FLIGHT), 2);
+	/* Its 220 was said while there was room: now an alert is all it can be told. */
+	late->n = 0;
+	lab_say_hello(late, SIZE_MAX);
+	lab_expect_end(late);
+	assert_int_equal(late->n, 7);
+	assert_memory_equal(late->in, "\x15\x03\x01\x00\x02\x02\x50", 7);
+	assert_int_equal(failed(lab, HANDSHAKE_IN_FLIGHT), 3);
+	assert_int_equal(lab->w->handshakes, 2);
 	lab_run(lab, 31 * LAB_SECOND); /* the others have timed out */
+	assert_int_equal(failed(lab, HANDSHAKE_TIMED_OUT), 3);
 	lab_say(clear, "STARTTLS\r\n");
 	lab_expect(clear, "220 ");
 	lab_secure(clear, false);
 	lab_say(clear, "EHLO x.example.test\r\n");
 	lab_expect(clear, "250 ");
+	lab_free(lab);
+}
+
+static void no_session_is_opened_before_the_clienthello_is_whole(void **state)
+{
+	struct lab *lab = lab_new(open_to_all, NULL);
+	struct peer *p = lab_connect(lab, 465);
+	size_t n = lab_say_hello(p, 1), whole = p->hello_bytes;
+	assert_true(whole > 1448); /* two segments */
+	for (; n < whole - 1; n++)
+		lab_say_hello(p, 1);
+	lab_run(lab, LAB_SECOND);
+	assert_int_equal(lab->w->handshakes, 0);
+	assert_null(conn_of(lab)->tls);
+	assert_int_equal(p->n, 0);
+	lab_say_hello(p, 1);
+	assert_int_equal(lab->w->handshakes, 1);
+	assert_true(p->n > 500);
+	assert_int_equal(p->in[0], 22);
+	lab_free(lab);
+}
+
+static void what_is_no_clienthello_gets_an_alert_and_no_session(void **state)
+{
+	static const struct {
+		struct bytes said;
+		enum handshake_failure failure;
+		char alert;
+	} cases[] = {
+		{BYTES_LITERAL("EHLO client.example.test\r\n"), HANDSHAKE_NOT_TLS, 10},
+		{BYTES_LITERAL("\x16\x03\x01\xff\xff\x01\x00\xff\xff\x01"), HANDSHAKE_HELLO_TOO_LARGE, 50},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		for (int is_implicit = 0; is_implicit < 2; is_implicit++) {
+			struct lab *lab = lab_new(open_to_all, NULL);
+			struct peer *p = is_implicit ? lab_connect(lab, 465) : greeted(lab);
+			if (!is_implicit) {
+				lab_say(p, "STARTTLS\r\n");
+				lab_expect(p, "220 2.0.0 Ready to start TLS\r\n");
+			}
+			assert_int_equal(tcp_write(p->conn, cases[i].said), cases[i].said.n);
+			lab_expect_end(p);
+			assert_int_equal(p->n, 7);
+			assert_memory_equal(p->in, "\x15\x03\x01\x00\x02\x02", 6);
+			assert_int_equal(p->in[6], cases[i].alert);
+			assert_int_equal(failed(lab, cases[i].failure), 1);
+			assert_string_equal(lab->rejected.stage, "tls");
+			lab_free(lab);
+		}
+}
+
+static void small_budget(struct config *config)
+{
+	config->limits.client_handshakes = 60;
+	config->limits.client_handshakes_burst = 2;
+}
+
+static void shake_and_quit(struct lab *lab)
+{
+	struct peer *p = greeted(lab);
+	lab_say(p, "STARTTLS\r\n");
+	lab_expect(p, "220 ");
+	lab_secure(p, false);
+	lab_say(p, "QUIT\r\n");
+	lab_expect(p, "221 ");
+}
+
+static void a_client_that_has_used_up_its_handshakes_waits_for_more(void **state)
+{
+	struct lab *lab = lab_new(open_to_all, small_budget);
+	shake_and_quit(lab);
+	shake_and_quit(lab);
+	struct peer *p = greeted(lab);
+	lab_say(p, "STARTTLS\r\n");
+	lab_expect(p, "454 4.7.0");
+	assert_int_equal(failed(lab, HANDSHAKE_CLIENT_BUDGET), 1);
+	assert_string_equal(lab->rejected.stage, "tls");
+	assert_string_equal(lab->rejected.reason, "handshakes per client");
+	struct peer *implicit = lab_connect(lab, 465);
+	lab_expect_end(implicit);
+	assert_int_equal(implicit->n, 0);
+	assert_int_equal(failed(lab, HANDSHAKE_CLIENT_BUDGET), 2);
+	assert_string_equal(lab->rejected.reason, "handshakes per client");
+	assert_int_equal(lab->w->handshakes, 0);
+	begin_data(p); /* in clear it goes on as it likes */
+	lab_run(lab, LAB_SECOND);
+	shake_and_quit(lab);
+	lab_free(lab);
+}
+
+static void an_rsa_handshake_costs_as_much_as_three(void **state)
+{
+	struct lab *lab = lab_new(open_to_all, small_budget);
+	lab->has_rsa = true;
+	lab_policy(lab, open_to_all, 2, true);
+	lab_run(lab, LAB_SECOND);
+	shake_and_quit(lab);
+	struct addr client = lab->far_addr;
+	assert_false(budget_has(&lab->w->budget, &client, lab->now_us));
+	assert_true(budget_has(&lab->w->budget, &client, lab->now_us + 2 * LAB_SECOND));
+	assert_int_equal(atomic_load(&lab->w->handshake_counters.server
+					      .done[1][TLS_GROUP_X25519MLKEM768][TLS_KEY_RSA][0]), 1);
+	lab_free(lab);
+}
+
+static void a_peer_that_floods_or_garbles_is_cut_and_recorded(void **state)
+{
+	struct lab *lab = lab_new(open_to_all, NULL);
+	struct peer *p = lab_connect(lab, 465);
+	lab_secure(p, false);
+	lab_expect(p, "220 ");
+	assert_int_equal(tcp_write(p->conn, BYTES_LITERAL("\x17\x03\x03\x00\x13nineteen bytes here")), 24);
+	lab_expect_end(p);
+	assert_int_equal(atomic_load(&lab->w->counters.tls_broken), 1);
+	assert_string_equal(lab->rejected.stage, "tls");
+	assert_string_equal(lab->rejected.reason, "TLS session failed: decryption failed or bad record mac");
 	lab_free(lab);
 }
 
@@ -561,6 +711,11 @@ int main(void)
 		cmocka_unit_test(what_was_pipelined_before_a_fin_is_still_answered),
 		cmocka_unit_test(a_half_closed_handshake_ends_at_once),
 		cmocka_unit_test(handshakes_in_flight_are_limited_on_both_listeners),
+		cmocka_unit_test(no_session_is_opened_before_the_clienthello_is_whole),
+		cmocka_unit_test(what_is_no_clienthello_gets_an_alert_and_no_session),
+		cmocka_unit_test(a_client_that_has_used_up_its_handshakes_waits_for_more),
+		cmocka_unit_test(an_rsa_handshake_costs_as_much_as_three),
+		cmocka_unit_test(a_peer_that_floods_or_garbles_is_cut_and_recorded),
 		cmocka_unit_test(a_command_behind_starttls_is_not_taken_for_a_secured_one),
 		cmocka_unit_test(certificates_that_went_between_offer_and_handshake_end_the_connection),
 		cmocka_unit_test(a_senders_right_to_relay_is_not_the_next_senders),

@@ -40,7 +40,7 @@ static const char *phase_of(const struct conn *c)
 {
 	if (c->is_closing)
 		return "closing";
-	if (c->tls_state == CONN_HANDSHAKE)
+	if (conn_is_shaking(c))
 		return "handshake";
 	return c->kind == CONN_INBOUND ? inbound_phase(c) : outbound_phase(c);
 }

@@ -268,11 +268,13 @@ static void start_handshake(struct worker *w, struct conn *c)
 		w->views.current->client, o->policy.profile.index, conn_tls_io(c), target->host, o->domain);
 	if (c->tls == NULL) {
 		o->is_tls_reason = true;
+		handshake_count_failure(&w->handshake_counters.client, HANDSHAKE_NO_MEMORY);
 		set_reply(&o->failure, 451, 3, 0, "TLS could not be started towards %s: out of memory", o->peer);
 		next_target(w, c);
 		return;
 	}
 	conn_begin_handshake(w, c);
+	conn_set_deadline(w, c, DEADLINE_HANDSHAKE);
 }
 
 void outbound_handshake_done(struct worker *w, struct conn *c)
@@ -281,6 +283,7 @@ void outbound_handshake_done(struct worker *w, struct conn *c)
 	struct tls_verdict v;
 	tls_get_verdict(c->tls, &v);
 	COUNT(w, client_handshakes);
+	handshake_count(&w->handshake_counters.client, tls_get_agreement(c->tls));
 	if (v.is_resumed)
 		COUNT(w, resumed_handshakes);
 	struct queue_evidence *e = &o->evidence;
@@ -306,6 +309,8 @@ void outbound_handshake_failed(struct worker *w, struct conn *c, bool is_timeout
 	enum tls_failure_kind kind = tls_failure(c->tls, &why);
 	const struct tls_profile *profile = &o->policy.profile;
 	COUNT(w, client_handshake_failures);
+	handshake_count_failure(&w->handshake_counters.client,
+		is_timeout ? HANDSHAKE_TIMED_OUT : handshake_failure_of(kind));
 	if (is_timeout)
 		why = "timed out";
 	else if (why[0] == '\0')

@@ -182,6 +182,7 @@ static void housekeeping(struct worker *w)
 	w->housekeeping_us = w->now_us + HOUSEKEEPING_US;
 	view_collect(&w->views);
 	atomic_store_explicit(&w->connections, w->conn_count, memory_order_relaxed);
+	atomic_store_explicit(&w->handshakes_in_flight, w->handshakes, memory_order_relaxed);
 	if (!w->is_draining && atomic_load_explicit(&w->relay->is_draining, memory_order_relaxed))
 		drain(w);
 }
@@ -301,6 +302,8 @@ static bool take_memory(struct worker *w)
 	w->streams_reserved = blocks / 8 + 1;
 	w->aborts = calloc(chunks, sizeof *w->aborts);
 	w->tls_lib = tls_lib_create();
+	if (!budget_init(&w->budget, config->limits.client_handshakes, config->limits.client_handshakes_burst))
+		return false;
 	return w->slab != NULL && clients_init(&w->clients, w->conn_max) && w->mails != NULL && w->streams != NULL &&
 		w->aborts != NULL && w->tls_lib != NULL && ring_init(&w->to_spool, SPOOL_RING) &&
 		ring_init(&w->from_spool, VERDICT_RING) && ring_init(&w->jobs, JOBS_RING) &&

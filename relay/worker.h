@@ -6,11 +6,14 @@
 #pragma once
 
 #include "base/stream.h"
+#include "relay/budget.h"
+#include "relay/handshakes.h"
 #include "relay/names.h"
 #include "relay/relay.h"
 #include "smtp/client/session.h"
 #include "smtp/reply.h"
 #include "smtp/server/session.h"
+#include "tls/hello.h"
 
 /* Each wait has a deadline of its class. All deadlines of a class have the same length, so a class is a FIFO:
  * arming is O(1), and the first is the next due. */
@@ -39,12 +42,18 @@ enum deadline {
 };
 
 enum conn_kind { CONN_FREE, CONN_INBOUND, CONN_OUTBOUND };
-enum conn_tls { CONN_CLEAR, CONN_HANDSHAKE, CONN_TLS };
+enum conn_tls {
+	CONN_CLEAR,
+	CONN_HELLO, /* a client's ClientHello is awaited, in TCP's receive queue: nothing is spent on it before it is whole */
+	CONN_HANDSHAKE,
+	CONN_TLS,
+};
 
 enum verdict { VERDICT_NONE, VERDICT_DURABLE, VERDICT_FAILED };
 
 struct inbound {
 	struct smtp_server *session; /* behind the connection in the slab */
+	struct tls_hello hello;
 	uint32_t listener;
 	uint64_t session_id;
 	struct addr client;
@@ -152,6 +161,8 @@ struct broken_tls { /* a host whose TLS failed: clear text until then, where the
 	_(client_handshakes, "TLS handshakes completed as client")                                   \
 	_(client_handshake_failures, "TLS handshakes failed as client")                              \
 	_(resumed_handshakes, "TLS handshakes that resumed a session")                               \
+	_(tls_broken, "TLS sessions ended after their handshake by a bad record or an alert")        \
+	_(tls_floods, "TLS sessions ended for messages without data (KeyUpdate)")                    \
 	_(clear_fallbacks, "Deliveries in clear text after a failed handshake")                      \
 	_(mails_accepted, "Mails answered with 250 after the spool had them")                        \
 	_(mails_refused, "Mails refused after their content")                                        \
@@ -207,6 +218,7 @@ struct worker {
 	uint32_t conn_count;
 	struct deadline_list deadlines[DEADLINE_CLASSES];
 	struct client_table clients;
+	struct budget budget; /* of handshakes */
 	struct broken_tls broken[BROKEN_TLS_SLOTS];
 	struct mail **aborts; /* mails whose ABORT did not fit into the ring yet */
 	uint32_t abort_count;
@@ -216,12 +228,13 @@ struct worker {
 	size_t streams_reserved; /* blocks that input may not take */
 	bool has_starved;	 /* some connection is_starved */
 	uint64_t starved_us;	 /* when to look after them next */
-	uint32_t handshakes; /* in flight */
+	uint32_t handshakes; /* in flight: with a TLS session, and its memory */
 	bool is_draining;
 	char drain_reply[REPLY_BYTES_MAX + 1], timeout_reply[REPLY_BYTES_MAX + 1]; /* sessions point to them */
-	_Atomic uint32_t connections; /* for status */
+	_Atomic uint32_t connections, handshakes_in_flight; /* for status */
 	_Atomic(struct errand *) errand; /* NULL: the box is empty */
 	struct worker_counters counters;
+	struct handshake_counters handshake_counters;
 	uint8_t scratch[SCRATCH_BYTES];
 };
 
@@ -262,8 +275,10 @@ bool conn_is_read_out(const struct conn *c);
 /* Drops input that nobody will read. */
 void conn_drop_input(struct conn *c);
 struct tls_io conn_tls_io(struct conn *c);
-/* A session was opened on it: the handshake begins, with its deadline. */
+/* A session was opened on it: the handshake begins. */
 void conn_begin_handshake(struct worker *w, struct conn *c);
+/* Between clear text and TLS: nothing is said or heard but the handshake. */
+bool conn_is_shaking(const struct conn *c);
 /* Frees the TLS session, in whatever state it is. */
 void conn_drop_tls(struct worker *w, struct conn *c);
 /* Closes in order once `out` is sent. */
@@ -287,7 +302,11 @@ void inbound_accept(struct worker *w, struct tcp_conn *tcp);
 /* A step; true if there was progress. */
 bool inbound_step(struct worker *w, struct conn *c);
 void inbound_handshake_done(struct worker *w, struct conn *c);
-void inbound_handshake_failed(struct worker *w, struct conn *c, const char *why);
+void inbound_handshake_failed(struct worker *w, struct conn *c, enum handshake_failure failure, const char *why);
+/* Looks whether the ClientHello is whole, and opens TLS then; true if it waits no more, for good or bad. */
+bool inbound_hello(struct worker *w, struct conn *c);
+/* TLS cannot go on after the handshake: told in the records, and the connection ends. */
+void inbound_tls_broke(struct worker *w, struct conn *c);
 void inbound_verdict(struct worker *w, struct verdict_word verdict);
 /* What the client of that connection is called; "": it has no name. */
 void inbound_named(struct worker *w, uint32_t slot, uint32_t generation, const char *name);

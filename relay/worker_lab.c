@@ -185,6 +185,8 @@ static void empty_rings(struct lab *lab)
 	struct record *r;
 	generation_collect(&lab->relay);
 	while ((r = ring_pop_spsc(&lab->w->records.full)) != NULL) {
+		if (r->disposition == RECORD_REJECTED)
+			lab->rejected = *r;
 		if (r->disposition == RECORD_ACCEPTED) {
 			lab->accepted = *r;
 			lab->accepted_count++;
@@ -268,6 +270,34 @@ void lab_expect_end(struct peer *p)
 	for (int i = 0; i < 2000 && !p->has_fin && !p->has_ended; i++)
 		lab_run(p->lab, 1000);
 	assert_true(p->has_fin || p->has_ended);
+}
+
+static size_t nothing_comes(void *user, uint8_t *to, size_t room)
+{
+	return 0;
+}
+
+static size_t keep_hello(void *user, const uint8_t *from, size_t n)
+{
+	struct peer *p = user;
+	assert_true(n <= sizeof p->hello - p->hello_bytes);
+	memcpy(p->hello + p->hello_bytes, from, n);
+	p->hello_bytes += n;
+	return n;
+}
+
+size_t lab_say_hello(struct peer *p, size_t n)
+{
+	if (p->hello_bytes == 0) {
+		struct tls *tls = tls_open_client(p->lab->client, 0,
+			(struct tls_io){.read = nothing_comes, .write = keep_hello, .user = p}, "relay.example.test", "");
+		assert_int_equal(tls_handshake(tls), TLS_AGAIN);
+		tls_close(tls);
+	}
+	size_t said = tcp_write(p->conn, bytes_first(bytes_of(p->hello + p->hello_said, p->hello_bytes - p->hello_said), n));
+	p->hello_said += said;
+	lab_run(p->lab, 1000);
+	return said;
 }
 
 void lab_secure(struct peer *p, bool is_server)
@@ -373,6 +403,8 @@ static void set_config(struct lab *lab)
 	c->limits.connections = 16;
 	c->limits.connections_per_client = 12;
 	c->limits.handshakes = 8;
+	c->limits.client_handshakes = 6000;
+	c->limits.client_handshakes_burst = 300;
 	c->limits.mail_memory_mb = 1;
 	c->limits.message_bytes = 50 << 20;
 	c->limits.recipients = 100;
@@ -403,10 +435,10 @@ static struct tcp_stack *make_stack(struct lab *lab, unsigned i)
 	return stack;
 }
 
-static struct tls_key_pair make_pair(void)
+static struct tls_key_pair make_pair(bool is_rsa)
 {
-	struct lab_cert cert = lab_cert_make(
-		(struct lab_spec){.name = "relay.example.test", .alt = "DNS:relay.example.test", .key = LAB_ECDSA});
+	struct lab_cert cert = lab_cert_make((struct lab_spec){
+		.name = "relay.example.test", .alt = "DNS:relay.example.test", .key = is_rsa ? LAB_RSA : LAB_ECDSA});
 	const struct lab_cert *certs[] = {&cert};
 	struct tls_key_pair pair = lab_pair(certs, 1);
 	lab_cert_free(&cert);
@@ -431,7 +463,7 @@ void lab_policy(struct lab *lab, const char *documents, uint64_t number, bool ha
 {
 	char error[512];
 	int policy_fd, keys_fd;
-	struct tls_key_pair pair = make_pair();
+	struct tls_key_pair pair = make_pair(lab->has_rsa);
 	const struct policy_cert cert = {.id = "c", .chain_pem = pair.chain_pem, .key_pem = pair.key_pem};
 	if (lab->tls_lib == NULL)
 		make_far_tls(lab, &pair);
@@ -505,6 +537,7 @@ static void worker_free(struct worker *w)
 	free(w->records.slots);
 	name_lane_fini(&w->names);
 	free(w->clients.places);
+	budget_fini(&w->budget);
 	free(w->aborts);
 	free(w->slab);
 	free(w);

@@ -23,6 +23,8 @@ struct peer {
 	struct tcp_conn *conn;
 	struct tls *tls;
 	bool is_secure; /* TLS is done */
+	uint8_t hello[4096]; /* to be said bit by bit */
+	size_t hello_bytes, hello_said;
 	char in[400000]; /* what has come and was not expected yet, with a NUL */
 	size_t n;
 	bool has_fin, has_ended, is_reading;
@@ -45,8 +47,9 @@ struct lab {
 	enum lab_spool spool;
 	unsigned commits, aborts;
 	struct mail *committed; /* the spool is silent: waits for its verdict */
-	struct record accepted; /* the last of its kind */
+	struct record accepted, rejected; /* the last of their kind */
 	unsigned accepted_count;
+	bool has_rsa; /* the next policy's certificate */
 	struct mail_pool *bodies; /* of the jobs */
 	struct tls_lib *tls_lib; /* the far end's */
 	struct tls_server_set *server;
@@ -69,6 +72,8 @@ void lab_say(struct peer *p, const char *text);
 /* Waits for the text, and drops all up to its end. */
 void lab_expect(struct peer *p, const char *text);
 void lab_expect_end(struct peer *p);
+/* Sends up to `n` bytes of a ClientHello, where the last call stopped; how many. The test hears what is answered. */
+size_t lab_say_hello(struct peer *p, size_t n);
 /* Shakes hands as the server, or as the client. */
 void lab_secure(struct peer *p, bool is_server);
 

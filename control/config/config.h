@@ -55,6 +55,8 @@ struct config {
 		unsigned connections_per_client; /* per address, per core */
 		unsigned tcp_keepalive_probes;
 		unsigned handshakes;		 /* in flight, per core */
+		unsigned client_handshakes;	 /* of one client to a core, per minute; 0: no limit */
+		unsigned client_handshakes_burst; /* of them, at once */
 		unsigned tcp_receive_bytes, tcp_send_bytes;
 		unsigned tcp_buffer_mb;		 /* per core */
 		unsigned mail_memory_mb;	 /* chunks of accepted mail, per core */

@@ -141,17 +141,17 @@ class Control:
 # ---- a relay, as far as control can tell ----
 
 F_ADD_SEALS, F_SEAL_SHRINK = 1033, 2
-SERIES_MAX = 4096
+SERIES_MAX = 8192
 
 
 def make_stats(series):
     """A memory object as control/shm/stats.h draws it; series: (name, label, help, is_gauge, value)."""
     fd = os.memfd_create("stats", os.MFD_ALLOW_SEALING)
-    text = struct.pack("<QIIQQ32x", 0x31737461746b7968, 2, len(series), 1_700_000_000_000_000, 1)
+    text = struct.pack("<QIIQQ32x", 0x31737461746b7968, 3, len(series), 1_700_000_000_000_000, 1)
     for name, label, sentence, is_gauge, value in series:
-        text += struct.pack("<80s64s160sIIQ", name.encode(), label.encode(), sentence.encode(), is_gauge, 0, value)
+        text += struct.pack("<80s128s160sIIQ", name.encode(), label.encode(), sentence.encode(), is_gauge, 0, value)
     os.write(fd, text)
-    os.ftruncate(fd, 64 + SERIES_MAX * 320)
+    os.ftruncate(fd, 64 + SERIES_MAX * 384)
     fcntl.fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK)
     return fd
 

@@ -12,10 +12,10 @@
 #include <stdint.h>
 
 #define STATS_MAGIC	 0x31737461746b7968ull /* "hyktats1" */
-#define STATS_VERSION	 2
-#define STATS_SERIES_MAX 4096 /* some 200 of each of 16 cores, and the rest */
+#define STATS_VERSION	 3
+#define STATS_SERIES_MAX 8192 /* some 300 of each of 16 cores, and the rest */
 #define STATS_NAME_MAX	 80
-#define STATS_LABEL_MAX	 64
+#define STATS_LABEL_MAX	 128
 #define STATS_HELP_MAX	 160
 
 /* In the shared object; written once, before `count` grows past it. */

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -255,31 +256,89 @@ def a_reset_in_the_middle_of_data_leaves_nothing_behind(l):
     expect(not l.sink.bearing("reset"))
 
 
-@case
-def half_open_handshakes_are_bounded_and_time_out(l):
-    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(20)
+def client_hello():
+    out = ssl.MemoryBIO()
+    shaking = tls_context().wrap_bio(ssl.MemoryBIO(), out, server_hostname=HOSTNAME)
+    try:
+        shaking.do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    return out.read()
+
+
+def stuck_after(l, said):
     stuck = []
     for i in range(HANDSHAKES):
         c = Client(l, port=465, greeted=False, source=CROWD[i % 5])
-        c.send(hello)
+        c.send(said)
         stuck.append(c)
     time.sleep(0.3)
-    with Client(l) as c:
-        c.ehlo()
-        expect(c.cmd("STARTTLS") == (454, "454 4.7.0 TLS not available due to temporary reason"))
-    with Client(l, port=465, greeted=False) as c:
-        expect(c.ends() in (b"", b"RST"), "implicit TLS has no words for it")
+    return stuck
+
+
+def each_times_out(l, stuck, reason):
+    before = len(l.read_records(stage="tls", reason=reason))
     began = time.monotonic()
     for c in stuck:
         c.ends()
         c.close()
     expect(time.monotonic() - began < 15)
-    timed_out = wait_for("the records", 5, lambda: l.read_records(stage="tls", reason="handshake timed out")[HANDSHAKES - 1:])
-    expect(len(timed_out) == 1, "each once")
+    last = wait_for("the records", 5, lambda: l.read_records(stage="tls", reason=reason)[before + len(stuck) - 1:])
+    expect(len(last) == 1, "each once")
+
+
+def failures(l, reason):
+    return metrics(l).get(f'hikyaku_tls_handshake_failures_total{{instance="main",core="0",side="server",reason="{reason}"}}', 0)
+
+
+@case
+def half_open_handshakes_are_bounded_and_time_out(l):
+    before = failures(l, "in_flight")
+    stuck = stuck_after(l, client_hello())
+    with Client(l) as c:
+        c.ehlo()
+        expect(c.cmd("STARTTLS") == (454, "454 4.7.0 TLS not available due to temporary reason"))
+    with Client(l, port=465, greeted=False) as c:
+        expect(c.ends() in (b"", b"RST"), "implicit TLS has no words for it")
+    refused = wait_for("the records", 5, lambda: l.read_records(reason="handshakes in flight")[1:])
+    expect(len(refused) == 1)
+    each_times_out(l, stuck, "handshake timed out")
+    wait_for("the counter", 5, lambda: failures(l, "in_flight") == before + 2)
     with Client(l) as c:
         c.ehlo()
         c.starttls()
         expect(c.ehlo()[0] == 250)
+
+
+@case
+def clients_without_a_whole_client_hello_keep_nobody_from_tls(l):
+    before = failures(l, "timed_out")
+    stuck = stuck_after(l, client_hello()[:-1])
+    with Client(l) as c:
+        c.ehlo()
+        c.starttls()
+        expect(c.ehlo()[0] == 250)
+    each_times_out(l, stuck, "no ClientHello came in time")
+    wait_for("the counter", 5, lambda: failures(l, "timed_out") == before + HANDSHAKES)
+
+
+@case
+def a_client_hello_may_come_in_any_pieces(l):
+    hello = client_hello()
+    with Client(l, port=465, greeted=False) as c:
+        c.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for i in range(len(hello) - 1):
+            if i % 100 == 0:
+                time.sleep(0.005)
+            c.send(hello[i:i + 1])
+        c.sock.settimeout(0.5)
+        try:
+            expect(False, f"an answer to half a ClientHello: {c.sock.recv(100)}")
+        except TimeoutError:
+            pass
+        c.sock.settimeout(10)
+        c.send(hello[-1:])
+        expect(c.sock.recv(1) == b"\x16", "a ServerHello")
 
 
 @case
