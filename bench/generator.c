@@ -397,7 +397,7 @@ static void open_session(struct conn *c, uint64_t due_us)
 	*c = (struct conn){.place = c->place,
 		.channel = c->channel,
 		.opened_us = due_us,
-		.is_counted = is_measuring() && due_us >= g.stage_us};
+		.is_counted = g.options->rate != 0 && is_measuring() && due_us >= g.stage_us};
 	c->link = g.transport->ops->open(g.transport, c, &why);
 	if (c->link != NULL)
 		enter(c, CONNECTING);

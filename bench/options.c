@@ -10,6 +10,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "bench/client.h"
 #include "tls/profile.h"
 
@@ -21,7 +22,7 @@
 	_(SERVER, "server", "ADDR[:PORT]",                                                         \
 		"over memif: where to (default 192.0.2.25, port 25 or 465)")                       \
 	_(ADDRESS, "address", "ADDR/BITS",                                                         \
-		"over memif: our first address (default 192.0.2.100/24)")                          \
+		"over memif: our first address (default: some of 192.0.2.100 to .243)")            \
 	_(ADDRESSES, "addresses", "N",                                                             \
 		"over memif: how many from there on (default 8, at most 64)")                      \
 	_(KERNEL, "kernel", "HOST:PORT", "over kernel sockets instead; sink: where to listen")     \
@@ -303,12 +304,22 @@ static void set_defaults(struct options *o)
 		.warmup_s = 1,
 		.timeout_s = 30,
 		.size = 4096,
-		.prefix_bits = 120,
 		.helo = "client.example.test",
 		.from = "bench@client.example.test",
 		.to = "bob@dest.example.test"};
-	addr_parse("192.0.2.100", &o->address);
 	addr_parse("192.0.2.25", &o->server);
+}
+
+/* Others every few seconds: the server remembers connections of an earlier run in TIME-WAIT, and a
+ * SYN of ours that meets one by its address and port may be in vain for a minute. */
+static void choose_address(struct options *o)
+{
+	enum { FIRST = 100, LAST = 243, SECONDS = 4 };
+	unsigned blocks = (LAST + 1 - FIRST) / o->addresses;
+	uint64_t block = time_monotonic_us() / (SECONDS * USEC_PER_SEC) % blocks;
+	addr_parse("192.0.2.0", &o->address);
+	o->address.b[15] = (uint8_t)(FIRST + block * o->addresses);
+	o->prefix_bits = 96 + 24;
 }
 
 static int finish(struct options *o)
@@ -333,6 +344,8 @@ static int finish(struct options *o)
 		o->connections = o->burst;
 	if (o->connections == 0)
 		o->connections = BENCH_CONNECTIONS_DEFAULT;
+	if (o->prefix_bits == 0)
+		choose_address(o);
 	if (addr_is_ipv4(&o->address) != addr_is_ipv4(&o->server))
 		return wrong("--address and --server must be of one family");
 	if (o->duration_s == 0)

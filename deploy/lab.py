@@ -68,7 +68,7 @@ class Certs:
         """A key and certificate for DNS names; the path of one PEM with key, leaf and CA."""
         pem, csr = self.folder / f"{name}.pem", self.folder / f"{name}.csr"
         keyfile, leaf = self.folder / f"{name}.key", self.folder / f"{name}.crt"
-        kind = ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"] if key == "ec" else ["rsa:2048"]
+        kind = ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"] if key == "ec" else [key if ":" in key else "rsa:2048"]
         run("openssl", "req", "-newkey", *kind, "-nodes", "-keyout", keyfile, "-out", csr, "-subj", f"/CN={names[0]}",
             "-addext", "subjectAltName=" + ",".join(f"DNS:{n}" for n in names))
         extra = ["-days", str(days)]
