@@ -159,7 +159,7 @@ static void cut_syn_of_both(struct tcp_conn *c, struct tcp_segment *seg)
 		seg->seq != c->irs || seg->ack != c->iss + 1)
 		return;
 	seg->seq++;
-	seg->flags &= (uint8_t)~RTE_TCP_SYN_FLAG;
+	seg->flags &= (uint8_t)~(RTE_TCP_SYN_FLAG | TCP_ECN_FLAGS); /* which agree on ECN, and tell of no mark */
 	c->ack_now = true; /* a peer that goes by the letter of 3.10.7.4 waits for it */
 }
 

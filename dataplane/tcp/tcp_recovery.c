@@ -114,12 +114,19 @@ static uint32_t flight_size(const struct tcp_conn *c)
 	return min_u32(c->snd_max - c->snd_una, c->cwnd);
 }
 
+/* Of so many bytes some were lost or marked. For whatever reason: CWR says so (RFC 3168 6.1.2). */
+static void reduce(struct tcp_conn *c, uint32_t flight)
+{
+	c->stack->cc->reduce(c, flight);
+	c->cwr_due = c->has_ecn;
+}
+
 static void enter_recovery(struct tcp_conn *c, const struct tcp_acked *a)
 {
 	struct tcp_flight *f = c->flight;
 	remember(c);
 	if (c->phase == TCP_OPEN) /* not twice for one window */
-		c->stack->cc->reduce(c, min_u32(flight_size(c) + a->bytes, c->cwnd));
+		reduce(c, min_u32(flight_size(c) + a->bytes, c->cwnd));
 	c->phase = TCP_RECOVERY;
 	c->recover = c->snd_max;
 	c->is_probing = false;
@@ -132,21 +139,21 @@ static void enter_recovery(struct tcp_conn *c, const struct tcp_acked *a)
 /* RFC 8985 7.4.2: a loss that the tail probe has mended counts like one that was found. */
 static void mended(struct tcp_conn *c, const struct tcp_acked *a)
 {
-	c->stack->cc->reduce(c, min_u32(flight_size(c) + a->bytes, c->cwnd));
+	reduce(c, min_u32(flight_size(c) + a->bytes, c->cwnd));
 	c->cwnd = min_u32(c->cwnd, c->ssthresh);
 	if (c->flight != NULL)
 		c->flight->epoch_us = 0;
 }
 
-/* RFC 3168 6.1.2: as for a loss, once a window, but nothing is sent again. */
+/* RFC 3168 6.1.2: as for a loss, once a window, but nothing is sent again. An ACK of no more than what was sent before the
+ * window was last lowered cannot tell of a new mark: the peer repeats the old one until it has seen CWR. */
 static void answer_congestion(struct tcp_conn *c)
 {
-	if (c->phase != TCP_OPEN)
+	if (c->phase != TCP_OPEN || seq_leq(c->snd_una, c->recover))
 		return;
 	c->phase = TCP_CWR;
 	c->recover = c->snd_max;
-	c->cwr_due = true;
-	c->stack->cc->reduce(c, flight_size(c));
+	reduce(c, flight_size(c));
 	c->cwnd = min_u32(c->cwnd, c->ssthresh);
 	c->flight->epoch_us = 0;
 	tcp_count(c->stack, ecn_reduced);
@@ -171,7 +178,7 @@ void tcp_rto_recover(struct tcp_conn *c)
 	}
 	if (c->phase == TCP_OPEN) {
 		remember(c);
-		c->stack->cc->reduce(c, flight_size(c));
+		reduce(c, flight_size(c));
 	}
 	c->phase = TCP_LOSS;
 	c->recover = c->snd_max;
@@ -240,6 +247,8 @@ void tcp_recovery_acked(struct tcp_conn *c, struct tcp_acked *a)
 	struct tcp_flight *f = c->flight;
 	if (tcp_probe_has_mended(c, a) && c->phase == TCP_OPEN)
 		mended(c, a);
+	if (c->phase == TCP_OPEN && seq_gt(c->snd_una, c->recover))
+		c->recover = c->snd_una - 1; /* it stays behind us, however much is sent without a loss */
 	if (f == NULL) { /* no text is in flight, at most our FIN */
 		if (c->phase != TCP_OPEN && seq_geq(c->snd_una, c->recover))
 			leave(c);
