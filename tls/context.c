@@ -94,11 +94,11 @@ struct tls_lib *tls_lib_create(void)
 	lib->openssl = OSSL_LIB_CTX_new();
 	if (lib->openssl != NULL)
 		lib->provider = OSSL_PROVIDER_load(lib->openssl, "default");
-	if (lib->provider != NULL)
-		lib->ours = tls_provider_load(lib->openssl);
 	lib->offload = tls_offload_create(lib->openssl);
+	if (lib->provider != NULL && lib->offload != NULL)
+		lib->ours = tls_provider_load(lib->openssl, lib->offload);
 	lib->bio_method = tls_bio_method_create(bio_type | BIO_TYPE_SOURCE_SINK);
-	if (lib->ours == NULL || lib->offload == NULL || lib->bio_method == NULL ||
+	if (lib->ours == NULL || lib->bio_method == NULL ||
 		!has_ticket_keys || !tls_tickets_init(lib)) {
 		tls_lib_destroy(lib);
 		return NULL;
@@ -251,7 +251,8 @@ static void set_verification(
 SSL_CTX *tls_context_create(struct tls_set *set, const struct tls_profile *profile,
 	X509_STORE *roots, struct tls_error *error)
 {
-	SSL_CTX *ctx = SSL_CTX_new_ex(set->lib->openssl, NULL,
+	SSL_CTX *ctx = SSL_CTX_new_ex(set->lib->openssl,
+		set->backend == TLS_BACKEND_INLINE ? NULL : TLS_PROVIDER_OFFLOAD,
 		set->is_server ? TLS_server_method() : TLS_client_method());
 	if (ctx == NULL) {
 		tls_error_set(

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tls/lab.h"
 
+#include "tls/tls_private.h"
+
 #undef NDEBUG
 #include <assert.h>
 #include <openssl/err.h>
@@ -222,6 +224,11 @@ void lab_shake(struct tls *client, struct tls *server, enum tls_result *at_clien
 	for (int turns = 0; turns < 50000; turns++) {
 		*at_client = turn(client);
 		*at_server = turn(server);
+		if (*at_client == TLS_WAIT || *at_server == TLS_WAIT) {
+			tls_lib_poll(client->set->lib, 0, true);
+			tls_lib_poll(server->set->lib, 0, true);
+			continue;
+		}
 		bool is_out = !tls_has_output(client) && !tls_has_output(server);
 		if (*at_client != TLS_AGAIN && *at_server != TLS_AGAIN && is_out)
 			return;

@@ -3,6 +3,7 @@
 #include "tls/offload/offload_private.h"
 
 #include <openssl/crypto.h>
+#include <threads.h>
 
 static bool is_forbidden_here;
 
@@ -29,14 +30,23 @@ uint32_t tls_mb_least(enum tls_op_kind kind)
 #include <crypto_mb/rsa.h>
 #include <crypto_mb/x25519.h>
 
-const char *tls_mb_unusable(void)
+/* Asked once: in a virtual machine each CPUID is an exit to the hypervisor, some 30 us. */
+static bool has_all;
+static once_flag asked = ONCE_FLAG_INIT;
+
+static void ask(void)
 {
 	static const enum MBX_ALGO needed[] = {
 		MBX_ALGO_RSA_2K, MBX_ALGO_RSA_3K, MBX_ALGO_RSA_4K, MBX_ALGO_X25519};
-	bool has_all = !is_forbidden_here;
+	has_all = true;
 	for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
 		has_all = has_all && (mbx_get_algo_info(needed[i]) & MBX_WIDTH_MB8) != 0;
-	return has_all ? NULL : "the processor has no AVX512-IFMA";
+}
+
+const char *tls_mb_unusable(void)
+{
+	call_once(&asked, ask);
+	return has_all && !is_forbidden_here ? NULL : "the processor has no AVX512-IFMA";
 }
 
 static bool is_ok(mbx_status status, uint32_t lane)

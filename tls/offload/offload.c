@@ -85,6 +85,11 @@ void tls_offload_set_deadline(struct tls_offload *offload, uint32_t deadline_us)
 	offload->deadline_ns = (uint64_t)deadline_us * 1000;
 }
 
+size_t tls_offload_stack_most(const struct tls_offload *offload)
+{
+	return offload->fibres == NULL ? 0 : tls_fibres_stack_most(offload->fibres);
+}
+
 const char *tls_offload_unusable(const struct tls_offload *offload, enum tls_backend backend)
 {
 	if (backend == TLS_BACKEND_INLINE)

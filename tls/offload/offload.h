@@ -51,6 +51,8 @@ struct tls_offload *tls_offload_create(OSSL_LIB_CTX *openssl); /* NULL: no memor
 /* No task may have a fibre. `offload` may be NULL. */
 void tls_offload_destroy(struct tls_offload *offload);
 void tls_offload_set_deadline(struct tls_offload *offload, uint32_t deadline_us);
+/* The most stack a handshake has taken; slow: for tests and measurements. */
+size_t tls_offload_stack_most(const struct tls_offload *offload);
 /* As tls_backend_unusable(). */
 const char *tls_offload_unusable(const struct tls_offload *offload, enum tls_backend backend);
 /* Once a turn of the core: does the batches that are full, those whose oldest op has waited longer than the deadline,

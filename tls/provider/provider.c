@@ -17,11 +17,42 @@ static const OSSL_ALGORITHM kdfs[] = {
 	{},
 };
 
+#define ITS_OWN "provider=hikyaku"
+#define OFFLOAD "provider=hikyaku,hikyaku.offload=yes"
+
+/* RSA keys are not preferred: those of peers stay with the default provider, which verifies. Signing prefers ours,
+ * and takes the key along. */
+static const OSSL_ALGORITHM keys[] = {
+	{"X25519", OFFLOAD, tls_x25519_key_functions, "RFC 7748"},
+	{"X25519MLKEM768", OFFLOAD, tls_hybrid_key_functions, "draft-ietf-tls-ecdhe-mlkem"},
+	{"RSA:rsaEncryption:1.2.840.113549.1.1.1", ITS_OWN, tls_rsa_key_functions, "RFC 8017"},
+	{},
+};
+
+static const OSSL_ALGORITHM exchanges[] = {
+	{"X25519", OFFLOAD, tls_x25519_exchange_functions, "RFC 7748"},
+	{},
+};
+
+static const OSSL_ALGORITHM kems[] = {
+	{"X25519MLKEM768", OFFLOAD, tls_hybrid_kem_functions, "draft-ietf-tls-ecdhe-mlkem"},
+	{},
+};
+
+static const OSSL_ALGORITHM signatures[] = {
+	{"RSA:rsaEncryption:1.2.840.113549.1.1.1", OFFLOAD, tls_rsa_signature_functions, "RFC 8017"},
+	{},
+};
+
 static const OSSL_ALGORITHM *query(void *context, int operation, int *is_not_to_cache)
 {
 	*is_not_to_cache = 0;
 	switch (operation) {
 	case OSSL_OP_KDF: return kdfs;
+	case OSSL_OP_KEYMGMT: return keys;
+	case OSSL_OP_KEYEXCH: return exchanges;
+	case OSSL_OP_KEM: return kems;
+	case OSSL_OP_SIGNATURE: return signatures;
 	default: return NULL;
 	}
 }
@@ -46,6 +77,11 @@ static int get_params(void *context, OSSL_PARAM params[])
 		(status == NULL || OSSL_PARAM_set_int(status, 1) == 1);
 }
 
+static int get_capabilities(void *context, const char *which, OSSL_CALLBACK *tell, void *user)
+{
+	return OPENSSL_strcasecmp(which, "TLS-GROUP") != 0 || tls_provider_tell_groups(tell, user);
+}
+
 static void teardown(void *context)
 {
 	free(context);
@@ -56,6 +92,7 @@ static const OSSL_DISPATCH functions[] = {
 	TLS_PROVIDER_FUNCTION(OSSL_FUNC_PROVIDER_GETTABLE_PARAMS, gettable_params),
 	TLS_PROVIDER_FUNCTION(OSSL_FUNC_PROVIDER_GET_PARAMS, get_params),
 	TLS_PROVIDER_FUNCTION(OSSL_FUNC_PROVIDER_QUERY_OPERATION, query),
+	TLS_PROVIDER_FUNCTION(OSSL_FUNC_PROVIDER_GET_CAPABILITIES, get_capabilities),
 	OSSL_DISPATCH_END,
 };
 
@@ -80,11 +117,13 @@ static int init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *core,
 	return 1;
 }
 
-OSSL_PROVIDER *tls_provider_load(OSSL_LIB_CTX *openssl)
+OSSL_PROVIDER *tls_provider_load(OSSL_LIB_CTX *openssl, struct tls_offload *offload)
 {
 	if (OSSL_PROVIDER_add_builtin(openssl, NAME, init) != 1)
 		return NULL;
 	OSSL_PROVIDER *provider = OSSL_PROVIDER_load(openssl, NAME);
+	if (provider != NULL)
+		((struct tls_provider *)OSSL_PROVIDER_get0_provider_ctx(provider))->offload = offload;
 	if (provider != NULL && EVP_set_default_properties(openssl, TLS_PROVIDER_DEFAULTS) != 1) {
 		OSSL_PROVIDER_unload(provider);
 		return NULL;

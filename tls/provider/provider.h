@@ -4,6 +4,8 @@
  * it belongs, so that a context takes what it wants and leaves all else to the default provider:
  *
  *   schedule   the key schedule (TLS13-KDF): whole library contexts prefer it
+ *   offload    X25519, X25519MLKEM768 and signing with RSA, whose work goes to the core's tls_offload: contexts
+ *              whose back end is not INLINE prefer it
  *
  * One a library context, and so one a core. */
 #pragma once
@@ -15,6 +17,11 @@
  * algorithm, while a query of an SSL_CTX is hashed again at each fetch. */
 #define TLS_PROVIDER_DEFAULTS "?hikyaku.part=schedule"
 
+/* What an SSL_CTX prefers besides, to use the offload. */
+#define TLS_PROVIDER_OFFLOAD "?hikyaku.offload=yes"
+
 /* Adds the provider to `openssl`, which has the default one, and loads it. NULL: no memory. The caller
- * unloads it before the library context is freed. */
-OSSL_PROVIDER *tls_provider_load(OSSL_LIB_CTX *openssl);
+ * unloads it before the library context is freed, and that before `offload`; where this is NULL, nothing of the
+ * offload's part may be used. */
+struct tls_offload;
+OSSL_PROVIDER *tls_provider_load(OSSL_LIB_CTX *openssl, struct tls_offload *offload);
