@@ -8,6 +8,7 @@ from lab import run, wait_for
 from node import Node, memif_options, processor_time, thread_times
 
 CERTIFICATES = ("ecdsa", "rsa")
+ADDRESSES = 4
 
 
 def node_args(options, folder):
@@ -22,7 +23,7 @@ class Relay:
     def __init__(self, options, folder, pems, has_huge):
         self.node = Node(node_args(options, folder), has_huge)
         self.pems = pems
-        self.shown = None
+        self.shown, self.runs = None, 0
 
     def __enter__(self):
         self.node.__enter__()
@@ -60,7 +61,10 @@ class Relay:
         return all(r.get("generation") == status["control"]["generation"] for r in status["relays"])
 
     def target(self, _certificate):
-        return memif_options(self.node)
+        """Each run comes from other addresses: a new generator knows nothing of the ports that are in TIME-WAIT."""
+        first = 100 + ADDRESSES * (self.runs % (144 // ADDRESSES))
+        self.runs += 1
+        return [*memif_options(self.node), "--address", f"192.0.2.{first}/24", "--addresses", ADDRESSES]
 
     @staticmethod
     def prefix():

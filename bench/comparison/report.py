@@ -13,8 +13,8 @@ PLOTS = ("handshakes", "ratios")
 
 
 def order(names):
-    """The relay first, the limit last."""
-    return sorted(names, key=lambda n: (n == CEILING, not n.startswith(RELAY)))
+    """The relay first, the limit last, the others always in the same order."""
+    return sorted(names, key=lambda n: (n == CEILING, not n.startswith(RELAY), n.lower()))
 
 
 def spread_text(spread):
@@ -53,6 +53,8 @@ def primitive_lines(primitives):
     yield "Primitives on one core:"
     yield f"  {'operation':<28} {'by':<16} {'lanes':>5} {'us a call':>10} {'a second':>10}"
     for p in primitives:
+        if 1 < p["lanes"] < 8:
+            continue  # in the JSON
         yield f"  {p['operation']:<28} {p['by']:<16} {p['lanes']:>5} {p['call_us']:>10.1f} {p['per_second']:>10,.0f}"
 
 
@@ -130,13 +132,13 @@ def plot(folder, data):
         columns = ", ".join(f"'handshakes.dat' using {2 + 3 * i}:{3 + 3 * i}:{4 + 3 * i}:xtic(1) title '{n if n != CEILING else 'OpenSSL in memory'}'"
                             for i, n in enumerate(names))
         made.append(("handshakes", "set style data histograms\nset style histogram errorbars gap 2 lw 1\nset style fill solid 0.8\n"
-                     "set ylabel 'handshakes per busy second of the server'\nset yrange [0:*]\nset key top right\nset grid y\n"
+                     "set ylabel 'handshakes per busy second of the server'\nset yrange [0:*]\nset key outside right top\nset grid y\nset bmargin 5\n"
                      f"plot {columns}\n"))
     rows = ratios(data)
     if rows:
         (folder / "ratios.dat").write_text("\n".join(rows) + "\n")
-        made.append(("ratios", "set style fill solid 0.8\nset boxwidth 0.7\nset logscale y 2\nset yrange [0.5:*]\nset grid y\n"
-                     "set xtics rotate by -40 left\nset ylabel 'relay / other, per busy second'\nset key top right\n"
+        made.append(("ratios", "set style fill solid 0.8\nset boxwidth 0.7\nset logscale y 2\nset yrange [0.5:*]\nset grid y\nset bmargin 11\nset rmargin 18\n"
+                     "set xtics rotate by -40 left\nset ylabel 'relay / other, per busy second'\nset key top left\n"
                      "plot 'ratios.dat' using 0:2:xtic(1) with boxes title 'measured', "
                      "'' using 0:3 with points pt 9 ps 2 lc 'black' title 'to reach'\n"))
     for name, script in made:
