@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tls/tls_private.h"
 
+#include "tls/offload/crypto.h"
+
 #include "tls/provider/provider.h"
 
 #include <openssl/err.h>
@@ -71,10 +73,25 @@ static void process_init(void)
 	has_ticket_keys = tls_tickets_init_process();
 }
 
+void tls_process_init(void)
+{
+	call_once(&process_once, process_init);
+}
+
+/* Of sessions that are gone the crypto thread may still have operations; it keeps none for long (tls/offload/crypto.h). */
+static void lib_close_port(struct tls_lib *lib)
+{
+	while (lib->port != NULL && tls_offload_waiting(lib->offload) != 0)
+		if (!tls_offload_poll(lib->offload, 0, true))
+			thrd_sleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+	tls_crypto_port_close(lib->port);
+}
+
 void tls_lib_put(struct tls_lib *lib)
 {
 	if (--lib->references != 0)
 		return;
+	lib_close_port(lib);
 	tls_tickets_fini(lib);
 	BIO_meth_free(lib->bio_method);
 	OSSL_PROVIDER_unload(lib->ours);
@@ -86,7 +103,7 @@ void tls_lib_put(struct tls_lib *lib)
 
 struct tls_lib *tls_lib_create(void)
 {
-	call_once(&process_once, process_init);
+	tls_process_init();
 	struct tls_lib *lib = calloc(1, sizeof *lib);
 	if (lib == NULL)
 		return NULL;
@@ -97,6 +114,8 @@ struct tls_lib *tls_lib_create(void)
 	lib->offload = tls_offload_create(lib->openssl);
 	if (lib->provider != NULL && lib->offload != NULL)
 		lib->ours = tls_provider_load(lib->openssl, lib->offload);
+	if (lib->offload != NULL)
+		lib->port = tls_crypto_port_open(lib->offload);
 	lib->bio_method = tls_bio_method_create(bio_type | BIO_TYPE_SOURCE_SINK);
 	if (lib->ours == NULL || lib->bio_method == NULL ||
 		!has_ticket_keys || !tls_tickets_init(lib)) {

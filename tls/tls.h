@@ -87,6 +87,37 @@ struct tls_error {
 	char text[256]; /* what happened and to which certificate or setting; "" if nothing */
 };
 
+/* ---- the crypto thread ---- */
+/* What ENGINE needs: a thread that serves all cores of the process, with an OpenSSL engine (tls/offload/crypto.h). */
+struct tls_crypto_config {
+	const char *engine; /* "qatengine", of OpenSSL's folder of engines; with a '/' in it, a file */
+	/* What the engine does itself, by qatengine's bits: 0x1 RSA, 0x20 X25519. Nothing else is given to it. */
+	uint32_t hardware_algorithms, software_algorithms;
+};
+#define TLS_CRYPTO_ALGORITHMS_DEFAULT 0x21
+
+/* Loads the engine, tries whether it does anything here, and starts the thread, one a process. false with the reason
+ * in `error`. Takes some 100 ms; a thread that may wait. Sets of ENGINE that are made while it runs
+ * use it. */
+bool tls_crypto_start(const struct tls_crypto_config *config, struct tls_error *error);
+/* Does what it still has, ends the thread and unloads the engine: sets of ENGINE do their work inline from then on.
+ * The same thread as tls_crypto_start(). Nothing if there is none. */
+void tls_crypto_stop(void);
+
+/* Since the start of the process; any thread. */
+struct tls_crypto_counters {
+	uint64_t ops;	   /* taken from the cores */
+	uint64_t scalar;   /* of them, done by OpenSSL: too few of their kind at a time, or the engine is broken */
+	uint64_t batches;  /* given to QAT_SW, eight at a time */
+	uint64_t padding;  /* places in them that nobody had asked for */
+	uint64_t faults;   /* results that did not pass their check: OpenSSL did them again */
+	uint64_t timeouts; /* ops the engine kept for too long */
+	uint64_t sleeps;   /* of the thread, with nothing to do */
+};
+void tls_crypto_get_counters(struct tls_crypto_counters *counters);
+/* "qatengine, hardware", "qatengine, software"; "" if there is none; ends in ", broken" where that is so. */
+void tls_crypto_describe(char *to, size_t size);
+
 /* ---- server contexts: a set for all profiles and names of a generation, for one core ---- */
 struct tls_server_set;
 /* What profiles mean for a server: client_cert ASK records what a client shows; REQUIRE, and the levels VERIFY

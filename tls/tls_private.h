@@ -53,8 +53,11 @@ struct tls_lib {
 		EVP_CIPHER *cipher;
 	} tickets;
 	struct tls_offload *offload;
+	struct tls_crypto_port *port; /* to the crypto thread, if one runs */
 };
 
+/* OpenSSL as this process wants it; once, by whoever comes first. */
+void tls_process_init(void);
 /* Drops one reference. */
 void tls_lib_put(struct tls_lib *lib);
 

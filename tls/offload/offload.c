@@ -98,7 +98,10 @@ const char *tls_offload_unusable(const struct tls_offload *offload, enum tls_bac
 		return "handshakes cannot wait on this kind of processor";
 	if (backend == TLS_BACKEND_MB)
 		return tls_mb_unusable();
-	return offload->engine.submit != NULL ? NULL : "no engine is loaded";
+	const struct tls_engine *engine = &offload->engine;
+	if (engine->submit == NULL)
+		return "no engine is loaded";
+	return engine->unusable == NULL ? NULL : engine->unusable(engine->user);
 }
 
 void tls_offload_set_engine(struct tls_offload *offload, const struct tls_engine *engine)
@@ -179,8 +182,10 @@ static void op_mend(struct tls_offload *offload, struct tls_op *op)
 void tls_offload_returned(struct tls_offload *offload, struct tls_op *op)
 {
 	assert(op->state == OP_OUT);
-	if (op->task != NULL)
-		op_mend(offload, op);
+	if (op->task != NULL && !op->has_worked) {
+		offload->counters.kind[op->kind].faults++;
+		op_scalar(offload, op);
+	}
 	op_done(offload, op);
 }
 

@@ -117,6 +117,8 @@ struct tls_engine {
 	bool (*submit)(void *user, struct tls_op *op);
 	/* Called from tls_offload_poll(): gives what came back to tls_offload_returned(). true: something came. */
 	bool (*poll)(void *user);
+	/* Why it takes nothing now; NULL: it does. May be NULL. Any thread. */
+	const char *(*unusable)(void *user);
 };
 /* The engine's results must pass its own check: nothing is checked again here but X25519's zero. */
 void tls_offload_set_engine(struct tls_offload *offload, const struct tls_engine *engine);

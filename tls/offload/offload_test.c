@@ -405,6 +405,11 @@ static void an_engine_gives_results_later_and_survives_those_that_left(void **st
 	leave(&visitors[0]);
 	assert_right(&visitors[0]);
 	assert_int_equal(counted()->kind[TLS_OP_RSA_2048].faults, 1);
+	enter_away(&visitors[0], NULL);
+	tls_offload_poll(offload, 0, false);
+	leave(&visitors[0]);
+	assert_right(&visitors[0]);
+	assert_int_equal(counted()->kind[TLS_OP_X25519].faults, 1);
 	away.is_broken = false;
 }
 
