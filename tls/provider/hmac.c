@@ -81,32 +81,36 @@ static void end(union hmac_state *s, const struct hmac_digest *digest, uint8_t *
 
 /* ---- HMAC ---- */
 
+union block {
+	uint8_t bytes[HMAC_BLOCK_BYTES_MAX];
+	uint64_t words[HMAC_BLOCK_BYTES_MAX / 8];
+};
+
 static void begin_with_pad(union hmac_state *s, const struct hmac_digest *digest,
-	const uint8_t key[HMAC_BLOCK_BYTES_MAX], uint8_t pad)
+	union block *block, uint64_t pad)
 {
-	uint8_t block[HMAC_BLOCK_BYTES_MAX];
-	for (size_t i = 0; i < digest->block_bytes; i++)
-		block[i] = key[i] ^ pad;
+	for (size_t i = 0; i < digest->block_bytes / 8; i++)
+		block->words[i] ^= pad;
 	begin(s, digest);
-	update(s, digest, bytes_of(block, digest->block_bytes));
-	OPENSSL_cleanse(block, sizeof block);
+	update(s, digest, bytes_of(block->bytes, digest->block_bytes));
 }
 
 void hmac_init(struct hmac *h, const struct hmac_digest *digest, struct bytes key)
 {
-	enum { INNER_PAD = 0x36, OUTER_PAD = 0x5c }; /* RFC 2104 2 */
-	uint8_t block[HMAC_BLOCK_BYTES_MAX] = {0};
+	/* RFC 2104 2 */
+	const uint64_t inner_pad = 0x3636363636363636, outer_pad = 0x5c5c5c5c5c5c5c5c;
+	union block block = {};
 	h->digest = digest;
 	if (key.n > digest->block_bytes) {
 		begin(&h->inner, digest);
 		update(&h->inner, digest, key);
-		end(&h->inner, digest, block);
+		end(&h->inner, digest, block.bytes);
 	} else if (key.n != 0) {
-		memcpy(block, key.at, key.n);
+		memcpy(block.bytes, key.at, key.n);
 	}
-	begin_with_pad(&h->inner, digest, block, INNER_PAD);
-	begin_with_pad(&h->outer, digest, block, OUTER_PAD);
-	OPENSSL_cleanse(block, sizeof block);
+	begin_with_pad(&h->inner, digest, &block, inner_pad);
+	begin_with_pad(&h->outer, digest, &block, inner_pad ^ outer_pad);
+	OPENSSL_cleanse(&block, sizeof block);
 }
 
 void hmac_update(struct hmac *h, struct bytes in)
