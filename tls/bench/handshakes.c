@@ -61,13 +61,14 @@ struct slot {
 static SSL_CTX *client_ctx;
 static struct slot slots[IN_FLIGHT_MAX];
 
-static SSL_CTX *client_create(const struct row *row)
+static SSL_CTX *client_create(const struct row *row, const char *suite)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
 	assert(ctx != NULL);
 	assert(SSL_CTX_set_min_proto_version(ctx, row->protocol) == 1);
 	assert(SSL_CTX_set_max_proto_version(ctx, row->protocol) == 1);
 	assert(SSL_CTX_set1_groups_list(ctx, client_groups(row)) == 1);
+	assert(suite == NULL || SSL_CTX_set_ciphersuites(ctx, suite) == 1);
 	return ctx;
 }
 
@@ -281,7 +282,7 @@ static void bench_row(const struct row *row, const struct bench_options *options
 	static struct contender all[SERVERS_MAX];
 	struct agreed agreed[SERVERS_MAX];
 	size_t count = 0;
-	client_ctx = client_create(row);
+	client_ctx = client_create(row, options->suite);
 	for (size_t i = 0; i < bench_server_count; i++) {
 		const struct bench_server *kind = &bench_servers[i];
 		if (options->server != NULL && strcmp(options->server, kind->name) != 0)

@@ -61,11 +61,12 @@ static void free_certificates(void)
 static int usage(void)
 {
 	fprintf(stderr,
-		"usage: tls_bench [--seconds S] [--only TEXT] [--server NAME] [--sessions N]\n"
-		"                 [--no-memory] [--no-handshakes] [--json]\n"
+		"usage: tls_bench [--seconds S] [--only TEXT] [--server NAME] [--suite NAME]\n"
+		"                 [--sessions N] [--no-memory] [--no-handshakes] [--json]\n"
 		"  --seconds S   processor time for each row and server (default 0.5)\n"
 		"  --only TEXT   rows with TEXT in them: \"TLSv1.3 ECDSA-P256 X25519 full\"\n"
 		"  --server NAME one server alone; ratios are then to itself\n"
+		"  --suite NAME  offered by the client for TLS 1.3 (TLS_AES_128_GCM_SHA256)\n"
 		"  --sessions N  held at the same time to count memory (default 10000)\n");
 	return 64;
 }
@@ -76,6 +77,7 @@ static bool parse_options(int argc, char **argv, struct bench_options *o)
 		{"seconds",	required_argument, NULL, 's'},
 		{"only",		 required_argument, NULL, 'o'},
 		{"server",	   required_argument, NULL, 'b'},
+		{"suite",		  required_argument, NULL, 'c'},
 		{"sessions",	     required_argument, NULL, 'n'},
 		{"no-memory",     no_argument,       NULL, 'm'},
 		{"no-handshakes", no_argument,	   NULL, 'h'},
@@ -89,6 +91,7 @@ static bool parse_options(int argc, char **argv, struct bench_options *o)
 		switch (option) {
 		case 's': o->seconds = atof(optarg); break;
 		case 'o': o->only = optarg; break;
+		case 'c': o->suite = optarg; break;
 		case 'b': o->server = optarg; break;
 		case 'n': o->sessions = (unsigned)atoi(optarg); break;
 		case 'm': o->has_memory = false; break;
