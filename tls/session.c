@@ -200,7 +200,7 @@ static struct tls *open_session(struct tls_set *set, uint32_t profile, struct tl
 		SSL_free(tls->ssl);
 		BIO_free(bio);
 		free(tls);
-		ERR_clear_error();
+		tls_errors_clear();
 		return NULL;
 	}
 	BIO_set_data(bio, tls);
@@ -261,7 +261,7 @@ struct tls *tls_open_client(struct tls_client_set *set, uint32_t profile, struct
 		return NULL;
 	SSL_set_connect_state(tls->ssl);
 	if (!set_server_name(tls)) {
-		ERR_clear_error();
+		tls_errors_clear();
 		tls_close(tls);
 		return NULL;
 	}
@@ -274,7 +274,7 @@ void tls_close(struct tls *tls)
 		return;
 	struct tls_set *set = tls->set;
 	tls_task_cancel(&tls->task);
-	ERR_clear_error();
+	tls_errors_clear();
 	SSL_free(tls->ssl);
 	X509_free(tls->refused_leaf);
 	free(tls->pending);
@@ -297,7 +297,7 @@ static enum tls_result fail(struct tls *tls, enum tls_failure_kind kind, const c
 	if (vasprintf(&tls->failure_text, format, args) < 0)
 		tls->failure_text = NULL;
 	va_end(args);
-	ERR_clear_error();
+	tls_errors_clear();
 	return TLS_FAIL;
 }
 
@@ -402,7 +402,7 @@ enum tls_result tls_handshake(struct tls *tls)
 		return TLS_FAIL;
 	if (tls->is_done)
 		return TLS_OK;
-	ERR_clear_error();
+	tls_errors_clear();
 	if (!tls_task_run(&tls->task, handshake_go, tls))
 		return TLS_WAIT;
 	return tls->returned == 1 ? handshake_done(tls) : not_moved(tls, tls->returned);
@@ -417,7 +417,7 @@ enum tls_result tls_read(struct tls *tls, uint8_t *to, size_t room, size_t *n)
 		return TLS_FAIL;
 	if (!tls->is_done || room == 0)
 		return TLS_AGAIN;
-	ERR_clear_error();
+	tls_errors_clear();
 	int returned = SSL_read_ex(tls->ssl, to, room, n);
 	if (returned != 1) {
 		*n = 0;
@@ -434,7 +434,7 @@ enum tls_result tls_write(struct tls *tls, struct bytes from, size_t *n)
 		return TLS_FAIL;
 	if (!tls->is_done)
 		return TLS_AGAIN;
-	ERR_clear_error();
+	tls_errors_clear();
 	while (from.n != 0 && pending_drain(tls)) {
 		size_t taken = 0;
 		struct bytes record = bytes_first(from, SSL3_RT_MAX_PLAIN_LENGTH);
@@ -453,9 +453,9 @@ void tls_shutdown(struct tls *tls)
 {
 	if (tls->failure != TLS_FAILURE_NONE || !tls->is_done || tls->has_sent_close)
 		return;
-	ERR_clear_error();
+	tls_errors_clear();
 	tls->has_sent_close = SSL_shutdown(tls->ssl) >= 0;
-	ERR_clear_error();
+	tls_errors_clear();
 }
 
 bool tls_has_output(const struct tls *tls)

@@ -201,6 +201,8 @@ enum tls_name_state tls_name_check(X509 *leaf, const struct tls_profile *profile
 /* ---- words ---- */
 void tls_error_set(struct tls_error *error, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
+/* Empties OpenSSL's queue of errors, which SSL_get_error() looks at. */
+void tls_errors_clear(void);
 /* The reason of the oldest error in OpenSSL's queue, which is then cleared; `otherwise` if there is
  * none. */
 const char *tls_openssl_reason(const char *otherwise);

@@ -14,6 +14,14 @@ void tls_error_set(struct tls_error *error, const char *format, ...)
 	va_end(args);
 }
 
+void tls_errors_clear(void)
+{
+	/* Clearing walks through 16 entries whether they are in use or not: 2,100 instructions, before each read
+	 * and write. */
+	if (ERR_peek_error() != 0)
+		ERR_clear_error();
+}
+
 const char *tls_openssl_reason(const char *otherwise)
 {
 	unsigned long code = ERR_peek_error();
