@@ -380,7 +380,7 @@ struct tcp_conn {
 static_assert(sizeof(struct tcp_conn) <= 448);
 TAILQ_HEAD(tcp_conn_list, tcp_conn);
 
-/* A passive open from SYN to the ACK of our SYN-ACK: an entry of the SYN cache (RFC 4987 3.4). */
+/* A passive open from SYN to the ACK of our SYN-ACK: an entry of the SYN cache (RFC 4987 3.5). */
 struct tcp_half_open {
 	TAILQ_ENTRY(tcp_half_open) link; /* of those sent as often, in the order of due_us, or of the free ones */
 	uint64_t due_us;

@@ -78,15 +78,15 @@ void tcp_path_too_big(struct tcp_conn *c, uint32_t mtu)
 
 /* ---- nobody says anything ---- */
 
-/* Makes segments one step smaller; false: they are as small as they get. */
-static bool step_down(struct tcp_conn *c)
+/* Makes segments one step smaller, and smaller than `len`; false: they are as small as they get. */
+static bool step_down(struct tcp_conn *c, uint16_t len)
 {
 	static const uint16_t steps[] = {1500, TCP_PACKET_MIN_V6, TCP_PACKET_MIN_V4};
 	const uint16_t before = c->mss;
 	const unsigned count = addr_is_ipv4(&c->tuple.remote) ? 3 : 2;
 	for (unsigned i = 0; i < count; i++) {
 		tcp_mss_update(c, steps[i]);
-		if (c->mss < before)
+		if (c->mss < before && c->mss < len)
 			return true;
 	}
 	c->mss = before;
@@ -99,20 +99,15 @@ void tcp_path_timeout(struct tcp_conn *c)
 	if (c->backoff < TCP_BLACK_HOLE_TIMEOUTS || (c->backoff - TCP_BLACK_HOLE_TIMEOUTS) % TCP_BLACK_HOLE_STEP != 0 ||
 		c->has_tried_smaller || c->send.head == NULL)
 		return;
-	const uint16_t len = tcp_mark(c->stack, c->send.head)->len;
-	const bool is_smaller = step_down(c);
-	if (is_smaller && len > c->mss) {
+	if (step_down(c, tcp_mark(c->stack, c->send.head)->len)) {
 		tcp_count(c->stack, path_black_holes);
 		if (c->mss_tried_from == 0)
 			c->mss_tried_from = before;
-	} else {
-		c->mss = before;
-		if (c->mss_tried_from != 0) {
-			tcp_count(c->stack, path_no_black_holes);
-			widen(c, c->mss_tried_from);
-			c->mss_tried_from = 0;
-			c->has_tried_smaller = true;
-		}
+	} else if (c->mss_tried_from != 0) {
+		tcp_count(c->stack, path_no_black_holes);
+		widen(c, c->mss_tried_from);
+		c->mss_tried_from = 0;
+		c->has_tried_smaller = true;
 	}
 }
 

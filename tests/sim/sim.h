@@ -29,6 +29,7 @@ struct flight {
 	enum flight_kind kind;
 	struct addr source, destination;
 	bool is_intact;
+	uint8_t ecn; /* of its IP header */
 	uint32_t edge; /* right edge of the window it offers */
 	bool has_edge;
 	uint32_t mtu;
@@ -86,6 +87,8 @@ struct sim {
 	struct rte_mbuf *starved[SIM_HELD_MAX];
 	unsigned starved_count;
 	uint64_t segments; /* put on the link */
+	uint64_t marks[2]; /* CE marks that have reached a side on intact text */
+	bool has_vanished;
 	uint64_t mutant_at;
 	bool mutant_done;
 };

@@ -92,6 +92,8 @@ static bool is_stripped(const struct sim *s, uint8_t kind)
 static void meddle(struct sim *s, struct packet *p, struct half *receiver)
 {
 	const size_t header = (p->b[12] >> 4) * 4u;
+	if (s->o.bleach)
+		rewrite8(p, 13, p->b[13] & ~(KIT_ECE | KIT_CWR));
 	for (size_t i = 20; i + 1 < header && p->b[i] != 0;) {
 		const size_t n = p->b[i] == 1 ? 1 : p->b[i + 1];
 		if (p->b[i] == 2) {
@@ -290,6 +292,8 @@ static void send_copy(struct sim *s, const struct packet *original, struct fligh
 {
 	struct packet p = {.n = original->n};
 	memcpy(p.b, original->b, p.n);
+	if (f.ecn == TCP_ECN_ECT0 && sim_chance(&s->random, s->o.mark))
+		f.ecn = TCP_ECN_CE;
 	if (is_corrupt)
 		corrupt(s, &p, &f);
 	f.due_us = arrival_us(s, !f.to, sent_us);
@@ -317,7 +321,7 @@ static void pass(struct sim *s, unsigned from, struct half *h, const struct pack
 {
 	const uint64_t sent_us = pass_bottleneck(s, from, p->n);
 	const enum fate fate = fate_of(s, from, h);
-	if (fate == FATE_LOST || sent_us == UINT64_MAX || is_in_blackout(s)) {
+	if (fate == FATE_LOST || sent_us == UINT64_MAX || is_in_blackout(s) || s->has_vanished) {
 		sim_trace(s, "  lost");
 		return;
 	}
@@ -330,7 +334,7 @@ static void pass(struct sim *s, unsigned from, struct half *h, const struct pack
 void sim_transmit(struct sim *s, unsigned from, const struct tcp_departure *d)
 {
 	struct flight f = {.to = !from, .kind = FLIGHT_SEGMENT, .source = d->local, .destination = d->remote,
-		.is_intact = true};
+		.is_intact = true, .ecn = d->ecn};
 	struct packet p = {.n = d->m->data_len}, sent;
 	memcpy(p.b, rte_pktmbuf_mtod(d->m, void *), p.n);
 	struct half *h = half_of(s, from, p.b, p.b + 2);
@@ -341,7 +345,9 @@ void sim_transmit(struct sim *s, unsigned from, const struct tcp_departure *d)
 	if (sim_chance(&s->random, s->o.icmp))
 		icmp_noise(s, from, &sent, d);
 	if (is_too_big(s, p.n)) {
-		send_too_big(s, from, &sent, d);
+		if (!s->o.silent)
+			send_too_big(s, from, &sent, d);
+		sim_trace(s, "  too big");
 		return;
 	}
 	if (p.b[13] & KIT_SYN)
@@ -355,7 +361,7 @@ void sim_transmit(struct sim *s, unsigned from, const struct tcp_departure *d)
 
 static void arrive(struct sim *s, const struct flight *f)
 {
-	const struct tcp_arrival a = {f->destination, f->source, false, 0};
+	const struct tcp_arrival a = {f->destination, f->source, false, f->ecn};
 	const uint8_t *b = rte_pktmbuf_mtod(f->m, const uint8_t *);
 	sim_watch_arrival(s, half_of(s, f->to, b + 2, b), f);
 	tcp_input(s->sides[f->to].stack, f->m, &a, sim_now(s, f->to));

@@ -112,6 +112,30 @@ static void draw_use(struct sim_options *o, uint64_t *r)
 	o->abort_side = o->abort_after != 0 ? sim_draw(r, 2) : 0;
 }
 
+/* A black hole takes several timeouts to be found, each twice the last: nothing else may lengthen them further, and who sends
+ * little waits until the other is done: in FIN-WAIT-2 it would not wait for a minute of silence. */
+static void draw_silence(struct sim_options *o, uint64_t *r)
+{
+	o->silent = o->path_mtu != 0 && sim_chance(r, 400);
+	if (!o->silent)
+		return;
+	o->loss = o->burst = o->corruption = o->blackout_ms = o->starve = o->abort_after = 0;
+	o->wait_fin = 1 + sim_draw(r, 2);
+	*(o->wait_fin == 1 ? &o->write0 : &o->write1) = sim_draw(r, 500);
+}
+
+static void draw_more(struct sim_options *o, uint64_t *r)
+{
+	o->ecn = sim_chance(r, 500) ? 1 + sim_draw(r, 3) : 0;
+	o->mark = o->ecn != 0 ? maybe(r, 700, 200) : 0;
+	o->bleach = o->ecn != 0 && sim_chance(r, 100);
+	o->reno = sim_chance(r, 400) ? 1 + sim_draw(r, 3) : 0;
+	o->keepalive_ms = sim_chance(r, 300) ? 200 + any_size(r, 12) : 0;
+	draw_silence(o, r);
+	if (o->keepalive_ms != 0 && o->abort_after == 0 && !o->silent && sim_chance(r, 200))
+		o->vanish_ms = 1 + any_size(r, 12);
+}
+
 void sim_options_draw(struct sim_options *o, uint64_t seed)
 {
 	uint64_t r = sim_random_init(seed, 1);
@@ -120,6 +144,8 @@ void sim_options_draw(struct sim_options *o, uint64_t seed)
 	draw_ends(o, &r);
 	draw_cookies(o, &r);
 	draw_use(o, &r);
+	r = sim_random_init(seed, 3);
+	draw_more(o, &r);
 	if (o->ipv6 && o->path_mtu != 0 && o->path_mtu < 1280)
 		o->path_mtu = 1280; /* RFC 8200 5: less is not a path */
 }

@@ -27,6 +27,7 @@
 	_(strip, 0, "a middlebox removes options of SYNs: 1 timestamps, 2 window scale, 4 SACK") \
 	_(path_mtu, 0, "the path narrows to this; too-big ICMP tells")                         \
 	_(path_mtu_ms, 0, "when it does")                                                      \
+	_(silent, 0, "1: no ICMP tells: a black hole for what is larger")                      \
 	_(wrap0, 0, "near 2^32 with side 0: 1 its sequence numbers, 2 its timestamps")         \
 	_(wrap1, 0, "with side 1")                                                             \
 	_(delay_us, 1000, "one way")                                                           \
@@ -49,6 +50,12 @@
 	_(starve, 0, "‰ of steps at which a pool of one side runs dry until the next")         \
 	_(icmp, 0, "‰ of segments that draw an ICMP error, true or forged")                    \
 	_(forge, 0, "‰ of segments that draw a blind RST, SYN or text from an attacker")       \
+	_(ecn, 0, "ECN is on: 1 at side 0, 2 at side 1, 3 at both")                            \
+	_(mark, 0, "‰ of the segments that ECN may mark that are marked")                      \
+	_(bleach, 0, "1: a middlebox clears the ECN flags of SYNs")                            \
+	_(reno, 0, "NewReno instead of CUBIC: 1 at side 0, 2 at side 1, 3 at both")            \
+	_(keepalive_ms, 0, "both sides ask after so much silence; 0: never")                   \
+	_(vanish_ms, 0, "when the link is cut for good; 0: it is not")                         \
 	_(wait_fin, 0, "1: side 0, 2: side 1 closes only when the other has")                  \
 	_(abort_after, 0, "a side resets after so many bytes read, plus one; 0: none")         \
 	_(abort_side, 0, "which")

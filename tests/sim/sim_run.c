@@ -149,6 +149,13 @@ static struct tcp_stack *create_stack(struct sim *s, unsigned i, uint64_t now_us
 		.receive_bytes_max = i == 0 ? s->o.receive0 : s->o.receive1,
 		.send_bytes_max = i == 0 ? s->o.send0 : s->o.send1,
 		.buffer_bytes_max = (i == 0 ? s->o.buffers0 : s->o.buffers1) * 2304ull,
+		.congestion_control = s->o.reno >> i & 1 ? TCP_NEWRENO : TCP_CUBIC,
+		.ecn = s->o.ecn >> i & 1,
+		.is_keepalive_on = s->o.keepalive_ms != 0,
+		.keepalive_idle_us = s->o.keepalive_ms * 1000ull,
+		.keepalive_interval_us = SIM_SECOND_US,
+		/* As many as are surely enough, or few where the other side will have gone. */
+		.keepalive_probes = s->o.vanish_ms != 0 ? 5 : UINT8_MAX,
 		.pool = side->pool,
 		.control_pool = side->control,
 		.is_ours = all_ours,
@@ -326,6 +333,19 @@ static void starve(struct sim *s)
 	}
 }
 
+/* The link is cut: whatever is open has to find out by itself. */
+static void vanish_if_due(struct sim *s)
+{
+	if (s->o.vanish_ms == 0 || s->has_vanished || s->now_us < s->start_us + s->o.vanish_ms * 1000ull)
+		return;
+	s->has_vanished = true;
+	sim_trace(s, "the link is cut");
+	for (unsigned i = 0; i < s->o.talks; i++) {
+		s->talks[i].is_aborted = true; /* what was not read need not be */
+		s->talks[i].abandoned_us = UINT64_MAX / 2; /* but nobody helps */
+	}
+}
+
 static bool is_over(const struct sim *s)
 {
 	for (unsigned i = 0; i < s->o.talks; i++)
@@ -342,6 +362,7 @@ static void loop(struct sim *s)
 		if (steps > STEPS_MAX)
 			sim_fail(s, "not done after %u steps", steps);
 		starve(s);
+		vanish_if_due(s);
 		for (unsigned i = 0; i < 2; i++)
 			side_turn(s, i);
 		sim_mutate(s);
@@ -400,10 +421,26 @@ static void settle(struct sim *s)
 	}
 }
 
+/* Where nothing else lowers a window, marks must have, and each once at most: a lost CWR leads to more. */
+static void marks_were_heard(const struct sim *s, unsigned sender, const struct tcp_stats *stats)
+{
+	const struct sim_options *o = &s->o;
+	const uint32_t other = o->loss + o->burst + o->blackout_ms + o->reorder + o->rate + o->corruption + o->icmp + o->forge +
+		o->path_mtu + o->starve + o->abort_after + o->vanish_ms;
+	if (other != 0)
+		return;
+	if (s->marks[!sender] >= 5 && stats->ecn_reduced == 0)
+		sim_fail(s, "side %u has not heard of %lu marks", sender, (unsigned long)s->marks[!sender]);
+	if (stats->ecn_reduced > s->marks[!sender])
+		sim_fail(s, "side %u has lowered windows %lu times for %lu marks", sender, (unsigned long)stats->ecn_reduced,
+			(unsigned long)s->marks[!sender]);
+}
+
 static void nothing_is_left(struct sim *s, unsigned i)
 {
 	struct tcp_stats stats;
 	tcp_get_stats(s->sides[i].stack, &stats);
+	marks_were_heard(s, i, &stats);
 	if (stats.connections != 0 || stats.half_open != 0 || stats.time_wait != 0 || stats.buffered_bytes != 0)
 		sim_fail(s, "side %u keeps %lu connections, %lu half-open, %lu waiting, %lu bytes", i,
 			(unsigned long)stats.connections, (unsigned long)stats.half_open,

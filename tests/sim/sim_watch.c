@@ -8,9 +8,10 @@ static void trace_segment(struct sim *s, unsigned from, const struct half *h, co
 	const struct half *peer = h == NULL ? NULL : &h->talk->half[!from];
 	if (s->trace == NULL)
 		return;
-	sim_trace(s, "%u %u>%u %s%s%s%s%s seq %u (%u) ack %u (%u) win %u text %zu ts %u %u", from, seg->from, seg->to,
+	sim_trace(s, "%u %u>%u %s%s%s%s%s%s%s seq %u (%u) ack %u (%u) win %u text %zu ts %u %u", from, seg->from, seg->to,
 		seg->flags & KIT_SYN ? "S" : "", seg->flags & KIT_FIN ? "F" : "", seg->flags & KIT_RST ? "R" : "",
-		seg->flags & KIT_PSH ? "P" : "", seg->flags & KIT_ACK ? "." : "", seg->seq,
+		seg->flags & KIT_PSH ? "P" : "", seg->flags & KIT_ECE ? "E" : "", seg->flags & KIT_CWR ? "W" : "",
+		seg->flags & KIT_ACK ? "." : "", seg->seq,
 		h == NULL ? 0 : seg->seq - h->iss, seg->ack, peer == NULL ? 0 : seg->ack - peer->iss,
 		seg->window, seg->text.n, seg->tsval, seg->tsecr);
 }
@@ -86,6 +87,17 @@ static void watch_window(struct sim *s, struct half *h, const struct kit_segment
 	h->has_edge = true;
 }
 
+/* RFC 3168: marked as capable is only new text, and only where both sides want it and nobody has interfered. */
+static void watch_ecn(struct sim *s, const struct half *h, const struct kit_segment *seg, const struct tcp_departure *d)
+{
+	if (d->ecn == 0)
+		return;
+	if (d->ecn != TCP_ECN_ECT0 || s->o.ecn != 3 || s->o.bleach)
+		sim_fail(s, "side %u sends ECN bits %u", h->side, d->ecn);
+	if (seg->text.n == 0 || seg->flags & KIT_SYN || seq_lt(seg->seq, h->sent_max))
+		sim_fail(s, "side %u marks as capable what is not new text", h->side);
+}
+
 void sim_watch_departure(struct sim *s, struct half *h, const struct tcp_departure *d, struct flight *f)
 {
 	struct kit_segment seg;
@@ -101,6 +113,7 @@ void sim_watch_departure(struct sim *s, struct half *h, const struct tcp_departu
 		sim_fail(s, "side %u sends %u bytes over an MTU of %u", from, d->m->data_len + header, mtu);
 	if (h == NULL || seg.flags & KIT_RST)
 		return;
+	watch_ecn(s, h, &seg, d);
 	if (seg.flags & KIT_SYN)
 		note_syn(h, &seg);
 	else if (seg.text.n != 0 || seg.flags & KIT_FIN)
@@ -111,6 +124,7 @@ void sim_watch_departure(struct sim *s, struct half *h, const struct tcp_departu
 
 void sim_watch_arrival(struct sim *s, struct half *h, const struct flight *f)
 {
+	s->marks[f->to] += f->ecn == TCP_ECN_CE && f->is_intact;
 	if (h == NULL || !f->has_edge || !f->is_intact)
 		return;
 	if (!h->has_peer_edge || seq_gt(f->edge, h->peer_edge))
