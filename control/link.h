@@ -32,6 +32,7 @@
  *   queue.retry | queue.hold | queue.release | queue.remove  selection -> "changed": n
  *   status                                                   -> "generation","uptime","cores",
  *                                                               "connections","queue":{…},"spool":{…}
+ *   offload       "backend": inline|mb|engine                -> "offload": the same, for new TLS handshakes from now on
  *   records.reopen                                           (control got SIGHUP)
  *   connections.list "state","peer": prefix,"port","direction": in|out,"after","limit","all": bool -> "items":[{id,core,direction,
  *                 state,local,local_port,remote,remote_port,rtt_us,rttvar_us,rto_us,cwnd,ssthresh,mss,send_window,

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "control/link.h"
 #include "control/shm/tickets.h"
+#include "relay/answer.h"
 #include "relay/inspect.h"
 #include "relay/names.h"
 #include "relay/worker.h"
@@ -147,16 +148,34 @@ static void on_status(struct attach *a, uint64_t token)
 		"{\"type\":\"response\",\"token\":%llu,\"ok\":true,\"generation\":%llu,\"uptime\":%llu,\"cores\":%u,"
 		"\"connections\":%u,\"draining\":%s,\"queue\":{\"mails\":%llu,\"routing\":%llu,\"ready\":%llu,"
 		"\"loading\":%llu,\"active\":%llu,\"waiting\":%llu,\"held\":%llu,\"delivered\":%llu,\"deferred\":%llu,"
-		"\"bounced\":%llu},\"spool\":{\"segments\":%llu,\"bytes\":%llu,\"mails\":%llu,\"failing\":%s}}",
+		"\"bounced\":%llu},\"offload\":{\"backend\":\"%s\",\"why\":\"%s\"},\"spool\":{\"segments\":%llu,\"bytes\":%llu,\"mails\":%llu,\"failing\":%s}}",
 		(unsigned long long)token, (unsigned long long)atomic_load(&r->generation),
 		(unsigned long long)((time_monotonic_us() - r->started_us) / USEC_PER_SEC), r->cores, connections,
 		atomic_load(&r->is_draining) ? "true" : "false", (unsigned long long)q->mails,
 		(unsigned long long)q->routing, (unsigned long long)q->ready, (unsigned long long)q->loading,
 		(unsigned long long)q->active, (unsigned long long)q->waiting, (unsigned long long)q->held,
 		(unsigned long long)q->delivered, (unsigned long long)q->deferred, (unsigned long long)q->bounced,
+		tls_backend_name(r->backend), r->backend_why,
 		(unsigned long long)s->segments, (unsigned long long)s->bytes, (unsigned long long)s->mails_live,
 		atomic_load(&r->spool.is_full) ? "true" : "false");
 	link_send(a->fd, bytes_of(json, (size_t)n), NULL, 0);
+}
+
+static void on_offload(struct attach *a, uint64_t token, const char *backend)
+{
+	char error[512] = "";
+	struct note *note;
+	if (backend == NULL || backend_change(a->relay, backend, error) != 0) {
+		note = answer_refuse(token, backend == NULL ? "no back end is named" : error);
+	} else {
+		yyjson_mut_doc *doc = answer_new(token, true);
+		yyjson_mut_obj_add_str(
+			doc, yyjson_mut_doc_get_root(doc), "offload", tls_backend_name(a->relay->backend));
+		note = answer_finish(doc);
+	}
+	if (note != NULL)
+		link_send(a->fd, bytes_of(note->json, note->n), NULL, 0);
+	free(note);
 }
 
 static void pass_to_queue(struct attach *a, enum note_kind kind, size_t n)
@@ -186,6 +205,9 @@ static void on_message(struct attach *a, size_t n, int fds[], unsigned *fd_count
 		on_status(a, yyjson_get_uint(yyjson_obj_get(root, "token")));
 	} else if (strcmp(type, "request") == 0 && op != NULL && strcmp(op, "records.reopen") == 0) {
 		record_file_reopen(a->relay->records);
+	} else if (strcmp(type, "request") == 0 && op != NULL && strcmp(op, "offload") == 0) {
+		on_offload(a, yyjson_get_uint(yyjson_obj_get(root, "token")),
+			yyjson_get_str(yyjson_obj_get(root, "backend")));
 	} else if (strcmp(type, "request") == 0 && op != NULL && inspect_knows(op)) {
 		inspect_request(a->inspect, a->message, n);
 	} else if (strcmp(type, "request") == 0) {

@@ -25,6 +25,7 @@ struct conn *conn_get(struct worker *w, enum conn_kind kind, struct tcp_conn *tc
 	memset(c, 0, sizeof *c);
 	c->generation = generation;
 	c->kind = (uint8_t)kind;
+	c->worker = w;
 	c->tcp = tcp;
 	c->opened_us = c->active_us = w->now_us;
 	c->next = c->deadline_prev = c->deadline_next = CONN_NONE;
@@ -167,9 +168,15 @@ static size_t io_write(void *user, const uint8_t *from, size_t n)
 	return c->tcp == NULL || c->has_closed ? 0 : tcp_write(c->tcp, bytes_of(from, n));
 }
 
+static void io_wake(void *user)
+{
+	struct conn *c = user;
+	conn_wake(c->worker, c);
+}
+
 struct tls_io conn_tls_io(struct conn *c)
 {
-	return (struct tls_io){.read = io_read, .write = io_write, .user = c};
+	return (struct tls_io){.read = io_read, .write = io_write, .user = c, .wake = io_wake};
 }
 
 bool conn_is_shaking(const struct conn *c)
@@ -188,7 +195,10 @@ bool conn_flush(struct worker *w, struct conn *c)
 		struct bytes b = stream_peek(&c->out);
 		size_t n = 0;
 		if (c->tls_state == CONN_TLS) {
-			if (tls_write(c->tls, b, &n) == TLS_FAIL) {
+			uint64_t since = rte_rdtsc();
+			enum tls_result result = tls_write(c->tls, b, &n);
+			COUNT_PART(w, PART_RECORDS, since);
+			if (result == TLS_FAIL) {
 				tls_broke(w, c);
 				return false;
 			}
@@ -206,8 +216,11 @@ bool conn_flush(struct worker *w, struct conn *c)
 static size_t read_plaintext(struct worker *w, struct conn *c, uint8_t *to, size_t room)
 {
 	size_t n = 0;
-	switch (tls_read(c->tls, to, room, &n)) {
-	case TLS_OK: break;
+	uint64_t since = rte_rdtsc();
+	enum tls_result result = tls_read(c->tls, to, room, &n);
+	COUNT_PART(w, PART_RECORDS, since);
+	switch (result) {
+	case TLS_OK:
 	case TLS_WAIT:
 	case TLS_AGAIN: break;
 	case TLS_EOF: /* what follows a close_notify is nobody's */
@@ -310,8 +323,11 @@ void conn_begin_handshake(struct worker *w, struct conn *c)
 void conn_drop_tls(struct worker *w, struct conn *c)
 {
 	end_handshake(w, c, CONN_CLEAR);
-	if (c->tls != NULL)
-		tls_close(c->tls);
+	if (c->tls == NULL)
+		return;
+	uint64_t since = rte_rdtsc();
+	tls_close(c->tls);
+	COUNT_PART(w, PART_CLOSE, since);
 	c->tls = NULL;
 }
 
@@ -319,8 +335,11 @@ void conn_drop_tls(struct worker *w, struct conn *c)
 static bool handshake(struct worker *w, struct conn *c)
 {
 	const char *why;
+	uint64_t since = rte_rdtsc();
 	tls_flush(c->tls); /* what had no room the last time */
-	switch (tls_handshake(c->tls)) {
+	enum tls_result result = tls_handshake(c->tls);
+	COUNT_PART(w, PART_HANDSHAKE, since);
+	switch (result) {
 	case TLS_OK:
 		end_handshake(w, c, CONN_TLS);
 		if (c->kind == CONN_INBOUND)
@@ -328,7 +347,7 @@ static bool handshake(struct worker *w, struct conn *c)
 		else
 			outbound_handshake_done(w, c);
 		return true;
-	case TLS_WAIT: return false;
+	case TLS_WAIT: return false; /* also where the peer has gone: the operation that is out comes first */
 	case TLS_AGAIN:
 		if (!conn_is_read_out(c))
 			return false;

@@ -72,6 +72,64 @@ static void update_handshakes(struct counters *c, const struct worker *w, const 
 		atomic_load_explicit(&w->budget.forgotten, memory_order_relaxed));
 }
 
+static uint64_t word(const uint64_t *counter)
+{
+	return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
+static void update_parts(struct counters *c, const struct worker *w, const char *core)
+{
+	static const char *const names[] = {
+#define _(id, name) name,
+		PARTS(_)
+#undef _
+	};
+	char label[STATS_LABEL_MAX];
+	for (unsigned part = 0; part < PART_COUNT; part++) {
+		snprintf(label, sizeof label, "%.60s,part=\"%s\"", core, names[part]);
+		set(c, "hikyaku_tls_microseconds", label, "Time the core spent in TLS, by part", false,
+			(uint64_t)((double)atomic_load_explicit(&w->part_cycles[part], memory_order_relaxed) * 1e6 /
+				(double)rte_get_tsc_hz()));
+	}
+}
+
+static void update_ops(struct counters *c, const struct tls_offload_counters *o, enum tls_op_kind kind, const char *core)
+{
+	static const char batches[] = "Batches of asymmetric operations, by how many were done together";
+	static const char spent[] = "Time spent on asymmetric operations that may be offloaded, in batches and one at a time";
+	char label[STATS_LABEL_MAX], more[STATS_LABEL_MAX];
+	snprintf(label, sizeof label, "%.60s,op=\"%s\"", core, tls_op_name(kind));
+	set(c, "hikyaku_tls_offload_ops", label, "Asymmetric operations that waited for a back end", false,
+		word(&o->kind[kind].ops));
+	set(c, "hikyaku_tls_offload_scalar", label, "Asymmetric operations done by OpenSSL one at a time", false,
+		word(&o->kind[kind].scalar));
+	set(c, "hikyaku_tls_offload_faults", label, "Results of a back end that were wrong, and done again", false,
+		word(&o->kind[kind].faults));
+	for (unsigned n = 0; n < 8; n++) {
+		snprintf(more, sizeof more, "%.90s,size=\"%u\"", label, n + 1);
+		set(c, "hikyaku_tls_offload_batches", more, batches, false, word(&o->kind[kind].batches[n]));
+	}
+	snprintf(more, sizeof more, "%.90s,how=\"batch\"", label);
+	set(c, "hikyaku_tls_offload_microseconds", more, spent, false, word(&o->kind[kind].batch_ns) / 1000);
+	snprintf(more, sizeof more, "%.90s,how=\"scalar\"", label);
+	set(c, "hikyaku_tls_offload_microseconds", more, spent, false, word(&o->kind[kind].scalar_ns) / 1000);
+}
+
+static void update_offload(struct counters *c, const struct worker *w, const char *label)
+{
+	const struct tls_offload_counters *o = tls_lib_counters(w->tls_lib);
+	for (unsigned kind = 0; kind < TLS_OP_KIND_COUNT; kind++)
+		update_ops(c, o, (enum tls_op_kind)kind, label);
+	set(c, "hikyaku_tls_offload_cancelled", label, "Operations whose handshake was closed meanwhile", false,
+		word(&o->cancelled));
+	set(c, "hikyaku_tls_offload_no_fibre", label, "Handshakes that did not wait, for want of a fibre", false,
+		word(&o->no_fibre));
+	set(c, "hikyaku_tls_offload_no_op", label, "Operations done at once, for want of room", false, word(&o->no_op));
+	set(c, "hikyaku_tls_keys_ahead", label, "Ephemeral X25519 keys made ahead of their use", false, word(&o->keys));
+	set(c, "hikyaku_tls_keys_ahead_microseconds", label, "Time spent on those keys", false, word(&o->keys_ns) / 1000);
+	update_parts(c, w, label);
+}
+
 static void update_dataplane(struct counters *c, const struct worker *w, const char *label)
 {
 	char name[STATS_NAME_MAX];
@@ -176,6 +234,7 @@ void counters_update(struct counters *c)
 		snprintf(label, sizeof label, "core=\"%u\"", i);
 		update_worker(c, c->relay->workers[i], label);
 		update_handshakes(c, c->relay->workers[i], label);
+		update_offload(c, c->relay->workers[i], label);
 		update_dataplane(c, c->relay->workers[i], label);
 		update_tcp(c, c->relay->workers[i], label);
 		update_census(c, i);

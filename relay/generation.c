@@ -79,7 +79,7 @@ static struct view *view_create(struct generation *g)
 	return view;
 }
 
-static bool make_contexts(struct worker *w, struct view *view, char error[512])
+static bool make_contexts(const struct relay *relay, struct worker *w, struct view *view, char error[512])
 {
 	struct tls_error tls_error = {.text = ""};
 	size_t profile_count, cert_count = policy_cert_count(view->policy);
@@ -99,10 +99,10 @@ static bool make_contexts(struct worker *w, struct view *view, char error[512])
 	}
 	const struct tls_server_set_config server = {.pairs = pairs, .pair_count = cert_count,
 		.profiles = profiles, .profile_count = profile_count, .client_ca_pem = policy_ca_pem(view->policy),
-		.profile_ca_pem = cas};
+		.profile_ca_pem = cas, .backend = relay->backend};
 	const struct tls_client_set_config client = {
 		.profiles = profiles, .profile_count = profile_count, .ca_pem = policy_ca_pem(view->policy),
-		.profile_ca_pem = cas};
+		.profile_ca_pem = cas, .backend = relay->backend};
 	if (cert_count != 0)
 		view->server = tls_server_set_create(w->tls_lib, &server, &tls_error);
 	if (cert_count == 0 || view->server != NULL)
@@ -115,9 +115,28 @@ static bool make_contexts(struct worker *w, struct view *view, char error[512])
 	return view->client != NULL;
 }
 
+/* One a worker; false: none. The generation must have another view, or it would go with the last of these. */
+static bool make_views(struct relay *relay, struct generation *g, struct view *views[], char error[512])
+{
+	bool ok = true;
+	for (unsigned i = 0; ok && i < relay->cores; i++) {
+		views[i] = view_create(g);
+		ok = views[i] != NULL && make_contexts(relay, relay->workers[i], views[i], error);
+	}
+	for (unsigned i = 0; !ok && i < relay->cores; i++)
+		view_destroy(views[i]);
+	return ok;
+}
+
 static void offer(struct view_box *box, struct view *view)
 {
 	view_destroy(atomic_exchange_explicit(&box->offered, view, memory_order_acq_rel));
+}
+
+static void offer_all(struct relay *relay, struct view *views[])
+{
+	for (unsigned i = 0; i < relay->cores; i++)
+		offer(&relay->workers[i]->views, views[i]);
 }
 
 int generation_offer(struct relay *relay, int policy_fd, int keys_fd, char error[512])
@@ -140,22 +159,26 @@ int generation_offer(struct relay *relay, int policy_fd, int keys_fd, char error
 	}
 	g->policy = policy;
 	struct view *for_queue = view_create(g);
-	bool ok = for_queue != NULL;
-	for (unsigned i = 0; ok && i < relay->cores; i++) {
-		views[i] = view_create(g);
-		ok = views[i] != NULL && make_contexts(relay->workers[i], views[i], error);
-	}
-	if (!ok) {
-		for (unsigned i = 0; i < relay->cores; i++)
-			view_destroy(views[i]);
+	if (for_queue == NULL || !make_views(relay, g, views, error)) {
 		view_destroy(for_queue);
 		return -EINVAL;
 	}
 	atomic_store(&relay->generation, for_queue->number);
+	relay->newest = g;
 	/* Workers first: what the queue then tries again meets the new policy there. */
-	for (unsigned i = 0; i < relay->cores; i++)
-		offer(&relay->workers[i]->views, views[i]);
+	offer_all(relay, views);
 	offer(&relay->queue.views, for_queue);
+	return 0;
+}
+
+int generation_renew(struct relay *relay, char error[512])
+{
+	struct view *views[DP_CORES_MAX] = {NULL};
+	if (relay->newest == NULL)
+		return 0;
+	if (!make_views(relay, relay->newest, views, error))
+		return -EINVAL;
+	offer_all(relay, views);
 	return 0;
 }
 

@@ -192,8 +192,10 @@ static void open_tls(struct worker *w, struct conn *c)
 		refuse_hello(w, c, HANDSHAKE_IN_FLIGHT, ALERT_INTERNAL_ERROR, "handshakes in flight");
 		return;
 	}
+	uint64_t since = rte_rdtsc();
 	if (w->views.current->server != NULL)
 		c->tls = tls_open_server(w->views.current->server, in->profile_index, conn_tls_io(c));
+	COUNT_PART(w, PART_OPEN, since);
 	if (c->tls == NULL) {
 		refuse_hello(w, c, HANDSHAKE_NO_MEMORY, ALERT_INTERNAL_ERROR, "no memory or certificate for TLS");
 		return;

@@ -2,6 +2,7 @@
 /* Clients of a worker, and what is owed to them. */
 #include "relay/worker_lab.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 static const char open_to_all[] =
@@ -367,6 +368,62 @@ static void an_rsa_handshake_costs_as_much_as_three(void **state)
 	lab_free(lab);
 }
 
+static uint64_t waited(struct lab *lab)
+{
+	uint64_t n = 0;
+	for (unsigned kind = 0; kind < TLS_OP_KIND_COUNT; kind++)
+		n += tls_lib_counters(lab->w->tls_lib)->kind[kind].ops;
+	return n;
+}
+
+static void new_handshakes_change_their_back_end_and_sessions_go_on(void **state)
+{
+	static const char *const backends[] = {"mb", "inline", "mb"};
+	struct lab *lab = lab_new(open_to_all, NULL);
+	char error[512];
+	const char *why = tls_backend_unusable(lab->w->tls_lib, TLS_BACKEND_MB);
+	lab->has_rsa = true;
+	lab_policy(lab, open_to_all, 2, true);
+	struct peer *kept = lab_connect(lab, 465);
+	lab_secure(kept, false);
+	lab_expect(kept, "220 ");
+	for (size_t i = 0; i < sizeof backends / sizeof *backends; i++) {
+		bool is_mb = strcmp(backends[i], "mb") == 0;
+		int rc = backend_change(&lab->relay, backends[i], error);
+		assert_int_equal(rc == 0, !is_mb || why == NULL);
+		if (rc != 0)
+			assert_non_null(strstr(error, why));
+		uint64_t before = waited(lab);
+		shake_and_quit(lab);
+		shake_and_quit(lab);
+		assert_int_equal(waited(lab) > before, is_mb && why == NULL);
+		lab_say(kept, "NOOP\r\n");
+		lab_expect(kept, "250 ");
+	}
+	assert_int_equal(backend_change(&lab->relay, "nonsense", error), -EINVAL);
+	assert_non_null(strstr(error, "there is no such back end"));
+	assert_int_equal(tls_lib_waiting(lab->w->tls_lib), 0);
+	lab_free(lab);
+}
+
+static void a_back_end_that_is_missing_stops_the_start_only_where_that_is_wanted(void **state)
+{
+	struct lab *lab = lab_new(open_to_all, NULL);
+	char error[256] = "";
+	lab->config.tls.offload = "engine"; /* the lab has none */
+	lab->config.tls.offload_missing = "inline";
+	assert_non_null(tls_backend_unusable(lab->w->tls_lib, TLS_BACKEND_ENGINE));
+	assert_int_equal(backend_choose(&lab->relay, error), 0);
+	assert_int_equal(lab->relay.backend, TLS_BACKEND_INLINE);
+	assert_non_null(strstr(lab->relay.backend_why, "engine cannot be used: "));
+	lab->config.tls.offload_missing = "refuse";
+	assert_int_equal(backend_choose(&lab->relay, error), -ENOTSUP);
+	assert_non_null(strstr(error, "tls.offload: engine cannot be used: "));
+	lab->config.tls.offload = "inline";
+	assert_int_equal(backend_choose(&lab->relay, error), 0);
+	lab_free(lab);
+}
+
 static void a_peer_that_floods_or_garbles_is_cut_and_recorded(void **state)
 {
 	struct lab *lab = lab_new(open_to_all, NULL);
@@ -716,6 +773,8 @@ int main(void)
 		cmocka_unit_test(a_client_that_has_used_up_its_handshakes_waits_for_more),
 		cmocka_unit_test(an_rsa_handshake_costs_as_much_as_three),
 		cmocka_unit_test(a_peer_that_floods_or_garbles_is_cut_and_recorded),
+		cmocka_unit_test(new_handshakes_change_their_back_end_and_sessions_go_on),
+		cmocka_unit_test(a_back_end_that_is_missing_stops_the_start_only_where_that_is_wanted),
 		cmocka_unit_test(a_command_behind_starttls_is_not_taken_for_a_secured_one),
 		cmocka_unit_test(certificates_that_went_between_offer_and_handshake_end_the_connection),
 		cmocka_unit_test(a_senders_right_to_relay_is_not_the_next_senders),

@@ -181,7 +181,7 @@ static int start_dataplane(struct relay *relay, char error[256])
 			return -ENOMEM;
 		relay->workers[i]->last_mail_id = spool_highest_id(relay->spool.spool);
 	}
-	return rc;
+	return rc == 0 ? backend_choose(relay, error) : rc;
 }
 
 static int start_threads(struct relay *relay)

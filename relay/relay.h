@@ -58,8 +58,18 @@ void view_collect(struct view_box *box);
 /* Main: builds views for all users from a generation and offers them. 0, or -errno with `error`: the relay
  * goes on with the last generation. Takes the descriptors in every case. */
 int generation_offer(struct relay *relay, int policy_fd, int keys_fd, char error[512]);
+/* Main: builds the workers' views of the newest generation anew, for what is not of the policy (the back end) and holds
+ * for new handshakes. Nothing, if there is no generation yet. 0 or -errno with `error`. */
+int generation_renew(struct relay *relay, char error[512]);
 /* Main: frees what users have handed back. */
 void generation_collect(struct relay *relay);
+
+/* ---- the TLS back end: relay/backend.c ---- */
+/* Main, once there are workers: what tls.offload says; if that cannot be used, what tls.offload_missing says. 0, or
+ * -errno with `error`: the relay is not to start. */
+int backend_choose(struct relay *relay, char error[256]);
+/* Main, by an operator: for new handshakes, until the relay ends. 0 or -errno with `error`, and nothing has changed. */
+int backend_change(struct relay *relay, const char *name, char error[512]);
 
 /* ---- records: relay/record.c, relay/record_file.c ---- */
 
@@ -227,7 +237,10 @@ struct relay {
 	struct spool_thread spool;
 	struct queue_thread queue;
 	struct record_file *records;
-	struct generation *generations; /* main thread only */
+	/* The main thread's: */
+	struct generation *newest; /* NULL: none yet; else its views are out, so it is there */
+	enum tls_backend backend;  /* of the sets that are built next */
+	char backend_why[160];
 	_Atomic uint64_t generation;	/* newest in force */
 	_Atomic bool is_draining;	/* no new connections; 421 between mails */
 	_Atomic bool is_stopping;	/* the workers have ended: the queue thread says its last words */

@@ -187,6 +187,17 @@ static void housekeeping(struct worker *w)
 		drain(w);
 }
 
+/* Last of all: what this turn's packets have brought goes into one batch; where it brought none, no company is in
+ * sight for what waits. Whom it wakes has its turn next. */
+static bool run_offload(struct worker *w, bool is_idle)
+{
+	uint64_t since = rte_rdtsc();
+	bool did = tls_lib_poll(w->tls_lib, w->now_us * 1000, is_idle);
+	if (did)
+		COUNT_PART(w, PART_OFFLOAD, since);
+	return did;
+}
+
 static bool turn(void *user, struct tcp_stack *tcp, uint64_t now_us)
 {
 	struct worker *w = user;
@@ -205,6 +216,7 @@ static bool turn(void *user, struct tcp_stack *tcp, uint64_t now_us)
 	relieve_starved(w);
 	busy |= run_awake(w);
 	busy |= run_errand(w);
+	busy |= run_offload(w, !busy);
 	if (w->abort_count != 0)
 		submit_flush_aborts(w);
 	housekeeping(w);
@@ -214,7 +226,7 @@ static bool turn(void *user, struct tcp_stack *tcp, uint64_t now_us)
 static uint64_t next_due_us(void *user)
 {
 	struct worker *w = user;
-	if (w->run_first != CONN_NONE || w->abort_count != 0)
+	if (w->run_first != CONN_NONE || w->abort_count != 0 || tls_lib_waiting(w->tls_lib) != 0)
 		return 0;
 	uint64_t due = w->housekeeping_us;
 	if (w->has_starved && w->starved_us < due)
@@ -302,6 +314,8 @@ static bool take_memory(struct worker *w)
 	w->streams_reserved = blocks / 8 + 1;
 	w->aborts = calloc(chunks, sizeof *w->aborts);
 	w->tls_lib = tls_lib_create();
+	if (w->tls_lib != NULL)
+		tls_lib_set_deadline(w->tls_lib, config->tls.offload_deadline_us);
 	if (!budget_init(&w->budget, config->limits.client_handshakes, config->limits.client_handshakes_burst))
 		return false;
 	return w->slab != NULL && clients_init(&w->clients, w->conn_max) && w->mails != NULL && w->streams != NULL &&

@@ -5,6 +5,8 @@
  * otherwise. */
 #pragma once
 
+#include <rte_cycles.h>
+
 #include "base/stream.h"
 #include "relay/budget.h"
 #include "relay/handshakes.h"
@@ -107,6 +109,7 @@ struct outbound {
 
 struct conn {
 	uint32_t generation; /* 0 is never used */
+	struct worker *worker;
 	uint8_t kind;	     /* enum conn_kind */
 	uint8_t tls_state;   /* enum conn_tls */
 	bool is_ended;	     /* TCP has ended; free at the next chance */
@@ -175,6 +178,15 @@ struct broken_tls { /* a host whose TLS failed: clear text until then, where the
 	_(names_missed, "Clients taken to have no name, since it was not known in time")             \
 	_(memory_refusals, "Mails refused because the core's mail memory was full")
 
+/* Where the core's time goes, of what TLS takes. */
+#define PARTS(_) _(OPEN, "open") _(HANDSHAKE, "handshake") _(OFFLOAD, "offload") _(RECORDS, "records") _(CLOSE, "close")
+enum part {
+#define _(id, name) PART_##id,
+	PARTS(_)
+#undef _
+	PART_COUNT
+};
+
 struct worker_counters {
 #define _(name, help) _Atomic uint64_t name;
 	WORKER_COUNTERS(_)
@@ -185,6 +197,12 @@ struct worker_counters {
 #define COUNT_BY(w, name, n)                                                                         \
 	atomic_store_explicit(&(w)->counters.name,                                                   \
 		atomic_load_explicit(&(w)->counters.name, memory_order_relaxed) + (n),               \
+		memory_order_relaxed)
+
+/* `since`: rte_rdtsc() before it. */
+#define COUNT_PART(w, part, since)                                                                   \
+	atomic_store_explicit(&(w)->part_cycles[part],                                               \
+		atomic_load_explicit(&(w)->part_cycles[part], memory_order_relaxed) + (rte_rdtsc() - (since)), \
 		memory_order_relaxed)
 
 /* What the main thread has a worker do, a bounded step a turn. While the worker's box holds it, it is the worker's
@@ -235,6 +253,7 @@ struct worker {
 	_Atomic(struct errand *) errand; /* NULL: the box is empty */
 	struct worker_counters counters;
 	struct handshake_counters handshake_counters;
+	_Atomic uint64_t part_cycles[PART_COUNT];
 	uint8_t scratch[SCRATCH_BYTES];
 };
 

@@ -406,6 +406,7 @@ static void set_config(struct lab *lab)
 	c->limits.client_handshakes = 6000;
 	c->limits.client_handshakes_burst = 300;
 	c->limits.mail_memory_mb = 1;
+	c->tls.offload_deadline_us = 200;
 	c->limits.message_bytes = 50 << 20;
 	c->limits.recipients = 100;
 	c->limits.line_bytes = 2048;

@@ -51,6 +51,16 @@ static char *states_of(yyjson_val *queue)
 	return all;
 }
 
+/* "TLS offload mb (as configured)" */
+static char *offload_of(yyjson_val *relay)
+{
+	yyjson_val *offload = yyjson_obj_get(relay, "offload");
+	if (offload == NULL)
+		return text_format("%s", "");
+	return text_format(
+		"TLS offload %s (%s)", ctl_string(offload, "backend"), ctl_string(offload, "why"));
+}
+
 static void add_relay(struct table *t, yyjson_val *relay, const char *newest)
 {
 	yyjson_val *queue = yyjson_obj_get(relay, "queue"), *spool = yyjson_obj_get(relay, "spool");
@@ -68,8 +78,17 @@ static void add_relay(struct table *t, yyjson_val *relay, const char *newest)
 		? "the spool's disk is full or failing: new mail gets 452"
 		: "";
 	const char *draining = yyjson_get_bool(yyjson_obj_get(relay, "draining")) ? "draining" : "";
-	char *note = text_format("%s%s%s%s%s", states, states[0] && failing[0] ? "; " : "", failing,
-		(states[0] || failing[0]) && draining[0] ? "; " : "", draining);
+	char *offload = offload_of(relay);
+	const char *const said[] = {states, failing, draining, offload};
+	char *note = text_format("%s", "");
+	for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
+		if (said[i][0] == '\0')
+			continue;
+		char *longer = text_format("%s%s%s", note, note[0] == '\0' ? "" : "; ", said[i]);
+		free(note);
+		note = longer;
+	}
+	free(offload);
 	free(states);
 	if (note[0] != '\0')
 		table_note(t, note);
@@ -111,6 +130,22 @@ int ctl_status(struct ctl *ctl, const struct args *args)
 			warning) ctl_fact("warning:",
 			text_format("%s", yyjson_is_str(warning) ? yyjson_get_str(warning) : "?"));
 	}
+	reply_fini(&reply);
+	return rc;
+}
+
+int offload_set(struct ctl *ctl, const struct args *args)
+{
+	struct url url;
+	struct reply reply;
+	url_init(&url, "/v1/offload");
+	url_segment(&url, args_value(args, 0));
+	url_query(&url, "instance", args_named(args, "instance"));
+	int rc = api_call(ctl, "POST", &url, BYTES_NONE, &reply);
+	if (rc == EX_OK && ctl->is_json)
+		rc = ctl_print_json(reply.root, false, stdout);
+	else if (rc == EX_OK)
+		ctl_say(ctl, "new TLS handshakes: %s", ctl_string(reply.root, "offload"));
 	reply_fini(&reply);
 	return rc;
 }

@@ -88,7 +88,7 @@ void reply_fini(struct reply *reply);
 
 /* ---- the commands, by file ---- */
 typedef int ctl_command(struct ctl *ctl, const struct args *args);
-ctl_command ctl_status, ctl_metrics;
+ctl_command ctl_status, offload_set, ctl_metrics;
 ctl_command counters_show;
 ctl_command connections_list, connections_end;
 ctl_command trace_show, capture_run;

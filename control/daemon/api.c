@@ -41,6 +41,7 @@ static const struct route {
 } routes[] = {
 	{"GET",    "/v1/status",             "",                           status_get},
 	{"GET",    "/v1/config",             " full ",                     config_get},
+	{"POST",   "/v1/offload/*",          " instance ",                 offload_post},
 	{"GET",    "/v1/documents/*",        " full ",                     documents_list},
 	{"POST",   "/v1/documents/*",        " before ",                   documents_add},
 	{"GET",    "/v1/documents/*/*",      " full ",                     documents_get},

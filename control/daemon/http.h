@@ -79,7 +79,8 @@ http_handler certs_list, certs_get, certs_create, certs_import, certs_activate, 
 	certs_delete;
 http_handler queue_get, queue_content, queue_change;
 http_handler connections_get, connections_delete;
-http_handler trace_start, trace_read, trace_stop, capture_start, capture_read, capture_stop;
+http_handler trace_start, trace_read, trace_stop, capture_start, capture_read, capture_stop,
+	offload_post;
 http_handler log_get, metrics_get, counters_get;
 
 /* Adds a warning for each active certificate that ends soon. Under the lock. */

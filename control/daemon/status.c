@@ -26,7 +26,7 @@ static void add_relay(const struct control *c, yyjson_mut_doc *doc, yyjson_mut_v
 	const struct relay_reply *reply)
 {
 	static const char *const parts[] = {
-		"uptime", "cores", "connections", "draining", "queue", "spool"};
+		"uptime", "cores", "connections", "draining", "queue", "spool", "offload"};
 	yyjson_val *root = yyjson_doc_get_root(reply->doc);
 	yyjson_mut_val *one = yyjson_mut_arr_add_obj(doc, relays);
 	yyjson_mut_obj_add_strcpy(doc, one, "instance", reply->instance);

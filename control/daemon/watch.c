@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* control/daemon/watch.c: traces of connections and captures of ports: begun, read in pieces and
- * ended on one relay, whose answers are passed on as they are. */
+ * ended on one relay, whose answers are passed on as they are; and so its TLS back end. */
 #include "control/daemon/http.h"
 
 #include <stdlib.h>
@@ -37,6 +37,13 @@ static void by_id(const struct request *request, struct answer *answer, const ch
 	yyjson_mut_obj_add_uint(
 		doc, yyjson_mut_doc_get_root(doc), "id", strtoull(request->args[0], NULL, 10));
 	pass_on(request, answer, op, doc);
+}
+
+void offload_post(const struct request *request, struct answer *answer)
+{
+	yyjson_mut_doc *doc = json_object();
+	yyjson_mut_obj_add_strcpy(doc, yyjson_mut_doc_get_root(doc), "backend", request->args[0]);
+	pass_on(request, answer, "offload", doc);
 }
 
 void trace_start(const struct request *request, struct answer *answer)

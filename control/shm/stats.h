@@ -13,7 +13,7 @@
 
 #define STATS_MAGIC	 0x31737461746b7968ull /* "hyktats1" */
 #define STATS_VERSION	 3
-#define STATS_SERIES_MAX 8192 /* some 300 of each of 16 cores, and the rest */
+#define STATS_SERIES_MAX 8192 /* some 400 of each of 16 cores, and the rest */
 #define STATS_NAME_MAX	 80
 #define STATS_LABEL_MAX	 128
 #define STATS_HELP_MAX	 160

@@ -82,6 +82,12 @@ def metrics(l):
     return values
 
 
+def labelled(l, family, **labels):
+    """The sum of a counter's series that have these labels."""
+    return sum(float(line.rsplit(" ", 1)[1]) for line in api(l, "GET", "/metrics").splitlines()
+               if line.startswith(family + "_total{") and all(f'{k}="{v}"' in line for k, v in labels.items()))
+
+
 # ---- a client ----
 
 def tls_context(lowest=None, highest=None, ciphers=None, pem=None):

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+/* relay/backend.c: where new handshakes do their asymmetric work: chosen at start (tls.offload), changed by an operator
+ * while the relay runs. Main thread. */
+#include "relay/relay.h"
+#include "relay/worker.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/log.h"
+
+#define NONE -1
+
+/* What the name stands for; NONE: nothing. */
+static int backend_of(const char *name)
+{
+	static const enum tls_backend all[] = {
+#define _(id, text) TLS_BACKEND_##id,
+		TLS_BACKENDS(_)
+#undef _
+	};
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		if (strcmp(tls_backend_name(all[i]), name) == 0)
+			return (int)all[i];
+	return NONE;
+}
+
+/* All cores are of one kind, so the first one's word is everybody's. */
+static const char *unusable(const struct relay *relay, enum tls_backend backend)
+{
+	return tls_backend_unusable(relay->workers[0]->tls_lib, backend);
+}
+
+int backend_choose(struct relay *relay, char error[256])
+{
+	const char *name = relay->config->tls.offload;
+	enum tls_backend wanted = (enum tls_backend)backend_of(name);
+	const char *why = unusable(relay, wanted);
+	if (why != NULL && strcmp(relay->config->tls.offload_missing, "refuse") == 0) {
+		snprintf(error, 256, "tls.offload: %s cannot be used: %s", name, why);
+		return -ENOTSUP;
+	}
+	relay->backend = why == NULL ? wanted : TLS_BACKEND_INLINE;
+	snprintf(relay->backend_why, sizeof relay->backend_why, "%s%s%s", why == NULL ? "as configured" : name,
+		why == NULL ? "" : " cannot be used: ", why == NULL ? "" : why);
+	if (why != NULL)
+		log_warn("relay", "TLS handshakes are not offloaded", "wanted=%s why=\"%s\"", name, why);
+	else
+		log_info("relay", "where TLS handshakes do their asymmetric work", "offload=%s", name);
+	return 0;
+}
+
+int backend_change(struct relay *relay, const char *name, char error[512])
+{
+	int backend = backend_of(name);
+	const char *why = backend == NONE ? NULL : unusable(relay, (enum tls_backend)backend);
+	enum tls_backend before = relay->backend;
+	if (backend == NONE || why != NULL) {
+		snprintf(error, 512, "%.32s cannot be used: %s", name, why == NULL ? "there is no such back end" : why);
+		return -EINVAL;
+	}
+	relay->backend = (enum tls_backend)backend;
+	int rc = generation_renew(relay, error);
+	if (rc != 0) {
+		relay->backend = before;
+		return rc;
+	}
+	snprintf(relay->backend_why, sizeof relay->backend_why, "by an operator");
+	log_info("relay", "new TLS handshakes do their asymmetric work elsewhere", "offload=%s before=%s", name,
+		tls_backend_name(before));
+	return 0;
+}

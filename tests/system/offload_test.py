@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The TLS back ends of a running relay: changed under load, counted, refused where they cannot be had.
+
+offload_test.py [CASE...]
+"""
+
+import ssl
+import sys
+import threading
+import time
+
+from cases import case, expect, expect_in, main
+import lab
+from lab import HOSTNAME, Lab, wait_for
+from peers import Client, Sink, api, labelled, metrics, tls_context
+
+POLICY = {
+    "profiles": [{"id": "open", "level": "encrypt"}],
+    "in_rules": [{"id": "customers", "client": "198.51.100.0/24", "action": "relay", "profile": "open"}],
+    "routes": [{"id": "dest", "domain": "dest.example.test", "via": "hosts",
+                "hosts": [{"host": lab.RECEIVER_V4, "port": 25}]}],
+}
+CLIENTS = 8
+# What a processor without AVX512-IFMA cannot have, the tests do not ask of it: there `mb` must be refused.
+HAS_IFMA = "avx512ifma" in open("/proc/cpuinfo").read()
+
+
+def context(is_rsa):
+    c = tls_context()
+    if is_rsa:
+        c.maximum_version = ssl.TLSVersion.TLSv1_2
+        c.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
+    return c
+
+
+def accepted(l):
+    return metrics(l)["hikyaku_mails_accepted"]
+
+
+class Senders:
+    """Clients that each send mail after mail, with a handshake for each: every other one speaks RSA alone."""
+
+    def __init__(self, l):
+        self.lab, self.stopped = l, threading.Event()
+        self.accepted, self.failures = [0] * CLIENTS, []
+        self.threads = [threading.Thread(target=self.run, args=(i,)) for i in range(CLIENTS)]
+
+    def __enter__(self):
+        for t in self.threads:
+            t.start()
+        return self
+
+    def __exit__(self, *exc):
+        self.stopped.set()
+        for t in self.threads:
+            t.join(60)
+
+    def run(self, i):
+        tls = context(is_rsa=i % 2 == 1)
+        while not self.stopped.is_set():
+            try:
+                with Client(self.lab) as c:
+                    c.ehlo()
+                    c.starttls(tls)
+                    c.ehlo()
+                    code, text = c.mail("b@dest.example.test", f"{i}-{self.accepted[i]}-")
+                    expect(code == 250, text)
+                    self.accepted[i] += 1
+                    c.cmd("QUIT")
+            except Exception as e:
+                self.failures.append(repr(e))
+                time.sleep(0.1)
+
+
+@case
+def status_tells_which_back_end_is_in_use_and_why(l):
+    expect_in("TLS offload inline (as configured)", l.ctl("status"))
+
+
+@case
+def back_ends_change_under_load_and_no_mail_is_lost(l):
+    if not HAS_IFMA:
+        return
+    before, delivered = accepted(l), len(l.sink.mails)
+    with Senders(l) as senders:
+        time.sleep(1)
+        for backend in ("mb", "inline", "mb", "inline"):
+            done = sum(senders.accepted)
+            expect_in(f"new TLS handshakes: {backend}", l.ctl("offload", backend))
+            wait_for(f"mails by {backend}", 60, lambda: sum(senders.accepted) >= done + 5 * CLIENTS)
+        expect_in("TLS offload inline (by an operator)", l.ctl("status"))
+    expect(not senders.failures, senders.failures[:3])
+    expect(min(senders.accepted) > 0, senders.accepted)
+    wait_for("the counters", 5, lambda: accepted(l) == before + sum(senders.accepted))
+    wait_for("every mail at its destination", 60, lambda: len(l.sink.mails) == delivered + sum(senders.accepted))
+    for key in ("ecdsa", "rsa"):
+        expect(labelled(l, "hikyaku_tls_handshakes", side="server", key=key) >= 10, key)
+    # Which did the work: only mb lets operations wait.
+    for op in ("rsa-2048", "x25519"):
+        expect(labelled(l, "hikyaku_tls_offload_ops", op=op) > 0, op)
+        expect(labelled(l, "hikyaku_tls_offload_faults", op=op) == 0, op)
+
+
+@case
+def inline_lets_nothing_wait(l):
+    before = labelled(l, "hikyaku_tls_offload_ops")
+    with Senders(l) as senders:
+        wait_for("mails", 30, lambda: sum(senders.accepted) >= CLIENTS)
+    expect(not senders.failures, senders.failures[:3])
+    expect(labelled(l, "hikyaku_tls_offload_ops") == before)
+
+
+@case
+def a_back_end_that_cannot_be_used_is_refused_with_its_reason(l):
+    refused = l.ctl("offload", "nonsense", check=False)
+    expect(refused.returncode != 0)
+    expect_in("nonsense cannot be used: there is no such back end", refused.stderr)
+    expect_in("TLS offload inline", l.ctl("status"))
+    if not HAS_IFMA:
+        expect_in("mb cannot be used: ", l.ctl("offload", "mb", check=False).stderr)
+
+
+def run_all():
+    # The counters' point of view is one client: its budget is not what is tried here.
+    with Lab(settings={"limits": {"client_handshakes": 0}}) as l:
+        l.make_network()
+        l.sink = Sink(l, lab.RECEIVER_V4)
+        l.write_config()
+        l.start_control()
+        l.ctl("cert", "create", "rsa", HOSTNAME, "--key", "rsa")
+        l.ctl("cert", "create", "ecdsa", HOSTNAME, "--key", "ecdsa", "--default")
+        for which in ("rsa", "ecdsa"):
+            l.ctl("cert", "activate", which)
+        api(l, "POST", "/v1/apply", POLICY)
+        l.start_relay()
+        return main(l)
+
+
+if __name__ == "__main__":
+    sys.exit(run_all())
