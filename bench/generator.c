@@ -184,8 +184,6 @@ static size_t io_write(void *user, const uint8_t *from, size_t n)
 static bool flush(struct conn *c)
 {
 	bool moved = false;
-	if (c->is_secure)
-		channel_flush(&c->channel);
 	while (c->client.out.n != 0) {
 		size_t n = 0;
 		if (!c->is_secure)
@@ -349,6 +347,8 @@ static void run(struct conn *c)
 {
 	bool goes_on = true;
 	while (goes_on && c->link != NULL && c->place != CLOSING && c->place != WAITING) {
+		if (c->channel.is_open)
+			channel_flush(&c->channel);
 		if (is_shaking(c)) {
 			if (!shake_hands(c))
 				break;

@@ -77,6 +77,11 @@ def spent(node):
         processor_time(threads) - on + processor_time(thread_times(node.lab.control.pid))
 
 
+def bench_argv(node, args, *options):
+    return ["taskset", "-c", "0-1" if args.no_pin else "1", args.bench, "handshakes", *memif_options(node), "--json",
+            "--client", args.client, "--duration", args.seconds, *options]
+
+
 class Run:
     """hikyaku-bench with --json; the relay's bill is taken as it begins and ends to measure."""
 
@@ -118,8 +123,7 @@ def limit(told, worker_share, waited_share):
 
 
 def measure(node, args, cell):
-    argv = ["taskset", "-c", "0-1" if args.no_pin else "1", args.bench, "handshakes", *memif_options(node), "--json", "--client", args.client,
-            "--duration", args.seconds, "--warmup", 0.5, *cell.options()]
+    argv = bench_argv(node, args, "--warmup", 0.5, *cell.options())
     told, (wall, on, busy, waited, others) = Run(node, argv).finish()
     done, failed = told["sessions"], sum(f["count"] for f in told["failures"].values())
     if done == 0 or failed > done / 100 or told.get("resumed") != cell.is_resumed:
@@ -135,6 +139,25 @@ def measure(node, args, cell):
             "generator_us": 1e6 * told["generator_busy_share"] * told["seconds"] / done, "failed": failed,
             "limited_by": limit(told, worker / wall, waited / wall), "microseconds": told["microseconds"],
             "cipher": told.get("cipher"), "group_agreed": told.get("group")}
+
+
+def offered(args, huge):
+    """Times at offered rates, nobody asleep: what low load pays, and what a busy worker makes of it."""
+    args.sleep = 0
+    say(f"offered: times of full TLS 1.3 handshakes at offered rates, open loop, {args.seconds} s each, nobody asleep")
+    say(f"  {'':22} {'offered':>8} {'done':>8} {'late':>6} {'worker':>7} {'gener.':>7}   handshake: {'p50':>7} {'p99':>8} "
+        f"{'max':>8}   due to secured: {'p50':>7} {'p99':>8} {'max':>8} ms  limited by")
+    with Node(args, huge) as node:
+        show_certificates(node)
+        for key in ("ECDSA", "RSA-2048"):
+            for rate in args.rates:
+                argv = bench_argv(node, args, "--rate", rate, "--sleep", 0, "--tls", "1.3", "--groups", "X25519",
+                                  "--sni", server_name(key))
+                told, (wall, on, busy, _, _) = Run(node, argv).finish()
+                t = [[told["microseconds"][what][p] / 1000 for p in ("p50", "p99", "max")] for what in ("handshake", "secured")]
+                say(f"  {key:8} X25519 full   {rate:8.0f} {told['sessions_per_second']:8.1f} {told['begun_late'] + told['never_begun']:6} "
+                    f"{min(on, busy) / wall:7.1%} {told['generator_busy_share']:7.1%}              {t[0][0]:7.3f} {t[0][1]:8.3f} "
+                    f"{t[0][2]:8.3f}                   {t[1][0]:7.3f} {t[1][1]:8.3f} {t[1][2]:8.3f}     {told['limited_by']}")
 
 
 HEAD = (f"  {'':54} {'rate':>7} {'per busy s':>10} {'worker':>8} {'others':>7} {'server':>7} {'gener.':>7} {'p50':>7} {'p99':>7}\n"

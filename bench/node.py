@@ -106,6 +106,18 @@ def prioritise(pid, nice):
             pathlib.Path(f"/proc/{pid}/autogroup").write_text(str(nice))
 
 
+def change(settings, text):
+    """`text`: "limits.handshakes=64"; the value is JSON, or else a text."""
+    path, _, value = text.partition("=")
+    *folders, name = path.split(".")
+    for folder in folders:
+        settings = settings.setdefault(folder, {})
+    try:
+        settings[name] = json.loads(value)
+    except ValueError:
+        settings[name] = value
+
+
 class Node:
     """Control and a relay of one core on a memif, in a network namespace of their own."""
 
@@ -129,6 +141,8 @@ class Node:
             "queue": {"retry_first": "1h", "connections_per_site": args.site_connections},
             "log": {"level": "warn"},
         }
+        for setting in getattr(args, "setting", []):
+            change(settings, setting)
         self.lab = Lab(build=args.build, folder=self.folder, hugepages="yes" if has_huge else "no", settings=settings)
         self.lab.tag += f"-{self.folder.name}"  # several nodes may stand at a time
 
