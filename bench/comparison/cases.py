@@ -48,6 +48,7 @@ TARGETS = (
     Target("messages", "Postfix", 10, aim=50),
     Target("memory of an idle TLS connection", most=30, unit="KiB"),
     Target("memory of a handshake in flight", most=110, unit="KiB"),
+    Target("p99 of a handshake at 1 % of capacity, mb less inline", most=0.2, unit="ms"),
     Target("system calls per handshake on the worker", most=0.005, unit=""),  # its report, a snapshot a second, is none of a handshake's
 )
 

@@ -6,7 +6,8 @@ import unittest
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from comparison import figures  # noqa: E402
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "deploy"))
+from comparison import figures, limits  # noqa: E402
 from comparison.cases import CASES, TARGETS, Target  # noqa: E402
 
 
@@ -66,6 +67,26 @@ class Figures(unittest.TestCase):
         for value, text in ((12345, "12,300"), (999.6, "1,000"), (1.234, "1.23"), (0.01234, "0.0123"), (45.67, "45.7"), (0, "0"),
                             (None, "-")):
             self.assertEqual(figures.number(value), text)
+
+    def test_what_strace_counted_is_read_with_and_without_errors(self):
+        text = """% time     seconds  usecs/call     calls    errors syscall
+------ ----------- ----------- --------- --------- ----------------
+ 99.61    0.081544           9      8448           getpid
+  0.39    0.000319          35         9         2 futex
+------ ----------- ----------- --------- --------- ----------------
+100.00    0.081863           9      8457         2 total
+"""
+        self.assertEqual(limits.strace_counts(text), {"getpid": 8448, "futex": 9})
+        self.assertEqual(limits.strace_counts(""), {})
+
+    def test_the_lines_of_openssl_speed_are_calls_a_second(self):
+        text = ("+H:rsa2048\n+F2:2:2048:3846.875000:52434.693878:48781.052632:3711.224490\n+F4:3:256:46140.625000:13007.142857\n"
+                "+F5:7:253:25000.0:0.000040\n+DTP:X25519MLKEM768:keygen:1\n+DTP:X25519MLKEM768:encaps:1\n+F9:15:11595.7:8684.6:11092.1\n")
+        found = {line["operation"]: line["per_second"] for line in limits.speed_lines(text)}
+        self.assertEqual(found, {"RSA-2048 sign": 3846.875, "RSA-2048 verify": 52434.693878, "ECDSA P-256 sign": 46140.625,
+                                 "ECDSA P-256 verify": 13007.142857, "ECDH X25519 derive": 25000, "X25519MLKEM768 keygen": 11595.7,
+                                 "X25519MLKEM768 encaps": 8684.6, "X25519MLKEM768 decaps": 11092.1})
+        self.assertEqual(found["ECDH X25519 derive"] * limits.speed_lines(text)[4]["call_us"], 1e6)
 
     def test_every_target_is_of_a_case_or_a_bound(self):
         names = {c.name for c in CASES}

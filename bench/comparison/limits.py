@@ -14,6 +14,7 @@ from node import Node, memif_options, memory_kb, threads_of
 from . import machine, relay
 
 PRIMITIVES = ("rsa2048", "rsa3072", "ecdsap256", "ecdhx25519", "ecdhp256", "X25519MLKEM768")
+LOW_RATE = 30  # a second: about 1 % of what a core can do with RSA-2048
 NOISE = {"restart_syscall"}
 
 
@@ -21,7 +22,7 @@ class Ceiling:
     """OpenSSL's own server, its client and nothing else, in one thread: what its server's side costs. No TCP, no SMTP, no
     system call: more than any server on this OpenSSL can do inline."""
 
-    name, library = "ceiling", "OpenSSL"
+    name = "ceiling"
     keys = {"rsa": "RSA-2048", "ecdsa": "ECDSA-P256"}
 
     def __init__(self, options):
@@ -121,11 +122,11 @@ def handshake_bytes(options):
     raise LabError("tls_bench tells no memory of a handshake")
 
 
-def system_calls(options, folder, has_huge, case):
+def system_calls(options, folder, has_huge, case, backend):
     """Of the worker, for each handshake, counted by strace; the relay never sleeps here, or its sleeps were the most."""
-    args = relay.node_args(options, folder)
-    args.sleep = 0
-    with Node(args, has_huge) as node:
+    with Node(relay.node_args(options, folder, sleep=0), has_huge) as node:
+        if backend:
+            node.lab.ctl("offload", backend)
         worker = next(tid for tid, name in threads_of(node.pid()) if name.startswith("worker"))
         listing = pathlib.Path(folder) / "strace"
         bench(options, "handshakes", memif_options(node), "--connections", 64, "--duration", 1, "--warmup", 0, "--groups", case.groups)
@@ -139,6 +140,22 @@ def system_calls(options, folder, has_huge, case):
         calls = strace_counts(listing.read_text())
         return {"handshakes": told["handshakes"], "calls": calls,
                 "per_handshake": sum(calls.values()) / told["handshakes"] if told["handshakes"] else None}
+
+
+def latency(options, folder, has_huge, pems, case, say):
+    """The p99 of handshakes that come one by one at LOW_RATE a second, inline and with mb in turns: microseconds, one a round.
+    Neither side sleeps."""
+    found = {"inline": [], "mb": []}
+    with relay.Relay(options, folder, pems, has_huge, sleep=0) as node:
+        node.show(case.certificate)
+        for _ in range(options.runs):
+            for backend in found:
+                node.use(backend)
+                told = bench(options, "handshakes", node.target(case.certificate), "--rate", LOW_RATE, "--duration", 2 * options.seconds,
+                             "--warmup", options.warmup, "--groups", case.groups, "--sleep", 0)
+                found[backend].append(told["microseconds"]["handshake"]["p99"])
+    say(f"  p99 of handshakes at {LOW_RATE} a second, microseconds: {found}")
+    return found
 
 
 def strace_counts(text):

@@ -187,6 +187,7 @@ class Exim(Peer):
 
 class OpenSMTPD(Peer):
     name, port, packages, library = "OpenSMTPD", 2530, ("opensmtpd",), "OpenSSL by its libtls"
+    connections = 16  # it lets five wait to be accepted; of more, SYNs are lost
     can = {"1.2"}
 
     def command(self):

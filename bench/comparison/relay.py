@@ -11,19 +11,21 @@ CERTIFICATES = ("ecdsa", "rsa")
 ADDRESSES = 4
 
 
-def node_args(options, folder):
+def node_args(options, folder, sleep=500):
     """What bench/node.py asks for; the limits are beyond what is offered, as the others' are."""
-    return argparse.Namespace(build=options.build, folder=folder, mbufs=32768, sleep=500, max_connections=options.connections_max,
+    return argparse.Namespace(build=options.build, folder=folder, mbufs=32768, sleep=sleep, max_connections=options.connections_max,
                               site_connections=100, nice=options.nice, no_pin=False)
 
 
 class Relay:
-    name, library, is_implicit_tls, connections = "relay", "OpenSSL", False, 0
+    """One node for all runs but those of mails."""
 
-    def __init__(self, options, folder, pems, has_huge):
-        self.node = Node(node_args(options, folder), has_huge)
+    name, is_implicit_tls, connections = "relay", False, 0
+
+    def __init__(self, options, folder, pems, has_huge, sleep=500):
+        self.node = Node(node_args(options, folder, sleep), has_huge)
         self.pems = pems
-        self.shown, self.runs = None, 0
+        self.shown, self.backend, self.runs = None, None, 0
 
     def __enter__(self):
         self.node.__enter__()
@@ -49,6 +51,14 @@ class Relay:
                 self.node.lab.ctl("cert", "deactivate", other)
         wait_for("the relay to take the certificate", 20, lambda: self.applied() > before and self.is_settled())
         self.shown = kind
+
+    def use(self, backend):
+        """From now on new handshakes do their asymmetric work there: inline, mb or engine."""
+        if self.backend == backend:
+            return
+        self.node.lab.ctl("offload", backend)
+        wait_for(f"the relay to use {backend}", 20, lambda: all(r["offload"]["backend"] == backend for r in self.status()["relays"]))
+        self.backend = backend
 
     def status(self):
         return json.loads(self.node.api("GET", "/v1/status"))
@@ -90,3 +100,17 @@ class Relay:
 
     def version(self):
         return run(self.node.lab.bin / "relay" / "hikyaku-relay", "--version", check=False).stdout.strip()
+
+
+class Variant:
+    """The same relay with another back end."""
+
+    is_implicit_tls, connections, prefix, bill = False, 0, staticmethod(Relay.prefix), staticmethod(Relay.bill)
+
+    def __init__(self, of, name, backend):
+        self.relay, self.name, self.backend = of, name, backend
+        self.target, self.mark, self.version = of.target, of.mark, of.version
+
+    def show(self, certificate):
+        self.relay.use(self.backend)
+        self.relay.show(certificate)

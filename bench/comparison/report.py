@@ -71,8 +71,8 @@ def table(data):
     if data["values"]:
         yield ""
         yield from (f"{name}: {number(value)}" for name, value in data["values"].items())
-    if data.get("system_calls"):
-        yield f"  the worker's calls in {data['system_calls']['handshakes']} handshakes: {data['system_calls']['calls'] or 'none'}"
+    for backend, counted in data["system_calls"].items():
+        yield f"  the worker's calls in {counted['handshakes']} handshakes, {backend}: {counted['calls'] or 'none'}"
     if data["primitives"]:
         yield ""
         yield from primitive_lines(data["primitives"])
