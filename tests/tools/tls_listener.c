@@ -39,6 +39,8 @@ struct connection {
 	int fd;
 	enum phase phase;
 	bool is_over;	 /* the peer's end is closed, or the connection broken */
+	bool is_called;	 /* its operation is done */
+	struct connection *next_called;
 	uint32_t blank;	 /* line ends in a row, as the request has come so far */
 	uint32_t asked;	 /* bytes of request */
 	uint64_t due_us; /* when it is cut */
@@ -56,7 +58,9 @@ struct connection {
 	_(most_at_once)
 
 struct settings {
-	const char *address, *certificate, *ca_out;
+	const char *address, *certificate, *ca_out, *engine;
+	uint64_t algorithms; /* of the engine */
+	enum tls_backend backend;
 	uint64_t port, connections, at_once, seconds, timeout_seconds;
 	bool is_verbose;
 	struct tls_profile profile;
@@ -66,7 +70,7 @@ struct listener {
 	struct settings settings;
 	struct tls_lib *lib;
 	struct tls_server_set *set;
-	struct connection *first;
+	struct connection *first, *first_called;
 	uint64_t open;
 	int epoll, socket; /* socket: -1 when no more come */
 #define _(name) uint64_t name;
@@ -101,10 +105,29 @@ static size_t socket_write(void *user, const uint8_t *from, size_t n)
 	return sent < 0 ? 0 : (size_t)sent;
 }
 
+/* From within tls_lib_poll(). */
+static void call(void *user)
+{
+	struct connection *c = user;
+	c->is_called = true;
+	c->next_called = c->listener->first_called;
+	c->listener->first_called = c;
+}
+
 /* ---- one connection ---- */
+
+static void forget_call(struct connection *c)
+{
+	struct connection **at = &c->listener->first_called;
+	while (*at != c)
+		at = &(*at)->next_called;
+	*at = c->next_called;
+}
 
 static void connection_close(struct connection *c)
 {
+	if (c->is_called)
+		forget_call(c);
 	*c->at = c->next;
 	if (c->next != NULL)
 		c->next->at = c->at;
@@ -228,7 +251,7 @@ static bool adopt(struct listener *l, int fd)
 		return false;
 	*c = (struct connection){.next = l->first, .at = &l->first, .listener = l, .fd = fd};
 	c->due_us = time_monotonic_us() + l->settings.timeout_seconds * USEC_PER_SEC;
-	c->tls = tls_open_server(l->set, 0, (struct tls_io){socket_read, socket_write, c});
+	c->tls = tls_open_server(l->set, 0, (struct tls_io){socket_read, socket_write, c, call});
 	if (c->tls == NULL || epoll_ctl(l->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
 		tls_close(c->tls);
 		free(c);
@@ -274,17 +297,38 @@ static void cut_late(struct listener *l, uint64_t now_us)
 	}
 }
 
+static bool turn_called(struct listener *l)
+{
+	bool any = false;
+	for (struct connection *c; (c = l->first_called) != NULL; any = true) {
+		l->first_called = c->next_called;
+		c->is_called = false;
+		connection_turn(c);
+	}
+	return any;
+}
+
+/* What waits for company is done when none is in sight: no event, and nobody called. */
+static void serve(struct listener *l)
+{
+	struct epoll_event events[BURST];
+	int n = epoll_wait(l->epoll, events, BURST, tls_lib_waiting(l->lib) != 0 ? 0 : LOOK_MS);
+	for (int i = 0; i < n; i++)
+		if (events[i].data.ptr == NULL)
+			take(l);
+		else
+			connection_turn(events[i].data.ptr);
+	bool any = n > 0;
+	any |= turn_called(l);
+	tls_lib_poll(l->lib, time_monotonic_us() * NSEC_PER_USEC, !any);
+	turn_called(l);
+}
+
 static void run(struct listener *l)
 {
 	uint64_t end_us = time_monotonic_us() + l->settings.seconds * USEC_PER_SEC, look_us = 0;
 	while (!is_stopped && (l->socket >= 0 || l->open != 0)) {
-		struct epoll_event events[BURST];
-		int n = epoll_wait(l->epoll, events, BURST, LOOK_MS);
-		for (int i = 0; i < n; i++)
-			if (events[i].data.ptr == NULL)
-				take(l);
-			else
-				connection_turn(events[i].data.ptr);
+		serve(l);
 		uint64_t now_us = time_monotonic_us();
 		if (now_us >= look_us) {
 			cut_late(l, now_us);
@@ -318,6 +362,18 @@ static bool write_ca(const struct lab_cert *ca, const char *path)
 	return ok;
 }
 
+static bool has_backend(struct listener *l, struct tls_error *error)
+{
+	const struct tls_crypto_config engine = {l->settings.engine, (uint32_t)l->settings.algorithms,
+		(uint32_t)l->settings.algorithms};
+	if (l->settings.backend == TLS_BACKEND_ENGINE && !tls_crypto_start(&engine, error))
+		return false;
+	const char *why = tls_backend_unusable(l->lib, l->settings.backend);
+	if (why != NULL)
+		snprintf(error->text, sizeof error->text, "%s", why);
+	return why == NULL;
+}
+
 static bool make_set(struct listener *l, struct tls_error *error)
 {
 	static const struct {
@@ -340,8 +396,9 @@ static bool make_set(struct listener *l, struct tls_error *error)
 		pairs[count++] = lab_pair((const struct lab_cert *const[]){&leaf}, 1);
 		lab_cert_free(&leaf);
 	}
-	struct tls_server_set_config config = {pairs, count, &l->settings.profile, 1};
-	if (l->lib != NULL)
+	struct tls_server_set_config config = {
+		pairs, count, &l->settings.profile, 1, .backend = l->settings.backend};
+	if (l->lib != NULL && has_backend(l, error))
 		l->set = tls_server_set_create(l->lib, &config, error);
 	while (count != 0)
 		lab_pair_free(&pairs[--count]);
@@ -399,6 +456,9 @@ static void usage(FILE *to)
 	      "  --port N            0: a free one, which is printed (0)\n"
 	      "  --certificate KIND  ecdsa, rsa or both (both); made at the start\n"
 	      "  --ca-out FILE       writes their authority's certificate, PEM\n"
+	      "  --backend NAME      inline, mb or engine (inline)\n"
+	      "  --engine NAME       of OpenSSL's folder, or a file (qatengine)\n"
+	      "  --algorithms N      that it does, qatengine's bits (33: RSA and X25519)\n"
 	      "  --grade GRADE       medium, high or modern (high)\n"
 	      "  --lowest VERSION    TLSv1.0 to TLSv1.3 (TLSv1.2)\n"
 	      "  --highest VERSION   (TLSv1.3)\n"
@@ -418,10 +478,13 @@ enum {
 	CONNECTIONS,
 	AT_ONCE,
 	SECONDS,
+	ALGORITHMS,
 	TIMEOUT, /* the last of the numbers */
 	ADDRESS,
 	CERTIFICATE,
 	CA_OUT,
+	BACKEND,
+	ENGINE_NAME,
 	GRADE,
 	LOWEST,
 	HIGHEST,
@@ -433,7 +496,8 @@ static const struct option long_options[] = {{"port", 1, NULL, PORT},
 	{"connections", 1, NULL, CONNECTIONS}, {"at-once", 1, NULL, AT_ONCE},
 	{"seconds", 1, NULL, SECONDS}, {"timeout", 1, NULL, TIMEOUT},
 	{"address", 1, NULL, ADDRESS}, {"certificate", 1, NULL, CERTIFICATE},
-	{"ca-out", 1, NULL, CA_OUT}, {"grade", 1, NULL, GRADE}, {"lowest", 1, NULL, LOWEST},
+	{"ca-out", 1, NULL, CA_OUT},
+	{"backend", 1, NULL, BACKEND}, {"engine", 1, NULL, ENGINE_NAME}, {"algorithms", 1, NULL, ALGORITHMS}, {"grade", 1, NULL, GRADE}, {"lowest", 1, NULL, LOWEST},
 	{"highest", 1, NULL, HIGHEST}, {"groups", 1, NULL, GROUPS},
 	{"verbose", 0, NULL, VERBOSE}, {"help", 0, NULL, HELP}, {0}};
 
@@ -461,6 +525,14 @@ static bool is_grade(const char *text, uint8_t *grade)
 	return false;
 }
 
+static bool is_backend(const char *text, enum tls_backend *backend)
+{
+	for (*backend = TLS_BACKEND_INLINE; *backend <= TLS_BACKEND_ENGINE; ++*backend)
+		if (strcmp(text, tls_backend_name(*backend)) == 0)
+			return true;
+	return false;
+}
+
 static bool is_certificate(const char *text)
 {
 	return strcmp(text, "ecdsa") == 0 || strcmp(text, "rsa") == 0 || strcmp(text, "both") == 0;
@@ -472,6 +544,7 @@ static bool set_number(struct settings *s, int option, const char *text)
 		[CONNECTIONS] = &s->connections,
 		[AT_ONCE] = &s->at_once,
 		[SECONDS] = &s->seconds,
+		[ALGORITHMS] = &s->algorithms,
 		[TIMEOUT] = &s->timeout_seconds};
 	return is_number(text, option == PORT ? UINT16_MAX : 1000000000, at[option]);
 }
@@ -482,6 +555,8 @@ static bool set_text(struct settings *s, int option, const char *text)
 	case ADDRESS: s->address = text; return true;
 	case CERTIFICATE: s->certificate = text; return is_certificate(text);
 	case CA_OUT: s->ca_out = text; return true;
+	case BACKEND: return is_backend(text, &s->backend);
+	case ENGINE_NAME: s->engine = text; return true;
 	case GRADE: return is_grade(text, &s->profile.grade);
 	case LOWEST: return is_protocol(text, &s->profile.protocol_lowest);
 	case HIGHEST: return is_protocol(text, &s->profile.protocol_highest);
@@ -507,7 +582,7 @@ static bool read_command_line(struct settings *s, int argc, char **argv)
 	return optind == argc;
 }
 
-static int serve(struct listener *l)
+static int start(struct listener *l)
 {
 	struct epoll_event event = {.events = EPOLLIN};
 	struct tls_error error = {""};
@@ -529,6 +604,8 @@ int main(int argc, char **argv)
 	struct listener l = {.epoll = -1, .socket = -1};
 	l.settings = (struct settings){.address = "127.0.0.1",
 		.certificate = "both",
+		.engine = "qatengine",
+		.algorithms = TLS_CRYPTO_ALGORITHMS_DEFAULT,
 		.connections = 100000,
 		.at_once = 4096,
 		.seconds = 600,
@@ -541,12 +618,13 @@ int main(int argc, char **argv)
 	struct sigaction action = {.sa_handler = on_signal};
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
-	int code = serve(&l);
+	int code = start(&l);
 	stop_listening(&l);
 	if (l.epoll >= 0)
 		close(l.epoll);
 	if (l.set != NULL)
 		tls_server_set_put(l.set);
+	tls_crypto_stop();
 	tls_lib_destroy(l.lib);
 	return code;
 }

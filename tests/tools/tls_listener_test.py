@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tls_listener as a tester of TLS finds it: every certificate and setting, many connections at once."""
+"""tls_listener as a tester of TLS finds it: every back end, certificate and setting, many connections at once."""
 
 import contextlib
 import json
+import os
 import pathlib
 import socket
 import ssl
@@ -14,7 +15,11 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
 from cases import case, expect, expect_in, main
 
-TOOL = sys.argv[1]
+TOOL, LAB_ENGINE = sys.argv[1], sys.argv[2]
+HAS_MB = subprocess.run([TOOL, "--backend", "mb", "--seconds", "0"], capture_output=True).returncode == 0  # AVX512-IFMA
+# The crypto thread is tried with an engine of ours: qatengine's software wants an Intel processor.
+BACKENDS = {"inline": (), "engine": ("--backend", "engine", "--engine", LAB_ENGINE),
+            **({"mb": ("--backend", "mb")} if HAS_MB else {})}
 ANSWER = b"HTTP/1.0 200 OK\r\n"
 
 
@@ -25,7 +30,8 @@ class Listener:
         self.folder = tempfile.TemporaryDirectory(prefix="tls_listener.")
         self.ca = self.folder.name + "/ca.pem"
         self.process = subprocess.Popen([TOOL, "--ca-out", self.ca, "--seconds", "60", *args],
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                        env={**os.environ, "LAB_ENGINE": "software"})
         first = self.process.stdout.readline()
         if not first.startswith("listening on port "):
             raise AssertionError(self.process.communicate()[1])
@@ -78,7 +84,12 @@ def key_of(tls):
 
 @case
 def any_request_is_answered_and_closed_by_close_notify():
-    with Listener() as l:
+    for backend in BACKENDS.values():
+        answer_requests(backend)
+
+
+def answer_requests(backend):
+    with Listener(*backend) as l:
         for request in (b"GET / HTTP/1.0\r\n\r\n", b"POST /x HTTP/1.1\r\nHost: a\r\n\r\nabc", b"QUIT\n\n"):
             with l.open(l.context()) as tls:
                 answer = ask(tls, request)
@@ -133,8 +144,8 @@ def the_profile_is_the_one_asked_for():
 
 @case
 def many_connections_are_served_at_once():
-    for kind in ("ecdsa", "rsa"):
-        with Listener("--certificate", kind, "--connections", "64") as l:
+    for kind, backend in ((k, b) for k in ("ecdsa", "rsa") for b in BACKENDS.values()):
+        with Listener("--certificate", kind, "--connections", "64", *backend) as l:
             context, connections = l.context(), []
             for _ in range(64):
                 raw = l.connect()
@@ -218,6 +229,8 @@ def what_it_does_not_know_is_refused_with_a_reason():
     for args, reason in ((("--certificate", "dsa"), "'dsa' is no such value"),
                          (("--grade", "low"), "'low' is no such value"),
                          (("--lowest", "SSLv3"), "'SSLv3' is no such value"),
+                         (("--backend", "none"), "'none' is no such value"),
+                         (("--backend", "engine", "--engine", "none-such"), "the engine none-such cannot be loaded: "),
                          (("--port", "70000"), "'70000' is no such value"),
                          (("--groups", "none-such"), "groups 'none-such' are not known"),
                          (("--ca-out", "/nonexistent/ca.pem"), "cannot write /nonexistent/ca.pem")):
@@ -227,5 +240,5 @@ def what_it_does_not_know_is_refused_with_a_reason():
 
 
 if __name__ == "__main__":
-    del sys.argv[1]
+    del sys.argv[1:3]
     sys.exit(main())
