@@ -160,7 +160,9 @@ static void cut_syn_of_both(struct tcp_conn *c, struct tcp_segment *seg)
 		return;
 	seg->seq++;
 	seg->flags &= (uint8_t)~(RTE_TCP_SYN_FLAG | TCP_ECN_FLAGS); /* which agree on ECN, and tell of no mark */
-	c->ack_now = true; /* a peer that goes by the letter of 3.10.7.4 waits for it */
+	/* A peer that goes by the letter of 3.10.7.4 waits for it, also if the segment is dropped for something else. */
+	c->ack_now = true;
+	tcp_dirty(c);
 }
 
 /* Cuts off what lies outside the window, so that the steps below see the idealized segment. */
