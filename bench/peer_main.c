@@ -55,13 +55,14 @@ static void usage(FILE *to)
 	      "  --buffer-mb N       ours: of all connections (32)\n"
 	      "  --mbufs N           ours: of the core (32768)\n"
 	      "  --memory-mb N       ours: of EAL memory (192)\n"
+	      "  --ecn               ours: offered and accepted\n"
 	      "  --sleep-us N        ours: longest sleep of the idle core (100; 0: never)\n"
 	      "  --huge              ours: on hugepages\n",
 		to);
 }
 
 enum { SERVER = 1, PORT, KERNEL, DEVICE, ADDR, UP, DOWN, CONNECTIONS, REQUESTS, COUNT, SECONDS,
-	INTERVAL, CONNS_MAX, WINDOW, BUFFER, MBUFS, MEMORY, SLEEP, HUGE, CONGESTION, MSS, STAY };
+	INTERVAL, CONNS_MAX, WINDOW, BUFFER, MBUFS, MEMORY, SLEEP, HUGE, CONGESTION, MSS, STAY, ECN };
 static const struct option longs[] = {{"server", 1, NULL, SERVER}, {"port", 1, NULL, PORT},
 	{"kernel", 0, NULL, KERNEL}, {"device", 1, NULL, DEVICE}, {"addr", 1, NULL, ADDR},
 	{"up", 1, NULL, UP}, {"down", 1, NULL, DOWN}, {"connections", 1, NULL, CONNECTIONS},
@@ -70,7 +71,7 @@ static const struct option longs[] = {{"server", 1, NULL, SERVER}, {"port", 1, N
 	{"window-kb", 1, NULL, WINDOW}, {"buffer-mb", 1, NULL, BUFFER}, {"mbufs", 1, NULL, MBUFS},
 	{"memory-mb", 1, NULL, MEMORY}, {"sleep-us", 1, NULL, SLEEP}, {"huge", 0, NULL, HUGE},
 	{"congestion", 1, NULL, CONGESTION}, {"mss", 1, NULL, MSS},
-	{"stay", 0, NULL, STAY}, {0}};
+	{"stay", 0, NULL, STAY}, {"ecn", 0, NULL, ECN}, {0}};
 
 static struct dp_config dp_default(void)
 {
@@ -135,6 +136,7 @@ static bool set(struct peer_options *o, int option)
 	case CONGESTION: o->congestion = optarg; break;
 	case MSS: o->mss = (int)n; break;
 	case STAY: o->stays = true; break;
+	case ECN: o->dp->tcp.ecn = true; break;
 	default: return false;
 	}
 	return true;

@@ -159,11 +159,11 @@ static void print(void)
 	tcp_get_stats(stack, &stats);
 	printf("\"busy_us\":%llu,\"slept_us\":%llu,\"turns\":%llu,\"segments_in\":%llu,"
 	       "\"segments_out\":%llu,\"retransmits\":%llu,\"rto_fired\":%llu,"
-	       "\"fast_retransmits\":%llu,",
+	       "\"fast_retransmits\":%llu,\"ecn_reduced\":%llu,",
 		(unsigned long long)busy, (unsigned long long)slept, (unsigned long long)turns,
 		(unsigned long long)stats.segments_in, (unsigned long long)stats.segments_out,
 		(unsigned long long)stats.retransmits, (unsigned long long)stats.rto_fired,
-		(unsigned long long)stats.fast_retransmits);
+		(unsigned long long)stats.fast_retransmits, (unsigned long long)stats.ecn_reduced);
 	for (unsigned i = 0; i < dp_counter_count(); i++)
 		if (dp_counter(core, i) != 0)
 			printf("\"%s\":%llu,", dp_counter_name(i),

@@ -23,7 +23,8 @@ PORT = "7"
 # We listen on the one link and connect on the other.
 LISTENING, LISTENING_PEER = ("192.0.2.1/24", "2001:db8::1/64"), ("192.0.2.99/24", "2001:db8::99/64")
 CONNECTING, CONNECTING_PEER = ("198.51.100.1/24", "2001:db8:1::1/64"), ("198.51.100.99/24", "2001:db8:1::99/64")
-LINK = {"loss": "1.5%", "reorder": "4%", "duplicate": "3%", "corrupt": "0.5%", "delay_ms": 2}
+LINK = {"loss": "1.5%", "reorder": "4%", "duplicate": "3%", "corrupt": "0.5%", "delay_ms": 2,
+        "mark": "10%"}  # of what ECN may mark: nothing unless both ends want it
 STREAMS, EACH_WAY = 5, 120000  # connections, and bytes on each
 FAMILY = {4: 0, 6: 1}
 
@@ -60,14 +61,14 @@ class Interop:
             for i, (before, behind, addresses) in enumerate((("hklisten", "hkfar0", LISTENING_PEER),
                                                              ("hkconnect", "hkfar1", CONNECTING_PEER))):
                 self.counts.append(stack.enter_context(bridge(self.tap_bridge, NS, before, behind, addresses, seed=i + 1, **LINK)))
-            self.server = stack.enter_context(Process(within(NS, self.peer, "serve", *ours("hklisten", LISTENING), "--port", PORT)))
+            self.server = stack.enter_context(Process(within(NS, self.peer, "serve", *ours("hklisten", LISTENING), "--ecn", "--port", PORT)))
             self.stack = stack.pop_all()
         return self
 
     def __exit__(self, *_):
         self.stack.close()
 
-    def exchange(self, family, *kernel, each_way=EACH_WAY, has_cookies=False):
+    def exchange(self, family, *kernel, each_way=EACH_WAY, has_cookies=False, has_ecn=False):
         """The kernel asks our server over both families; we ask the kernel's over one.
 
         A kernel that keeps nothing but a cookie knows it only by the first byte's sequence number: where the ACK of the
@@ -79,9 +80,11 @@ class Interop:
             def start(*command):
                 return stack.enter_context(Process(within(NS, self.peer, *command)))
             server = start("serve", *kernel, "--port", PORT)
-            we = start("ask", *ours("hkconnect", CONNECTING), "--server", host(CONNECTING_PEER[FAMILY[family]]), *plan(each_way))
+            we = start("ask", *ours("hkconnect", CONNECTING), *(["--ecn"] if has_ecn else []), "--server", host(CONNECTING_PEER[FAMILY[family]]), *plan(each_way))
             they = [start("ask", *kernel, "--server", host(address), *plan(each_way)) for address in LISTENING]
-            check("we asked", we.wait(60), resets_allowed=2 if has_cookies else 0)
+            asked = we.wait(60)
+            check("we asked", asked, resets_allowed=2 if has_cookies else 0)
+            expect(not has_ecn or asked["ecn_reduced"] > 0, "no window of ours was lowered by a mark", asked)
             for name, process in zip(("asked over IPv4", "asked over IPv6"), they):
                 check(name, process.wait(60))
             served = server.stop()
@@ -101,10 +104,11 @@ def set_to(**settings):
     yield
 
 
-def setting_case(name, family, settings, *kernel, happened=(), never=(), each_way=EACH_WAY):
+def setting_case(name, family, settings, *kernel, happened=(), never=(), each_way=EACH_WAY, has_ecn=False):
     def test(interop):
         with set_to(**settings):
-            gone = interop.exchange(family, *kernel, each_way=each_way, has_cookies=settings.get("tcp_syncookies") == 2)
+            gone = interop.exchange(family, *kernel, each_way=each_way, has_cookies=settings.get("tcp_syncookies") == 2,
+                                    has_ecn=has_ecn)
         for counter in happened:
             expect(gone[counter] > 0, "nothing was", counter)
         for counter in never:
@@ -120,7 +124,12 @@ setting_case("streams_cross_without_sack", 6, {"tcp_sack": 0}, never=SACK_COUNTE
 setting_case("streams_cross_without_timestamps", 4, {"tcp_timestamps": 0}, never=("PAWSEstab",))
 setting_case("streams_cross_without_window_scaling", 6, {"tcp_window_scaling": 0})
 setting_case("streams_cross_without_any_option", 4, {"tcp_sack": 0, "tcp_timestamps": 0, "tcp_window_scaling": 0}, never=SACK_COUNTERS)
-setting_case("streams_cross_with_ecn_asked_for", 6, {"tcp_ecn": 1})
+ECN_COUNTERS = ("InECT0Pkts", "InCEPkts", "TCPDeliveredCE")  # what we sent, and marks; and that the kernel heard of its own
+
+setting_case("streams_cross_with_ecn_on_both_sides_and_marks", 4, {"tcp_ecn": 1}, happened=ECN_COUNTERS, has_ecn=True)
+setting_case("streams_cross_with_ecn_and_nothing_else_over_ipv6", 6,
+             {"tcp_ecn": 1, "tcp_sack": 0, "tcp_timestamps": 0}, happened=ECN_COUNTERS, has_ecn=True)
+setting_case("streams_cross_with_ecn_asked_for_in_vain", 6, {"tcp_ecn": 0}, never=("TCPDeliveredCE",))
 setting_case("streams_cross_with_syn_cookies", 4, {"tcp_syncookies": 2}, happened=("SyncookiesSent", "SyncookiesRecv"))
 setting_case("streams_cross_with_syn_cookies_and_no_timestamps", 6, {"tcp_syncookies": 2, "tcp_timestamps": 0},
              happened=("SyncookiesSent", "SyncookiesRecv"))
@@ -142,7 +151,7 @@ def everything_bad_did_happen_and_our_server_saw_all_of_it(interop):
     interop.stack.close()
     for counts in interop.counts:
         for way in ("to_relay", "from_relay"):
-            for what in ("lost", "overtaken", "duplicated", "corrupted"):
+            for what in ("lost", "overtaken", "duplicated", "corrupted", "marked"):
                 expect(counts[way][what] > 0, "nothing was", what, counts)
             expect(counts[way]["missed"] == 0 and counts[way]["no_room"] == 0, "the bridge itself lost frames", counts)
 

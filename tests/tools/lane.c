@@ -26,7 +26,7 @@ struct held {
 struct lane {
 	struct lane_config config;
 	struct lane_counts counts;
-	uint64_t random;
+	uint64_t random, marks; /* two streams of chance: marks change nothing of the rest */
 	uint64_t arrivals, orders;
 	uint64_t link_free_ns; /* when the rate limit lets the next frame begin */
 	uint64_t latest_out;   /* the greatest arrival number that has gone out, plus one */
@@ -41,17 +41,27 @@ struct lane {
 
 /* ---- chance: splitmix64 (Steele, Lea, Flood 2014) ---- */
 
-static uint64_t draw(struct lane *l)
+static uint64_t draw_from(uint64_t *stream)
 {
-	uint64_t z = l->random += 0x9e3779b97f4a7c15u;
+	uint64_t z = *stream += 0x9e3779b97f4a7c15u;
 	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
 	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
 	return z ^ z >> 31;
 }
 
+static uint64_t draw(struct lane *l)
+{
+	return draw_from(&l->random);
+}
+
+static bool chance_from(uint64_t *stream, double share)
+{
+	return (double)(draw_from(stream) >> 11) * 0x1p-53 < share;
+}
+
 static bool chance(struct lane *l, double share)
 {
-	return (double)(draw(l) >> 11) * 0x1p-53 < share;
+	return chance_from(&l->random, share);
 }
 
 /* All is drawn for every frame, so that one option does not change what another one hits. */
@@ -159,6 +169,38 @@ static void corrupt(struct slot *s, uint64_t bit)
 	s->data[ETHERNET_HEADER + bit / 8] ^= (uint8_t)(1u << bit % 8);
 }
 
+/* ---- marks (RFC 3168 5) ---- */
+
+static void mark_ip4(uint8_t *ip)
+{
+	uint32_t sum = 0;
+	ip[1] |= 3;
+	ip[10] = ip[11] = 0;
+	for (unsigned i = 0; i < (ip[0] & 15u) * 4; i += 2)
+		sum += (uint32_t)ip[i] << 8 | ip[i + 1];
+	while (sum >> 16 != 0)
+		sum = (sum & 0xffff) + (sum >> 16);
+	ip[10] = (uint8_t)(~sum >> 8);
+	ip[11] = (uint8_t)~sum;
+}
+
+static void mark(struct lane *l, struct slot *s)
+{
+	uint8_t *ip = s->data + ETHERNET_HEADER;
+	const unsigned type = s->n >= ETHERNET_HEADER + 40 ? (unsigned)s->data[12] << 8 | s->data[13] : 0;
+	const unsigned bits = type == 0x0800 ? ip[1] & 3u : type == 0x86dd ? ip[1] >> 4 & 3u : 0;
+	if (bits != 1 && bits != 2)
+		return;
+	l->counts.markable++;
+	if (!chance_from(&l->marks, l->config.mark))
+		return;
+	l->counts.marked++;
+	if (type == 0x0800)
+		mark_ip4(ip);
+	else
+		ip[1] |= 3 << 4;
+}
+
 static void send_on(struct lane *l, uint32_t slot, const struct fate *f, uint64_t due_us)
 {
 	if (f->is_held && l->config.reorder_gap > 0 && l->held_count < HELD_MAX) {
@@ -205,6 +247,7 @@ void lane_push(struct lane *l, struct bytes frame, uint64_t now_us)
 	uint32_t slot = slot_get(l, frame, arrival);
 	if (slot == UINT32_MAX)
 		return;
+	mark(l, &l->slots[slot]);
 	if (f.is_corrupted) {
 		l->counts.corrupted++;
 		corrupt(&l->slots[slot], f.bit);
@@ -286,6 +329,7 @@ struct lane *lane_create(const struct lane_config *config)
 	}
 	l->config = *config;
 	l->random = config->seed;
+	l->marks = ~config->seed;
 	l->lent = UINT32_MAX;
 	for (uint32_t i = 0; i < LANE_FRAMES_MAX; i++)
 		l->free[l->free_count++] = LANE_FRAMES_MAX - 1 - i;

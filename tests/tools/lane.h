@@ -16,6 +16,7 @@
 
 struct lane_config {
 	double loss, duplicate, reorder, corrupt; /* shares of the frames, 0 to 1 */
+	double mark; /* share of the frames whose IP header says that they may be marked (RFC 3168): CE, as by a router */
 	uint64_t delay_us;
 	unsigned reorder_gap; /* a frame that is held back lets 1 to so many later ones pass … */
 	uint64_t reorder_us;  /* … but waits no longer than this for them */
@@ -33,6 +34,8 @@ struct lane_config {
 	_(lost, "frames dropped by chance, as asked")                                                \
 	_(duplicated, "copies made")                                                                 \
 	_(corrupted, "frames in which a bit was turned; a copy of one has it too")                   \
+	_(markable, "frames that may be marked")                                                    \
+	_(marked, "of these, marked with CE")                                                        \
 	_(held_back, "frames made to wait for later ones")                                           \
 	_(overtaken, "frames that a later one really overtook")                                      \
 	_(queue_full, "frames dropped because too many bytes waited for the rate limit")             \

@@ -207,6 +207,42 @@ static void what_does_not_fit_is_dropped_and_counted(void **state)
 	lane_destroy(l);
 }
 
+/* Frames with these ECN bits, over both families; returns how many came out with CE, their checksums right. */
+static unsigned marked_of(uint8_t ecn, double share)
+{
+	struct lane *l = new_lane((struct lane_config){.seed = 7, .mark = share});
+	struct bytes out;
+	unsigned marked = 0;
+	for (unsigned i = 0; i < 1000; i++) {
+		const bool is_ipv6 = i % 2;
+		uint8_t f[100] = {[12] = is_ipv6 ? 0x86 : 8, [13] = is_ipv6 ? 0xdd : 0, [14] = is_ipv6 ? 0x60 : 0x45};
+		f[15] = (uint8_t)(is_ipv6 ? ecn << 4 : ecn);
+		lane_push(l, bytes_of(f, sizeof f), i);
+		assert_true(lane_pop(l, i, &out));
+		const uint8_t *ip = out.at + 14;
+		const bool is_marked = (is_ipv6 ? ip[1] >> 4 : ip[1]) == 3;
+		uint32_t sum = 0;
+		for (unsigned k = 0; k < 20; k += 2)
+			sum += (uint32_t)ip[k] << 8 | ip[k + 1];
+		assert_true(is_ipv6 || !is_marked || ecn == 3 || (sum & 0xffff) + (sum >> 16) == 0xffff);
+		marked += is_marked && ecn != 3;
+	}
+	assert_int_equal(lane_counts(l)->marked, marked);
+	assert_int_equal(lane_counts(l)->markable, ecn == 1 || ecn == 2 ? 1000 : 0);
+	lane_destroy(l);
+	return marked;
+}
+
+static void only_what_may_be_marked_is(void **state)
+{
+	assert_int_equal(marked_of(0, 1), 0);
+	assert_int_equal(marked_of(3, 1), 0);
+	assert_int_equal(marked_of(1, 1), 1000);
+	assert_int_equal(marked_of(2, 1), 1000);
+	assert_int_equal(marked_of(2, 0), 0);
+	assert_in_range(marked_of(2, 0.1), 60, 140);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -219,6 +255,7 @@ int main(void)
 		cmocka_unit_test(one_bit_is_turned_and_never_in_the_ethernet_header),
 		cmocka_unit_test(the_rate_limit_spaces_frames_and_drops_what_its_queue_cannot_hold),
 		cmocka_unit_test(what_does_not_fit_is_dropped_and_counted),
+		cmocka_unit_test(only_what_may_be_marked_is),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,8 +4,8 @@
  *   relay ── net_tap ── hktap0 ═ AF_PACKET ═ lanes ═ tap ── hkrouter ── the kernel's IP
  *
  * Without it the kernel's addresses are on hktap0 itself. With it they are on a second tap, and whole Ethernet
- * frames are carried between the two, each way through a lane (lane.h) that loses, delays, reorders, duplicates
- * and corrupts them. The relay's interface goes and comes back with the relay; the bridge waits for it. Ends on
+ * frames are carried between the two, each way through a lane (lane.h) that loses, delays, reorders, duplicates,
+ * marks and corrupts them. The relay's interface goes and comes back with the relay; the bridge waits for it. Ends on
  * SIGTERM or SIGINT with its counts as one line of JSON. */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -236,6 +236,7 @@ static void usage(FILE *to)
 	      "  --direction WHICH   both, to-relay or from-relay: where the following apply (both)\n"
 	      "  --loss SHARE        of the frames, as 1% or 0.01\n"
 	      "  --duplicate SHARE\n"
+	      "  --mark SHARE        of what ECN may mark: CE\n"
 	      "  --corrupt SHARE     one bit of the frame is turned, behind the Ethernet header\n"
 	      "  --reorder SHARE     held back until later frames have gone\n"
 	      "  --reorder-gap N     so many of them, 1 to N (3)\n"
@@ -271,6 +272,7 @@ enum {
 	LOSS,
 	DUPLICATE,
 	CORRUPT,
+	MARK,
 	REORDER,
 	GAP,
 	REORDER_MS,
@@ -285,7 +287,7 @@ enum {
 };
 static const struct option long_options[] = {
 	{"relay", 1, NULL, RELAY}, {"router", 1, NULL, ROUTER}, {"direction", 1, NULL, DIRECTION},
-	{"loss", 1, NULL, LOSS}, {"duplicate", 1, NULL, DUPLICATE}, {"corrupt", 1, NULL, CORRUPT},
+	{"loss", 1, NULL, LOSS}, {"duplicate", 1, NULL, DUPLICATE}, {"corrupt", 1, NULL, CORRUPT}, {"mark", 1, NULL, MARK},
 	{"reorder", 1, NULL, REORDER}, {"reorder-gap", 1, NULL, GAP}, {"reorder-ms", 1, NULL, REORDER_MS},
 	{"delay-ms", 1, NULL, DELAY}, {"rate-mbit", 1, NULL, RATE}, {"queue-kb", 1, NULL, QUEUE},
 	{"seed", 1, NULL, SEED}, {"help", 0, NULL, HELP}, {0}};
@@ -305,6 +307,7 @@ static bool set_number(struct lane_config *c, int option, const char *text)
 	case LOSS: c->loss = v; break;
 	case DUPLICATE: c->duplicate = v; break;
 	case CORRUPT: c->corrupt = v; break;
+	case MARK: c->mark = v; break;
 	case REORDER: c->reorder = v; break;
 	case GAP: c->reorder_gap = (unsigned)v; break;
 	case REORDER_MS: c->reorder_us = (uint64_t)(v * 1000); break;
