@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /* tls_bench: what TLS handshakes and sessions cost on this machine, in memory, on one core, beside OpenSSL alone.
  *
- *     nice -n -5 build/tls/tls_bench                            # all, about a minute
+ *     nice -n -5 build/tls/tls_bench                            # all, some minutes
  *     build/tls/tls_bench --only "TLSv1.3 ECDSA-P256 X25519 full" --seconds 5 --no-memory
  *     build/tls/tls_bench --json > tls.json
  *
- * Handshakes: each row is a version, a certificate, a group, full or resumed, and each line of it a server; "openssl" is the ceiling: OpenSSL
- * in its default library context, nothing of ours, with the same certificate and parameters, jemalloc
- * under it as under the relay. The client is OpenSSL's in every line. Servers take turns of 16
- * handshakes; only the processor time of the server's own calls is counted, from SSL_new to SSL_free. Printed are the median of the turns with its
- * quartiles, and the median of the ratio ceiling/server of turns that follow each other: above 1, the server is
- * cheaper than OpenSSL alone. `n` is how many handshakes are in flight at once.
+ * Handshakes: each row is a version, a certificate, a group, full or resumed, and each line of it a
+ * server. "openssl" is the ceiling: OpenSSL in its default library context, nothing of ours, with the same
+ * certificate and parameters, jemalloc under it as under the relay. The client is OpenSSL's in every
+ * line. Servers take turns of 16 handshakes, or as many as are in flight; only the processor time of
+ * the server's own calls is counted, from SSL_new to SSL_free. Printed are the median of the turns with
+ * its quartiles, and the median of the ratio ceiling/server of turns that follow each other: above 1,
+ * the server is cheaper than OpenSSL alone. `n` is how many handshakes are in flight at once.
  *
  * For one function's share: valgrind --tool=callgrind --collect-atstart=no --toggle-collect='server_*'
  * build/tls/tls_bench --server inline --only … --no-memory.
