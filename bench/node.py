@@ -45,7 +45,13 @@ class Hugepages:
     def change(self, pages):
         before = int(HUGEPAGES.read_text())
         HUGEPAGES.write_text(str(max(0, before + pages)))
-        self.added += int(HUGEPAGES.read_text()) - before
+        self.left = int(HUGEPAGES.read_text())
+        self.added += self.left - before
+
+    def keep(self):
+        """Others who give theirs back may take ours with them: then they are put back, and counted once."""
+        if self.has and int(HUGEPAGES.read_text()) < self.left:
+            HUGEPAGES.write_text(str(self.left))
 
     @staticmethod
     def free():

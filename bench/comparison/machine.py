@@ -3,6 +3,7 @@
 network namespaces. Times are seconds since some point in the past."""
 
 import contextlib
+import ctypes
 import os
 import pathlib
 import platform
@@ -13,6 +14,7 @@ import time
 from lab import LabError, run
 
 SERVER_CPU, CLIENT_CPU = 0, 1
+PR_SET_CHILD_SUBREAPER = 36
 CGROUP = pathlib.Path("/sys/fs/cgroup")
 SERVER, CLIENT = "192.0.2.10", "192.0.2.100"
 
@@ -42,17 +44,27 @@ class Group:
         return [int(pid) for pid in (self.path / "cgroup.procs").read_text().split()]
 
     def close(self):
-        """Ends what still runs in it."""
+        """Ends what still runs in it, and waits for those whose parents have ended."""
+        seen = set()
         for how in (signal.SIGTERM, signal.SIGKILL):
             for _ in range(40):
                 pids = self.processes()
+                seen.update(pids)
                 for pid in pids:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, how)
                 if not pids:
+                    for pid in seen:
+                        with contextlib.suppress(ChildProcessError):
+                            os.waitpid(pid, os.WNOHANG)
                     self.path.rmdir()
                     return
                 time.sleep(0.05)
+
+
+def adopt_orphans():
+    """A daemon's processes become ours when it ends, not those of an init that may not wait for them."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def processor_times(cpu=SERVER_CPU):
