@@ -271,7 +271,9 @@ SSL_CTX *tls_context_create(struct tls_set *set, const struct tls_profile *profi
 	X509_STORE *roots, struct tls_error *error)
 {
 	SSL_CTX *ctx = SSL_CTX_new_ex(set->lib->openssl,
-		set->backend == TLS_BACKEND_INLINE ? NULL : TLS_PROVIDER_OFFLOAD,
+		set->backend == TLS_BACKEND_INLINE ? NULL
+			: set->is_server	   ? TLS_PROVIDER_OFFLOAD
+						   : TLS_PROVIDER_OFFLOAD_CLIENT,
 		set->is_server ? TLS_server_method() : TLS_client_method());
 	if (ctx == NULL) {
 		tls_error_set(

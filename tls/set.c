@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tls/tls_private.h"
 
+#include "tls/provider/provider.h"
+
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
@@ -261,6 +263,8 @@ static bool server_load_chains(
 		is_loaded = tls_chain_load(
 			set->lib, judge, &config->pairs[i], i, &set->chains[i], error);
 		set->chain_count += is_loaded;
+		if (is_loaded && set->chains[i].is_rsa && set->backend != TLS_BACKEND_INLINE)
+			tls_provider_prepare(set->lib->openssl, set->chains[i].key);
 	}
 	SSL_CTX_free(judge);
 	if (!is_loaded)

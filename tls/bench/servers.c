@@ -169,6 +169,7 @@ const struct bench_server bench_servers[] = {
 	{"openssl", 1, ceiling_create, ceiling_destroy, ceiling_open, ceiling_step, NULL,
 		ceiling_close},
 	{"inline", 1, inline_create, ours_destroy, ours_open, ours_step, NULL, ours_close},
+	{"inline", 32, inline_create, ours_destroy, ours_open, ours_step, NULL, ours_close},
 	{"mb", 1, mb_create, ours_destroy, ours_open, ours_step, mb_turn, ours_close},
 	{"mb", 8, mb_create, ours_destroy, ours_open, ours_step, mb_turn, ours_close},
 	{"mb", 32, mb_create, ours_destroy, ours_open, ours_step, mb_turn, ours_close},

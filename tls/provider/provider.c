@@ -17,15 +17,16 @@ static const OSSL_ALGORITHM kdfs[] = {
 	{},
 };
 
-#define ITS_OWN "provider=hikyaku"
+#define KEY	"provider=hikyaku,hikyaku.key=yes"
 #define OFFLOAD "provider=hikyaku,hikyaku.offload=yes"
 
-/* RSA keys are not preferred: those of peers stay with the default provider, which verifies. Signing prefers ours,
- * and takes the key along. */
+/* Of equals OpenSSL takes either, so that each has a property that somebody asks for, or asks not to have. RSA keys
+ * are preferred by nobody: those of peers stay with the default provider, which verifies. Signing is, and takes the key
+ * along. */
 static const OSSL_ALGORITHM keys[] = {
 	{"X25519", OFFLOAD, tls_x25519_key_functions, "RFC 7748"},
 	{"X25519MLKEM768", OFFLOAD, tls_hybrid_key_functions, "draft-ietf-tls-ecdhe-mlkem"},
-	{"RSA:rsaEncryption:1.2.840.113549.1.1.1", ITS_OWN, tls_rsa_key_functions, "RFC 8017"},
+	{"RSA:rsaEncryption:1.2.840.113549.1.1.1", KEY, tls_rsa_key_functions, "RFC 8017"},
 	{},
 };
 
@@ -129,4 +130,12 @@ OSSL_PROVIDER *tls_provider_load(OSSL_LIB_CTX *openssl, struct tls_offload *offl
 		return NULL;
 	}
 	return provider;
+}
+
+void tls_provider_prepare(OSSL_LIB_CTX *openssl, EVP_PKEY *key)
+{
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	if (ctx != NULL)
+		EVP_DigestSignInit_ex(ctx, NULL, "SHA256", openssl, TLS_PROVIDER_OFFLOAD, key, NULL);
+	EVP_MD_CTX_free(ctx);
 }
