@@ -223,6 +223,15 @@ static void queue_run_oldest(struct tls_offload *offload, enum tls_op_kind kind)
 	op_done(offload, op);
 }
 
+/* When the oldest of those that wait was first found here. Not when it came: the turn that brought it may have been
+ * longer than the deadline, and none would ever have company of another turn. */
+static uint64_t queue_since(struct tls_offload *offload, struct queue *queue)
+{
+	for (uint32_t i = queue->count; i-- > 0 && queue->at[i]->since_ns == UINT64_MAX;)
+		queue->at[i]->since_ns = offload->now_ns;
+	return queue->at[0]->since_ns;
+}
+
 /* A batch too small to pay is done one at a time, and one a turn: company may still come to the others. */
 static bool queue_poll(struct tls_offload *offload, enum tls_op_kind kind, bool is_idle)
 {
@@ -232,7 +241,7 @@ static bool queue_poll(struct tls_offload *offload, enum tls_op_kind kind, bool 
 		queue_run_batch(offload, kind);
 	if (queue->count == 0 || has_done)
 		return has_done;
-	if (!is_idle && offload->now_ns - queue->at[0]->since_ns < offload->deadline_ns)
+	if (!is_idle && offload->now_ns - queue_since(offload, queue) < offload->deadline_ns)
 		return false;
 	if (queue->count >= tls_mb_least(kind))
 		queue_run_batch(offload, kind);
@@ -353,7 +362,7 @@ static struct tls_task *task_that_waits(const struct tls_offload *offload)
 static bool op_submit(struct tls_offload *offload, struct tls_task *task, struct tls_op *op)
 {
 	op->task = task;
-	op->since_ns = offload->now_ns;
+	op->since_ns = UINT64_MAX;
 	if (task->backend == TLS_BACKEND_ENGINE) {
 		op->state = OP_OUT;
 		return offload->engine.submit != NULL &&

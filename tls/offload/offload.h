@@ -57,7 +57,7 @@ size_t tls_offload_stack_most(const struct tls_offload *offload);
 const char *tls_offload_unusable(const struct tls_offload *offload, enum tls_backend backend);
 /* Once a turn of the core: does the batches that are full, those whose oldest op has waited longer than the deadline,
  * and, if the core `is_idle` (this turn brought no packet and woke nobody), one batch or one scalar op of every kind
- * that waits. `now_ns`: any clock that goes on; an op's wait is counted from the poll before it. true: something was
+ * that waits. `now_ns`: any clock that goes on; an op's wait is counted from the poll that first finds it. true: something was
  * done. */
 bool tls_offload_poll(struct tls_offload *offload, uint64_t now_ns, bool is_idle);
 /* Ops that wait or are out: while there are any, the core must go on polling. */

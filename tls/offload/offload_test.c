@@ -247,16 +247,18 @@ static void nobody_waits_longer_than_the_deadline(void **state)
 	tls_offload_poll(offload, 100 * MS, false);
 	for (int i = 0; i < 3; i++)
 		enter(&visitors[i], keys[0]);
-	assert_false(tls_offload_poll(offload, 102 * MS, false));
+	assert_false(tls_offload_poll(offload, 110 * MS, false)); /* a long turn: their wait begins */
+	assert_false(tls_offload_poll(offload, 112 * MS, false));
 	enter(&visitors[3], keys[0]);
-	assert_true(tls_offload_poll(offload, 103 * MS, false)); /* the oldest takes all along */
+	assert_true(tls_offload_poll(offload, 113 * MS, false)); /* the oldest takes all along */
 	for (int i = 0; i < 4; i++)
 		leave(&visitors[i]);
 	assert_int_equal(counted()->kind[TLS_OP_RSA_2048].batches[3], 1);
 	tls_offload_set_deadline(offload, UINT32_MAX);
 	enter(&visitors[0], NULL);
-	assert_false(tls_offload_poll(offload, 112 * MS, false));
-	assert_true(tls_offload_poll(offload, 113 * MS, false)); /* 10 ms are the most */
+	assert_false(tls_offload_poll(offload, 120 * MS, false));
+	assert_false(tls_offload_poll(offload, 129 * MS, false));
+	assert_true(tls_offload_poll(offload, 130 * MS, false)); /* 10 ms are the most */
 	leave(&visitors[0]);
 }
 
