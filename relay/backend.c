@@ -25,9 +25,23 @@ static int backend_of(const char *name)
 	return NONE;
 }
 
-/* All cores are of one kind, so the first one's word is everybody's. */
-static const char *unusable(const struct relay *relay, enum tls_backend backend)
+/* The engine's thread is started when it is first wanted, and stays: sessions may still wait for it when another back
+ * end has been chosen. */
+static bool has_crypto_thread(const struct relay *relay, struct tls_error *error)
 {
+	char running[64];
+	const struct tls_crypto_config config = {.engine = relay->config->tls.engine,
+		.hardware_algorithms = relay->config->tls.engine_hardware,
+		.software_algorithms = relay->config->tls.engine_software};
+	tls_crypto_describe(running, sizeof running);
+	return running[0] != '\0' || tls_crypto_start(&config, error);
+}
+
+/* NULL, or why not, which may be in `room`. All cores are of one kind, so the first one's word is everybody's. */
+static const char *unusable(const struct relay *relay, enum tls_backend backend, struct tls_error *room)
+{
+	if (backend == TLS_BACKEND_ENGINE && !has_crypto_thread(relay, room))
+		return room->text;
 	return tls_backend_unusable(relay->workers[0]->tls_lib, backend);
 }
 
@@ -35,7 +49,8 @@ int backend_choose(struct relay *relay, char error[256])
 {
 	const char *name = relay->config->tls.offload;
 	enum tls_backend wanted = (enum tls_backend)backend_of(name);
-	const char *why = unusable(relay, wanted);
+	struct tls_error room = {.text = ""};
+	const char *why = unusable(relay, wanted, &room);
 	if (why != NULL && strcmp(relay->config->tls.offload_missing, "refuse") == 0) {
 		snprintf(error, 256, "tls.offload: %s cannot be used: %s", name, why);
 		return -ENOTSUP;
@@ -53,7 +68,8 @@ int backend_choose(struct relay *relay, char error[256])
 int backend_change(struct relay *relay, const char *name, char error[512])
 {
 	int backend = backend_of(name);
-	const char *why = backend == NONE ? NULL : unusable(relay, (enum tls_backend)backend);
+	struct tls_error room = {.text = ""};
+	const char *why = backend == NONE ? NULL : unusable(relay, (enum tls_backend)backend, &room);
 	enum tls_backend before = relay->backend;
 	if (backend == NONE || why != NULL) {
 		snprintf(error, 512, "%.32s cannot be used: %s", name, why == NULL ? "there is no such back end" : why);

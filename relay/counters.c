@@ -201,6 +201,18 @@ static void update_queue(struct counters *c)
 	set(c, "hikyaku_dsns", "", "Delivery status notifications made", false, s->dsns);
 }
 
+static void update_crypto(struct counters *c)
+{
+	struct tls_crypto_counters n;
+	tls_crypto_get_counters(&n);
+	set(c, "hikyaku_tls_crypto_ops", "", "Operations that the crypto thread took from the cores", false, n.ops);
+	set(c, "hikyaku_tls_crypto_scalar", "", "Of these, done by OpenSSL", false, n.scalar);
+	set(c, "hikyaku_tls_crypto_batches", "", "Batches given to the engine's software, eight at a time", false, n.batches);
+	set(c, "hikyaku_tls_crypto_padding", "", "Places in them that nobody had asked for", false, n.padding);
+	set(c, "hikyaku_tls_crypto_faults", "", "Results of the engine that were wrong, and done again", false, n.faults);
+	set(c, "hikyaku_tls_crypto_timeouts", "", "Operations that the engine kept for too long", false, n.timeouts);
+}
+
 static void update_spool(struct counters *c)
 {
 	const struct spool_thread *t = &c->relay->spool;
@@ -241,6 +253,7 @@ void counters_update(struct counters *c)
 	}
 	update_queue(c);
 	update_spool(c);
+	update_crypto(c);
 	getrusage(RUSAGE_SELF, &usage);
 	set(c, "hikyaku_process_cpu_microseconds", "", "Processor time of all the relay's threads", false,
 		(uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * USEC_PER_SEC +

@@ -260,6 +260,7 @@ static void stop(struct relay *relay, struct attach *attach)
 			usleep(1000);
 	atomic_store(&relay->is_spool_stopping, true);
 	pthread_join(relay->spool.thread, NULL);
+	tls_crypto_stop();
 	records_drain(relay);
 	attach_destroy(attach);
 	spool_close(relay->spool.spool);

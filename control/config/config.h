@@ -91,6 +91,8 @@ struct config {
 		char *offload;	       /* inline mb engine */
 		char *offload_missing; /* inline refuse */
 		unsigned offload_deadline_us;
+		char *engine;
+		unsigned engine_hardware, engine_software; /* qatengine's bits */
 	} tls;
 	struct {
 		char *level; /* error warn info debug */
