@@ -209,6 +209,30 @@ static uint64_t failed(struct lab *lab, enum handshake_failure failure)
 	return atomic_load(&lab->w->handshake_counters.server.failed[failure]);
 }
 
+/* Reset, closed or silent after any part of its ClientHello, and after all of it with our answer under way. */
+static void a_clienthello_cut_anywhere_leaves_nothing(void **state)
+{
+	enum how { RESET, CLOSED, SILENT };
+	for (int how = RESET; how <= SILENT; how++) {
+		struct lab *lab = lab_new(open_to_all, NULL);
+		/* The silent ones are all there at a time; each byte has its turn in tls/bad_input_test.c. */
+		for (size_t cut = 1; cut < 2500; cut = how == SILENT ? cut * 2 + 1 : cut * 4 / 3 + 1) {
+			struct peer *p = lab_connect(lab, 465);
+			lab_say_hello(p, cut);
+			if (how == RESET)
+				tcp_abort(p->conn);
+			else if (how == CLOSED)
+				tcp_close(p->conn);
+			lab_run(lab, how == SILENT ? 1000 : LAB_SECOND);
+			assert_int_equal(lab->w->conn_count, how == SILENT ? lab->peer_count : 0);
+		}
+		lab_run(lab, how == SILENT ? 65 * LAB_SECOND : LAB_SECOND); /* the deadline, and that for their end */
+		assert_int_equal(lab->w->conn_count, 0);
+		assert_int_equal(lab->w->handshakes, 0);
+		lab_free(lab);
+	}
+}
+
 static void a_half_closed_handshake_ends_at_once(void **state)
 {
 	struct lab *lab = lab_new(open_to_all, NULL);
@@ -766,6 +790,7 @@ int main(void)
 		cmocka_unit_test(silence_at_each_stage_ends_with_421),
 		cmocka_unit_test(a_reset_or_a_fin_at_each_stage_leaves_nothing),
 		cmocka_unit_test(what_was_pipelined_before_a_fin_is_still_answered),
+		cmocka_unit_test(a_clienthello_cut_anywhere_leaves_nothing),
 		cmocka_unit_test(a_half_closed_handshake_ends_at_once),
 		cmocka_unit_test(handshakes_in_flight_are_limited_on_both_listeners),
 		cmocka_unit_test(no_session_is_opened_before_the_clienthello_is_whole),
