@@ -77,6 +77,21 @@ def spent(node):
         processor_time(threads) - on + processor_time(thread_times(node.lab.control.pid))
 
 
+class Offload:
+    """Which back end the relay's operations go to; it is switched as it runs."""
+
+    def __init__(self, node):
+        self.node, self.name = node, None
+
+    def use(self, name):
+        if self.name == name:
+            return
+        self.node.lab.ctl("offload", name)
+        wait_for(f"the relay to use {name}", 20, lambda: all(
+            r["offload"]["backend"] == name for r in json.loads(self.node.api("GET", "/v1/status"))["relays"]))
+        self.name = name
+
+
 def bench_argv(node, args, *options):
     return ["taskset", "-c", "0-1" if args.no_pin else "1", args.bench, "handshakes", *memif_options(node), "--json",
             "--client", args.client, "--duration", args.seconds, *options]
@@ -149,19 +164,35 @@ def offered(args, huge):
         f"{'max':>8}   due to secured: {'p50':>7} {'p99':>8} {'max':>8} ms  limited by")
     with Node(args, huge) as node:
         show_certificates(node)
-        for key in ("ECDSA", "RSA-2048"):
-            for rate in args.rates:
-                argv = bench_argv(node, args, "--rate", rate, "--sleep", 0, "--tls", "1.3", "--groups", "X25519",
-                                  "--sni", server_name(key))
-                told, (wall, on, busy, _, _) = Run(node, argv).finish()
-                t = [[told["microseconds"][what][p] / 1000 for p in ("p50", "p99", "max")] for what in ("handshake", "secured")]
-                say(f"  {key:8} X25519 full   {rate:8.0f} {told['sessions_per_second']:8.1f} {told['begun_late'] + told['never_begun']:6} "
-                    f"{min(on, busy) / wall:7.1%} {told['generator_busy_share']:7.1%}              {t[0][0]:7.3f} {t[0][1]:8.3f} "
-                    f"{t[0][2]:8.3f}                   {t[1][0]:7.3f} {t[1][1]:8.3f} {t[1][2]:8.3f}     {told['limited_by']}")
+        offload = Offload(node)
+        for key, rate, name in [(k, r, n) for k in ("ECDSA", "RSA-2048") for r in args.rates for n in args.offload]:
+            offload.use(name)
+            argv = bench_argv(node, args, "--rate", rate, "--sleep", 0, "--tls", "1.3", "--groups", "X25519",
+                              "--sni", server_name(key))
+            told, (wall, on, busy, _, _) = Run(node, argv).finish()
+            t = [[told["microseconds"][what][p] / 1000 for p in ("p50", "p99", "max")] for what in ("handshake", "secured")]
+            say(f"  {key:8} X25519 full   {rate:8.0f} {told['sessions_per_second']:8.1f} {told['begun_late'] + told['never_begun']:6} "
+                f"{min(on, busy) / wall:7.1%} {told['generator_busy_share']:7.1%}              {t[0][0]:7.3f} {t[0][1]:8.3f} "
+                f"{t[0][2]:8.3f}                   {t[1][0]:7.3f} {t[1][1]:8.3f} {t[1][2]:8.3f}     {told['limited_by']}, {name}")
 
 
 HEAD = (f"  {'':54} {'rate':>7} {'per busy s':>10} {'worker':>8} {'others':>7} {'server':>7} {'gener.':>7} {'p50':>7} {'p99':>7}\n"
         f"  {'cell':54} {'/s':>7} {'handsh.':>10} {'µs':>8} {'µs':>7} {'busy':>7} {'busy':>7} {'ms':>7} {'ms':>7}  limited by")
+
+
+def measure_all(node, args, chosen, rows, failed):
+    """Back ends take turns, so that what else the machine does is the same for all."""
+    offload, done, count = Offload(node), 0, len(chosen) * len(args.offload)
+    for cell in chosen:
+        for name in args.offload:
+            done += 1
+            try:
+                offload.use(name)
+                rows.append({"offload": name, **measure(node, args, cell)})
+                say(line(cell, rows[-1]) + f"  {name} ({done}/{count})")
+            except LabError as e:
+                failed.append(str(e))
+                say(f"  FAILED {name}: {e}")
 
 
 def line(cell, row):
@@ -180,17 +211,11 @@ def run(args, huge):
         with Node(args, huge) as node:
             show_certificates(node)
             say(HEAD)
-            for i, cell in enumerate(chosen):
-                try:
-                    rows.append(measure(node, args, cell))
-                    say(line(cell, rows[-1]) + f"  ({i + 1}/{len(chosen)})")
-                except LabError as e:
-                    failed.append(str(e))
-                    say(f"  FAILED {e}")
+            measure_all(node, args, chosen, rows, failed)
     finally:
         if args.json:
             pathlib.Path(args.json).write_text(json.dumps({"seconds": args.seconds, "client": args.client, "cells": rows}, indent=1) + "\n")
-        if len(rows) < len(chosen):
-            say(f"  {len(rows)} of {len(chosen)} cells were measured")
+        if len(rows) < len(chosen) * len(args.offload):
+            say(f"  {len(rows)} of {len(chosen) * len(args.offload)} figures were measured")
     if failed:
         raise LabError(f"{len(failed)} cells failed")

@@ -310,13 +310,13 @@ static void set_defaults(struct options *o)
 	addr_parse("192.0.2.25", &o->server);
 }
 
-/* Others every few seconds: the server remembers connections of an earlier run in TIME-WAIT, and a
+/* Others every second: the server remembers connections of an earlier run in TIME-WAIT, and a
  * SYN of ours that meets one by its address and port may be in vain for a minute. */
 static void choose_address(struct options *o)
 {
-	enum { FIRST = 100, LAST = 243, SECONDS = 4 };
+	enum { FIRST = 100, LAST = 243 };
 	unsigned blocks = (LAST + 1 - FIRST) / o->addresses;
-	uint64_t block = time_monotonic_us() / (SECONDS * USEC_PER_SEC) % blocks;
+	uint64_t block = time_monotonic_us() / USEC_PER_SEC % blocks;
 	addr_parse("192.0.2.0", &o->address);
 	o->address.b[15] = (uint8_t)(FIRST + block * o->addresses);
 	o->prefix_bits = 96 + 24;
