@@ -122,6 +122,24 @@ def a_back_end_that_cannot_be_used_is_refused_with_its_reason(l):
         expect_in("mb cannot be used: ", l.ctl("offload", "mb", check=False).stderr)
 
 
+@case
+def a_relay_whose_engine_does_not_load_starts_inline_or_not_at_all(l):
+    """The last one: it leaves no relay."""
+    for missing in ("inline", "refuse"):
+        l.stop(l.relay)
+        l.settings["tls"] = {"offload": "engine", "engine": "/nonexistent/engine.so", "offload_missing": missing}
+        l.write_config()
+        if missing == "inline":
+            l.start_relay()
+            expect_in("engine cannot be used: the engine /nonexistent/engine.so cannot be loaded", l.ctl("status"))
+            expect_in("TLS handshakes are not offloaded", l.log_tail("relay", 30))
+        else:
+            l.relay = l.start("node", "relay", l.bin / "relay" / "hikyaku-relay", "--config", l.config)
+            expect(l.relay.wait(30) == 78, l.relay.returncode)
+            expect_in("tls.offload: engine cannot be used: the engine /nonexistent/engine.so cannot be loaded",
+                      l.log_tail("relay", 5))
+
+
 def run_all():
     # All are one client: its budget is not what is tried here. The engine is a lab's, with qatengine's commands.
     with Lab(settings={"limits": {"client_handshakes": 0}}) as l:
