@@ -49,9 +49,10 @@ class Hugepages:
         self.added += self.left - before
 
     def keep(self):
-        """Others who give theirs back may take ours with them: then they are put back, and counted once."""
-        if self.has and int(HUGEPAGES.read_text()) < self.left:
-            HUGEPAGES.write_text(str(self.left))
+        """Others who end give back by number what they added, free pages that were counted on here among them: so many
+        are added again, and given back at the end like the others."""
+        if self.has:
+            self.change(max(0, self.left - int(HUGEPAGES.read_text())))
 
     @staticmethod
     def free():
