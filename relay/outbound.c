@@ -39,6 +39,21 @@ static bool is_broken(struct worker *w, const struct addr *addr)
 	return addr_equal(&slot->addr, addr) && slot->until_us > w->now_us;
 }
 
+/* The host's place in the table; whoever was there before is forgotten. */
+static struct broken_tls *broken_take(struct worker *w, const struct addr *addr)
+{
+	struct broken_tls *slot = broken_slot(w, addr);
+	if (!addr_equal(&slot->addr, addr))
+		*slot = (struct broken_tls){.addr = *addr};
+	return slot;
+}
+
+static bool wants_small_hello(struct worker *w, const struct addr *addr)
+{
+	const struct broken_tls *slot = broken_slot(w, addr);
+	return addr_equal(&slot->addr, addr) && slot->small_until_us > w->now_us;
+}
+
 /* ---- the end of a job ---- */
 
 __attribute__((format(printf, 5, 6))) static void set_reply(
@@ -223,7 +238,7 @@ static void try_targets(struct worker *w, struct conn *c)
 {
 	struct outbound *o = &c->outbound;
 	for (; o->target < o->job->route->target_count; o->target++) {
-		o->is_retry_in_clear = false;
+		o->is_retry_in_clear = o->is_small_retry = o->is_session_retry = false;
 		if (connect_target(w, c))
 			return;
 	}
@@ -256,6 +271,15 @@ static void start_anew(struct worker *w, struct conn *c)
 
 /* ---- TLS ---- */
 
+/* Sessions are kept by where they lead to: behind one name there may be hosts with other ticket keys. */
+static void set_destination(struct conn *c, const struct queue_target *target)
+{
+	uint8_t text[sizeof target->addr.b + sizeof target->port];
+	memcpy(text, target->addr.b, sizeof target->addr.b);
+	memcpy(text + sizeof target->addr.b, &target->port, sizeof target->port);
+	tls_set_destination(c->tls, bytes_of(text, sizeof text));
+}
+
 static void start_handshake(struct worker *w, struct conn *c)
 {
 	struct outbound *o = &c->outbound;
@@ -273,6 +297,9 @@ static void start_handshake(struct worker *w, struct conn *c)
 		next_target(w, c);
 		return;
 	}
+	if (o->is_small_retry || wants_small_hello(w, &target->addr))
+		o->evidence.is_small_hello = tls_use_small_hello(c->tls);
+	set_destination(c, target);
 	conn_begin_handshake(w, c);
 	conn_set_deadline(w, c, DEADLINE_HANDSHAKE);
 }
@@ -302,6 +329,28 @@ void outbound_handshake_done(struct worker *w, struct conn *c)
 	conn_set_deadline(w, c, DEADLINE_GREETING);
 }
 
+/* What failed may be of our doing: then the target is tried once more without it, before anybody falls back. A large
+ * ClientHello (with a hybrid key share it is two segments) is more than some boxes on the way can stand. */
+static bool is_tried_again(struct worker *w, struct conn *c)
+{
+	struct outbound *o = &c->outbound;
+	const struct addr *addr = &target_of(o)->addr;
+	if (o->evidence.is_small_hello) /* it was not that */
+		broken_take(w, addr)->small_until_us = 0;
+	if (!o->is_small_retry && tls_wants_small_hello(c->tls)) {
+		o->is_small_retry = true;
+		broken_take(w, addr)->small_until_us = w->now_us + o->policy.profile.remember_seconds * 1000000ull;
+		COUNT(w, small_hello_retries);
+	} else if (!o->is_session_retry && tls_has_offered_session(c->tls)) {
+		o->is_session_retry = true;
+		COUNT(w, session_retries);
+	} else {
+		return false;
+	}
+	leave_target(w, c);
+	return connect_target(w, c);
+}
+
 void outbound_handshake_failed(struct worker *w, struct conn *c, bool is_timeout)
 {
 	struct outbound *o = &c->outbound;
@@ -326,11 +375,11 @@ void outbound_handshake_failed(struct worker *w, struct conn *c, bool is_timeout
 							 : "Cannot start TLS: handshake failure";
 	set_reply(&o->failure, 454, 7, 5, "%s: host %s: %s", what, o->peer, why);
 	o->is_tls_reason = true;
+	if (is_tried_again(w, c))
+		return;
 	bool is_opportunistic = profile->level <= TLS_LEVEL_MAY && !target_of(o)->implicit_tls;
 	if (is_opportunistic && profile->fallback == TLS_FALLBACK_CLEAR && !o->is_retry_in_clear) {
-		struct broken_tls *slot = broken_slot(w, &target_of(o)->addr);
-		slot->addr = target_of(o)->addr;
-		slot->until_us = w->now_us + profile->remember_seconds * 1000000ull;
+		broken_take(w, &target_of(o)->addr)->until_us = w->now_us + profile->remember_seconds * 1000000ull;
 		COUNT(w, clear_fallbacks);
 		leave_target(w, c);
 		o->is_retry_in_clear = true;

@@ -302,6 +302,17 @@ static void bytes_in_clear_behind_the_220_of_starttls_are_not_believed(void **st
 	end(&r);
 }
 
+/* The next connection, up to our ClientHello, which has come. */
+static struct peer *hello(struct lab *lab)
+{
+	struct peer *p = greet(lab, STARTTLS);
+	lab_expect(p, "STARTTLS\r\n");
+	lab_say(p, "220 go on\r\n");
+	for (int i = 0; i < 100 && p->n < 5 + 4; i++)
+		lab_run(lab, 1000);
+	return p;
+}
+
 static void a_failed_handshake_goes_on_as_the_profile_says(void **state)
 {
 	static const struct {
@@ -311,13 +322,13 @@ static void a_failed_handshake_goes_on_as_the_profile_says(void **state)
 	for (int i = 0; i < 3; i++)
 		for (int is_fin = 0; is_fin < 2; is_fin++) {
 			struct rig r = begin(cases[i].domain, 100);
-			struct peer *p = greet(r.lab, STARTTLS);
-			lab_expect(p, "STARTTLS\r\n");
-			lab_say(p, "220 go on\r\n");
-			if (is_fin)
+			struct peer *p = hello(r.lab);
+			if (is_fin) {
 				tcp_close(p->conn);
-			else
+				tcp_close(hello(r.lab)->conn); /* the small ClientHello is no better */
+			} else {
 				lab_say(p, "500 What?\r\n");
+			}
 			if (cases[i].in_clear)
 				lab_serve(greet(r.lab, STARTTLS));
 			lab_job_expect(r.lab, r.j, 2 * LAB_SECOND);
@@ -327,6 +338,103 @@ static void a_failed_handshake_goes_on_as_the_profile_says(void **state)
 			assert_false(lab_has_accepted(r.lab));
 			end(&r);
 		}
+}
+
+/* ---- handshakes that are tried again ---- */
+
+static void again(struct lab *lab, struct lab_job *j, struct peer *(*host)(struct lab *lab))
+{
+	lab_job_start(lab, j, NULL, 0);
+	lab_serve(host(lab));
+	lab_job_expect(lab, j, A_MINUTE);
+	expect_outcome(j, 2);
+}
+
+static void a_host_that_answers_no_large_clienthello_gets_a_small_one(void **state)
+{
+	enum { FIN, RST, SILENCE, WAYS };
+	for (int way = 0; way < WAYS; way++) {
+		struct rig r = begin(way == FIN ? "must.example.test" : "a.example.test", 100);
+		struct peer *p = hello(r.lab);
+		if (way == FIN)
+			tcp_close(p->conn);
+		else if (way == RST)
+			tcp_abort(p->conn);
+		else
+			lab_run(r.lab, (r.lab->config.timeouts.handshake + 1) * LAB_SECOND);
+		p = secured(r.lab);
+		lab_serve(p);
+		lab_job_expect(r.lab, r.j, A_MINUTE);
+		expect_outcome(r.j, 2);
+		assert_true(r.j->job.evidence.is_small_hello);
+		assert_false(r.j->job.evidence.is_downgraded);
+		assert_string_equal(r.j->job.evidence.group, "x25519");
+		assert_int_equal(r.lab->w->counters.small_hello_retries, 1);
+		/* It is remembered, for as long as the profile says: an hour. */
+		struct lab_job *next = lab_job_new(r.lab, "a.example.test", 1, 100);
+		again(r.lab, next, secured);
+		assert_true(next->job.evidence.is_small_hello);
+		assert_int_equal(r.lab->w->counters.small_hello_retries, 1);
+		lab_run(r.lab, 3601 * LAB_SECOND);
+		struct lab_job *late = lab_job_new(r.lab, "a.example.test", 1, 100);
+		again(r.lab, late, secured);
+		assert_false(late->job.evidence.is_small_hello);
+		assert_string_equal(late->job.evidence.group, "X25519MLKEM768");
+		lab_job_free(next);
+		lab_job_free(late);
+		end(&r);
+	}
+}
+
+/* What did not help is not remembered. */
+static void a_host_that_answers_no_clienthello_at_all_gets_a_large_one_next_time(void **state)
+{
+	struct rig r = begin("next.example.test", 100);
+	tcp_close(hello(r.lab)->conn);
+	tcp_close(hello(r.lab)->conn);
+	lab_job_expect(r.lab, r.j, 2 * LAB_SECOND);
+	expect_outcome(r.j, 4);
+	struct lab_job *next = lab_job_new(r.lab, "next.example.test", 1, 100);
+	again(r.lab, next, secured);
+	assert_false(next->job.evidence.is_small_hello);
+	lab_job_free(next);
+	end(&r);
+}
+
+static void keep_sessions(struct config *config)
+{
+	config->tls.client_sessions = 16;
+	config->tls.client_session_lifetime = 3600;
+}
+
+static struct peer *broken_then_secured(struct lab *lab)
+{
+	lab_say(hello(lab), "500 What?\r\n");
+	return secured(lab);
+}
+
+static void the_next_connection_resumes_and_one_that_fails_is_tried_without(void **state)
+{
+	struct lab *lab = lab_new(policy, keep_sessions);
+	struct lab_job *jobs[5];
+	for (int i = 0; i < 5; i++)
+		jobs[i] = lab_job_new(lab, i == 4 ? "a.example.test" : "must.example.test", 1, 100);
+	again(lab, jobs[0], secured);
+	assert_false(jobs[0]->job.evidence.is_resumed);
+	again(lab, jobs[1], secured);
+	assert_true(jobs[1]->job.evidence.is_resumed);
+	assert_string_equal(jobs[1]->job.evidence.verify, jobs[0]->job.evidence.verify);
+	assert_string_equal(jobs[1]->job.evidence.cert_subject, jobs[0]->job.evidence.cert_subject);
+	again(lab, jobs[2], broken_then_secured);
+	assert_false(jobs[2]->job.evidence.is_resumed);
+	assert_int_equal(lab->w->counters.session_retries, 1);
+	again(lab, jobs[3], secured);
+	assert_true(jobs[3]->job.evidence.is_resumed);
+	again(lab, jobs[4], secured); /* another profile */
+	assert_false(jobs[4]->job.evidence.is_resumed);
+	for (int i = 0; i < 5; i++)
+		lab_job_free(jobs[i]);
+	lab_free(lab);
 }
 
 static void a_new_policy_ends_the_use_of_connections_made_under_the_old(void **state)
@@ -395,6 +503,9 @@ int main(void)
 		cmocka_unit_test(tls_that_breaks_within_a_delivery_brings_the_job_home),
 		cmocka_unit_test(bytes_in_clear_behind_the_220_of_starttls_are_not_believed),
 		cmocka_unit_test(a_failed_handshake_goes_on_as_the_profile_says),
+		cmocka_unit_test(a_host_that_answers_no_large_clienthello_gets_a_small_one),
+		cmocka_unit_test(a_host_that_answers_no_clienthello_at_all_gets_a_large_one_next_time),
+		cmocka_unit_test(the_next_connection_resumes_and_one_that_fails_is_tried_without),
 		cmocka_unit_test(a_new_policy_ends_the_use_of_connections_made_under_the_old),
 		cmocka_unit_test(without_a_slot_the_job_comes_home_at_once),
 		cmocka_unit_test(a_drain_ends_idle_connections_and_lets_others_finish),

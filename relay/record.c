@@ -194,6 +194,8 @@ static void put_tls(struct line *l, const struct record *r)
 	put_text(l, "group", r->group);
 	if (r->is_resumed)
 		put_bool(l, "resumed", true);
+	if (r->is_small_hello)
+		put_bool(l, "small_hello", true);
 	put_text(l, "verify", r->verify);
 	put_text(l, "verify_message", r->verify_message);
 	put_text(l, "cert_subject", r->cert_subject);

@@ -21,7 +21,7 @@ static void fill(struct record *r, char byte)
 	r->dest_port = 65535;
 	r->bits = r->bits_total = 256;
 	r->tries = UINT32_MAX;
-	r->is_resumed = r->is_outbound = true;
+	r->is_resumed = r->is_outbound = r->is_small_hello = true;
 	addr_parse("2001:db8::1", &r->client_addr);
 	addr_parse("192.0.2.1", &r->dest_addr);
 }
@@ -50,7 +50,8 @@ static void expect_text(yyjson_doc *doc, const char *key, const char *text)
 
 static void every_field_is_there_by_its_name(void **state)
 {
-	struct record r = {.is_outbound = true, .disposition = RECORD_DELIVERED, .is_resumed = true};
+	struct record r = {.is_outbound = true, .disposition = RECORD_DELIVERED, .is_resumed = true,
+		.is_small_hello = true};
 	struct {
 		const char *key;
 		char *field;
@@ -88,6 +89,7 @@ static void every_field_is_there_by_its_name(void **state)
 	assert_int_equal(yyjson_get_uint(yyjson_obj_get(root, "generation")), 9);
 	assert_int_equal(yyjson_get_uint(yyjson_obj_get(root, "delay_us")), 5);
 	assert_true(yyjson_get_bool(yyjson_obj_get(root, "resumed")));
+	assert_true(yyjson_get_bool(yyjson_obj_get(root, "small_hello")));
 	assert_true(yyjson_get_bool(yyjson_obj_get(root, "via_tls")));
 	yyjson_doc_free(doc);
 }
@@ -110,7 +112,7 @@ static void any_byte_of_a_peer_stays_one_line_of_json_and_loses_no_field(void **
 		struct record r = {0};
 		fill(&r, (char)byte);
 		yyjson_doc *doc = read_line(&r, RECORD_LINE_MAX);
-		assert_int_equal(yyjson_obj_size(yyjson_doc_get_root(doc)), 37);
+		assert_int_equal(yyjson_obj_size(yyjson_doc_get_root(doc)), 38);
 		yyjson_doc_free(doc);
 	}
 }

@@ -318,8 +318,10 @@ static bool take_memory(struct worker *w)
 		tls_lib_set_deadline(w->tls_lib, config->tls.offload_deadline_us);
 	if (!budget_init(&w->budget, config->limits.client_handshakes, config->limits.client_handshakes_burst))
 		return false;
-	return w->slab != NULL && clients_init(&w->clients, w->conn_max) && w->mails != NULL && w->streams != NULL &&
-		w->aborts != NULL && w->tls_lib != NULL && ring_init(&w->to_spool, SPOOL_RING) &&
+	return w->slab != NULL && w->tls_lib != NULL &&
+		tls_lib_keep_sessions(w->tls_lib, config->tls.client_sessions, config->tls.client_session_lifetime) &&
+		clients_init(&w->clients, w->conn_max) && w->mails != NULL && w->streams != NULL &&
+		w->aborts != NULL && ring_init(&w->to_spool, SPOOL_RING) &&
 		ring_init(&w->from_spool, VERDICT_RING) && ring_init(&w->jobs, JOBS_RING) &&
 		ring_init(&w->finished_jobs, FINISHED_RING) && ring_init(&w->views.returned, VIEW_RETURNED_RING) &&
 		record_lane_init(&w->records) && name_lane_init(&w->names);

@@ -91,7 +91,8 @@ struct outbound {
 	struct smtp_client_job client_job; /* the same, as the session wants it */
 	struct smtp_client_config client_config;
 	uint32_t target;       /* index of the one being tried */
-	bool is_retry_in_clear; /* the second connection to this target, after a failed handshake */
+	bool is_retry_in_clear; /* the last connection to this target, after a failed handshake */
+	bool is_small_retry, is_session_retry; /* another, with a small ClientHello, without a kept session */
 	bool is_reused;	       /* the connection had been kept from a mail before */
 	bool is_greeted;       /* READY was reached: the target can be talked to */
 	bool has_begun;	       /* the open job's MAIL was given to the session */
@@ -149,9 +150,10 @@ struct client_table {
 	uint32_t mask;
 	uint64_t key[2];
 };
-struct broken_tls { /* a host whose TLS failed: clear text until then, where the profile allows it */
+struct broken_tls { /* a host whose TLS failed */
 	struct addr addr;
-	uint64_t until_us;
+	uint64_t until_us;	 /* clear text until then, where the profile allows it */
+	uint64_t small_until_us; /* a small ClientHello until then: a large one was not answered */
 };
 #define BROKEN_TLS_SLOTS 1024 /* per core; an unlucky neighbour is forgotten early, which costs one handshake */
 
@@ -167,6 +169,8 @@ struct broken_tls { /* a host whose TLS failed: clear text until then, where the
 	_(tls_broken, "TLS sessions ended after their handshake by a bad record or an alert")        \
 	_(tls_floods, "TLS sessions ended for messages without data (KeyUpdate)")                    \
 	_(clear_fallbacks, "Deliveries in clear text after a failed handshake")                      \
+	_(small_hello_retries, "TLS handshakes begun anew with a small ClientHello, as a large one was not answered") \
+	_(session_retries, "TLS handshakes begun anew without the session that was to be resumed")   \
 	_(mails_accepted, "Mails answered with 250 after the spool had them")                        \
 	_(mails_refused, "Mails refused after their content")                                        \
 	_(bytes_accepted, "Bytes of accepted mails")                                                 \

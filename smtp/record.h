@@ -44,7 +44,7 @@ struct record {
 	char tls_level[12];
 	char tls_version[12], cipher[48], group[32];
 	uint16_t bits, bits_total;
-	bool is_resumed;
+	bool is_resumed, is_small_hello;
 	char verify[12], verify_message[96], cert_subject[128], cert_issuer[128];
 	uint64_t first_tried_us, last_tried_us;
 	uint32_t tries;

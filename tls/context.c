@@ -59,6 +59,44 @@ static const int security_levels[] = {
 #define GROUPS_SERVER "X25519MLKEM768:X25519:P-256:P-384"
 #define GROUPS_CLIENT "*X25519MLKEM768:*X25519:P-256:P-384"
 
+/* The list without the groups whose key share is larger than all else of a ClientHello; false: no other is left. */
+static bool small_groups(const char *groups, char to[TLS_GROUPS_MAX])
+{
+	to[0] = '\0';
+	for (size_t n; *groups != '\0'; groups += n + (groups[n] != '\0')) {
+		char name[TLS_GROUPS_MAX];
+		n = strcspn(groups, ":/");
+		bytes_to_string(bytes_of(groups, n), name, sizeof name);
+		if (n == 0 || strcasestr(name, "MLKEM") != NULL || strcasestr(name, "DEFAULT") != NULL)
+			continue;
+		size_t at = strlen(to);
+		snprintf(to + at, TLS_GROUPS_MAX - at, "%s%s", at == 0 ? "" : ":", name);
+	}
+	return to[0] != '\0';
+}
+
+bool tls_use_small_hello(struct tls *tls)
+{
+	char groups[TLS_GROUPS_MAX];
+	const char *own = tls->profile->groups;
+	if (!small_groups(own[0] == '\0' ? GROUPS_CLIENT : own, groups) ||
+		SSL_set1_groups_list(tls->ssl, groups) != 1) {
+		ERR_clear_error();
+		return false;
+	}
+	tls->is_hello_small = true;
+	return true;
+}
+
+bool tls_wants_small_hello(const struct tls *tls)
+{
+	char groups[TLS_GROUPS_MAX];
+	const char *own = tls->profile->groups;
+	return !tls->set->is_server && !tls->is_done && !tls->is_hello_small && tls->handshake_bytes == 0 &&
+		tls->hello_bytes > TLS_SMALL_HELLO_BYTES &&
+		small_groups(own[0] == '\0' ? GROUPS_CLIENT : own, groups);
+}
+
 /* ---- library context ---- */
 
 static bool has_ticket_keys;
@@ -93,6 +131,7 @@ void tls_lib_put(struct tls_lib *lib)
 		return;
 	lib_close_port(lib);
 	tls_tickets_fini(lib);
+	tls_cache_destroy(lib->cache);
 	BIO_meth_free(lib->bio_method);
 	OSSL_PROVIDER_unload(lib->ours);
 	OSSL_PROVIDER_unload(lib->provider);
@@ -301,8 +340,10 @@ SSL_CTX *tls_context_create(struct tls_set *set, const struct tls_profile *profi
 	SSL_CTX_set_msg_callback(ctx, tls_message_seen);
 	if (set->is_server)
 		tls_tickets_enable(ctx);
+	else if (set->lib->cache != NULL)
+		tls_cache_enable(ctx);
 	else
-		SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET); /* we do not resume as a client yet */
+		SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
 	return ctx;
 undo_ctx:
 	SSL_CTX_free(ctx);

@@ -84,9 +84,11 @@ static void handshake_bytes_seen(struct tls *tls, struct bytes in)
 void tls_message_seen(
 	int is_sent, int version, int type, const void *message, size_t n, SSL *ssl, void *unused)
 {
+	struct tls *tls = tls_of_ssl(ssl);
+	if (is_sent && type == SSL3_RT_HANDSHAKE && tls->hello_bytes == 0)
+		tls->hello_bytes = (uint32_t)n;
 	if (is_sent || type != SSL3_RT_HANDSHAKE)
 		return;
-	struct tls *tls = tls_of_ssl(ssl);
 	if (!tls->is_done)
 		return;
 	tls->messages++;
@@ -274,6 +276,7 @@ void tls_close(struct tls *tls)
 		return;
 	struct tls_set *set = tls->set;
 	tls_task_cancel(&tls->task);
+	tls_cache_closed(tls);
 	tls_errors_clear();
 	SSL_free(tls->ssl);
 	X509_free(tls->refused_leaf);
@@ -385,7 +388,10 @@ static enum tls_result handshake_done(struct tls *tls)
 	tls->is_done = true;
 	forget_ephemeral_keys(tls->ssl);
 	enum tls_failure_kind kind = tls_check(tls, tls->profile, why);
-	return kind == TLS_FAILURE_NONE ? TLS_OK : fail(tls, kind, "%s", why);
+	if (kind != TLS_FAILURE_NONE)
+		return fail(tls, kind, "%s", why);
+	tls_cache_handshake_done(tls);
+	return TLS_OK;
 }
 
 /* It may run on a fibre and be left while an operation is out. OpenSSL's queue of errors is the thread's:

@@ -21,6 +21,11 @@ void tls_lib_destroy(struct tls_lib *lib);
  * need not be the sessions'. false: no memory. */
 bool tls_lib_set_ticket_keys(struct tls_lib *lib, const struct tls_ticket_keys *keys);
 
+/* Sessions of clients are kept for tls_set_destination(): `count` at most, of 4 KiB on average, for `lifetime_seconds` or as
+ * long as the server says, and a day after their first handshake at most; 0: none. Once, before the first client
+ * set. false: no memory. */
+bool tls_lib_keep_sessions(struct tls_lib *lib, uint32_t count, unsigned lifetime_seconds);
+
 /* ---- where the asymmetric work is done ---- */
 /* Chosen for each set, so that a node changes by building its sets anew: new handshakes only.
  *   INLINE  OpenSSL, within tls_handshake()
@@ -183,6 +188,18 @@ void tls_set_listener(struct tls *tls, const char *name);
  * `domain`: the next-hop domain, also accepted at SECURE; may be "". */
 struct tls *tls_open_client(struct tls_client_set *set, uint32_t profile, struct tls_io io,
 	const char *host, const char *domain);
+/* Before the handshake, after tls_use_small_hello(): where it leads to (address and port, say). If a session is
+ * kept that was made there for the same host and (at SECURE) domain, and under a profile of the same id, level, names
+ * and CA set, it is offered, and what comes of this one is kept. A session of TLS 1.3 is offered once (RFC 8446 C.4). */
+void tls_set_destination(struct tls *tls, struct bytes destination);
+/* One was offered: a handshake that fails is worth another without. It is forgotten when this one is closed. */
+bool tls_has_offered_session(const struct tls *tls);
+/* Before the handshake: no key share that makes the ClientHello larger than a segment. false: the profile allows
+ * no group but those; then nothing has changed. */
+bool tls_use_small_hello(struct tls *tls);
+/* Nothing has come from the server, our ClientHello was larger than a segment of 1,200 bytes, and a smaller one
+ * is possible: perhaps something on the way could not stand it. */
+bool tls_wants_small_hello(const struct tls *tls);
 /* Frees at once, also with an operation out; sends nothing (tls_shutdown before, where the peer should learn of it). */
 void tls_close(struct tls *tls);
 

@@ -35,6 +35,8 @@ enum {
 	/* How long a session may be resumed again and again on the strength of its first handshake: a
 	 * certificate is looked at anew at least so often (RFC 8446 4.6.1). */
 	TLS_RESUMED_SECONDS_MAX = 24 * 60 * 60,
+	/* A ClientHello that fits into one segment of any path: the least MTU of IPv6 less its headers (RFC 8200 5). */
+	TLS_SMALL_HELLO_BYTES = 1200,
 	TLS_TICKET_IV_BYTES = 16, /* AES's block */
 	TLS_POLICY_BYTES = SSL_MAX_SID_CTX_LENGTH,
 	TLS_HOST_BYTES_MAX = 255, /* a DNS name in text */
@@ -54,6 +56,7 @@ struct tls_lib {
 	} tickets;
 	struct tls_offload *offload;
 	struct tls_crypto_port *port; /* to the crypto thread, if one runs */
+	struct tls_cache *cache; /* sessions of clients; NULL: none are kept */
 };
 
 /* OpenSSL as this process wants it; once, by whoever comes first. */
@@ -68,6 +71,15 @@ bool tls_tickets_init(struct tls_lib *lib);
 void tls_tickets_fini(struct tls_lib *lib);
 /* For contexts of a server set, whose sessions are tls_of_ssl(). */
 void tls_tickets_enable(SSL_CTX *ctx);
+
+/* ---- sessions of clients: tls/cache.c ---- */
+void tls_cache_destroy(struct tls_cache *cache);
+/* For contexts of a client set. */
+void tls_cache_enable(SSL_CTX *ctx);
+/* The handshake is done and enough was agreed. */
+void tls_cache_handshake_done(struct tls *tls);
+/* What was offered and did not lead to a session in use is forgotten. */
+void tls_cache_closed(struct tls *tls);
 
 /* ---- certificates of a server set ---- */
 struct tls_chain {
@@ -164,6 +176,12 @@ struct tls {
 	bool is_done;	 /* handshake done */
 	int returned;	 /* by SSL_do_handshake() */
 	bool has_sent_close;
+	/* client: */
+	bool has_destination, has_offered; /* sessions are kept under the key; one was offered */
+	bool is_hello_small;
+	uint32_t hello_bytes;	 /* of our ClientHello */
+	uint8_t session_key[32]; /* in the cache */
+	int64_t session_began;	 /* the full handshake; seconds since 1970 */
 	uint8_t failure;    /* enum tls_failure_kind */
 	uint8_t name_state; /* enum tls_name_state */
 	bool has_verified;  /* the peer's chain was looked at: trust_error holds */

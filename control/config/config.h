@@ -93,6 +93,7 @@ struct config {
 		unsigned offload_deadline_us;
 		char *engine;
 		unsigned engine_hardware, engine_software; /* qatengine's bits */
+		unsigned client_sessions, client_session_lifetime; /* per core; seconds */
 	} tls;
 	struct {
 		char *level; /* error warn info debug */

@@ -54,6 +54,8 @@ static void put_tls(FILE *to, yyjson_val *record)
 	put(to, "", ctl_string(record, "group"));
 	if (yyjson_get_bool(yyjson_obj_get(record, "resumed")))
 		fputs(" resumed", to);
+	if (yyjson_get_bool(yyjson_obj_get(record, "small_hello")))
+		fputs(" (small ClientHello)", to);
 	put(to, "certificate", ctl_string(record, "verify"));
 }
 

@@ -35,6 +35,7 @@ static void fill_evidence(struct record *r, const struct queue_evidence *e)
 	r->bits = e->bits;
 	r->bits_total = e->bits_total;
 	r->is_resumed = e->is_resumed;
+	r->is_small_hello = e->is_small_hello;
 	COPY(r->verify, e->verify);
 	COPY(r->verify_message, e->verify_message);
 	COPY(r->cert_subject, e->cert_subject);

@@ -87,6 +87,7 @@ struct queue_evidence {
 	char tls_version[12], cipher[48], group[32];
 	uint16_t bits, bits_total;
 	bool is_resumed, is_downgraded; /* downgraded: clear text after a failed handshake */
+	bool is_small_hello; /* without a large key share: the host had not answered a large ClientHello */
 	char verify[12], verify_message[96], cert_subject[128], cert_issuer[128];
 };
 

@@ -385,7 +385,7 @@ def sighup_opens_the_record_file_again(l):
 @case
 def every_record_is_a_json_object_with_the_known_fields(l):
     known = set("""time session_id queue_id direction listener client_ip client_name helo proto from to relay dest_ip
-        dest_port class disposition stage rule_id profile generation via_tls tls_level tls_version cipher bits group resumed
+        dest_port class disposition stage rule_id profile generation via_tls tls_level tls_version cipher bits group resumed small_hello
         verify verify_message cert_subject cert_issuer first_tried last_tried tries delay_us size reply reason""".split())
     for path in l.folder.glob("*.jsonl"):
         for line in path.read_text().splitlines():
