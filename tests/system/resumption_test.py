@@ -5,12 +5,11 @@ listener where they were made; and by deliveries. A destination that cannot stan
 resumption_test.py [CASE...]
 """
 
+import fcntl
 import json
 import os
 import re
-import signal
 import socket
-import ssl
 import struct
 import sys
 import threading
@@ -26,7 +25,8 @@ PICKY, SILENT = "203.0.113.60", "203.0.113.61"
 SECOND = "2001:db8:0:4::25"  # the other relay of the node
 POLICY = {
     "profiles": [{"id": "open", "level": "may"}, {"id": "must", "level": "encrypt"}],
-    "in_rules": [{"id": "customers", "client": "198.51.100.0/24", "action": "relay", "profile": "open"}],
+    "in_rules": [{"id": "customers", "client": "198.51.100.0/24", "action": "relay", "profile": "open"},
+                 {"id": "customers6", "client": "2001:db8:0:2::/64", "action": "relay", "profile": "open"}],
     "out_rules": [{"id": "picky", "domain": "picky.example.test", "profile": "must"},
                   {"id": "all", "profile": "open"}],
     "routes": [{"id": "dest", "domain": DOMAIN, "via": "hosts", "hosts": [{"host": lab.RECEIVER_V4, "port": 25}]},
@@ -157,7 +157,6 @@ def sealed(keys):
     fd = os.memfd_create("tickets", os.MFD_ALLOW_SEALING)
     os.write(fd, (struct.pack("<QIIII", 0x31746b7461796b68, 1, 0, len(keys), 7200) +
                   b"".join(KEY.pack(*k) for k in keys)).ljust(856, b"\0"))
-    import fcntl
     fcntl.fcntl(fd, 1033, 2 | 4 | 8)
     return fd
 
@@ -231,7 +230,6 @@ def deliveries_to_postfix_resume_its_sessions(l):
     else:
         raise AssertionError("no delivery of 8 was resumed")
     expect(record["tls_version"] == "TLSv1.3" and record["cert_subject"] == f"CN={lab.MX}", record)
-    expect_in("Reused", "Reused" if "TLS connection" in (l.folder / "postfix" / "log").read_text() else "")
 
 
 class Picky(Sink):
@@ -276,7 +274,7 @@ def run_all():
         for address in (PICKY, SILENT):
             add_address(l, "receiver", address)
         l.certs = lab.Certs(l.folder / "ca")
-        l.start_postfix(pem=l.certs.make("mx", [lab.MX]))
+        l.start_postfix(pem=l.certs.make("mx", [lab.MX]), extra={"inet_interfaces": f"{lab.RECEIVER_V4}, 127.0.0.1"})
         l.write_config()
         l.start_control()
         l.ctl("apply", "-", stdin=json.dumps(POLICY))
