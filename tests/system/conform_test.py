@@ -115,7 +115,9 @@ def make_certificates(l):
 
 
 def run_all():
-    settings = {"listeners": [{"name": name, "port": port, "implicit_tls": is_implicit}
+    # A scanner opens hundreds of connections; what a client may do is limits_test's.
+    settings = {"limits": {"client_handshakes": 0},
+                "listeners": [{"name": name, "port": port, "implicit_tls": is_implicit}
                               for name, (port, is_implicit, _) in LISTENERS.items()]}
     with Lab(settings=settings) as l:
         l.make_network()
