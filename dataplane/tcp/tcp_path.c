@@ -23,11 +23,13 @@ static uint32_t mtu_of(const struct tcp_conn *c, uint32_t mss)
 	return mss + (addr_is_ipv4(&c->tuple.remote) ? 20 + 20 : 40 + 20) + (c->has_ts ? 12 : 0);
 }
 
-/* Larger segments, for which the window has to have room: it counts bytes, but one segment may always go. */
+/* Larger segments, for which the windows have to have room: they count bytes, but one segment may always go, and
+ * two are the least after a loss (RFC 5681 3.1, equation 4), also after one of smaller segments. */
 static void widen(struct tcp_conn *c, uint16_t mss)
 {
 	c->mss = mss;
 	c->cwnd = max_u32(c->cwnd, mss);
+	c->ssthresh = max_u32(c->ssthresh, 2u * mss);
 }
 
 static void note_narrow(struct tcp_conn *c)

@@ -215,6 +215,30 @@ static void after_ten_minutes_larger_segments_are_tried(void **state)
 	}
 }
 
+/* A loss among small segments leaves a threshold of two of them, which is less than one large. */
+static void larger_segments_widen_the_threshold_too(void **state)
+{
+	struct rig r;
+	start(&r, false);
+	const uint32_t before = mss(&r);
+	write_text(&r, 1400);
+	assert_true(rig_out(&r));
+	too_big(&r, r.got.seq, 576);
+	drain(&r);
+	const uint32_t narrow = mss(&r);
+	write_text(&r, 10);
+	assert_true(rig_out(&r)); /* lost */
+	rig_wait(&r, 5 * SECOND);
+	drain(&r);
+	assert_int_equal(rig_info(&r).ssthresh, 2 * narrow);
+	rig_wait(&r, 610 * SECOND);
+	write_text(&r, 10);
+	drain(&r);
+	assert_int_equal(mss(&r), before);
+	assert_int_equal(rig_info(&r).ssthresh, 2 * before);
+	rig_end(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -223,6 +247,7 @@ int main(void)
 		cmocka_unit_test(an_outage_is_no_black_hole),
 		cmocka_unit_test(small_segments_that_are_lost_say_nothing_of_the_path),
 		cmocka_unit_test(after_ten_minutes_larger_segments_are_tried),
+		cmocka_unit_test(larger_segments_widen_the_threshold_too),
 	};
 	return rig_main(tests, sizeof tests / sizeof *tests);
 }
