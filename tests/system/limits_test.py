@@ -293,7 +293,7 @@ def failures(l, reason):
 
 @case
 def half_open_handshakes_are_bounded_and_time_out(l):
-    before = failures(l, "in_flight")
+    before, timed_out = failures(l, "in_flight"), failures(l, "timed_out")
     stuck = stuck_after(l, client_hello())
     with Client(l) as c:
         c.ehlo()
@@ -304,6 +304,7 @@ def half_open_handshakes_are_bounded_and_time_out(l):
     expect(len(refused) == 1)
     each_times_out(l, stuck, "handshake timed out")
     wait_for("the counter", 5, lambda: failures(l, "in_flight") == before + 2)
+    wait_for("the other counter", 5, lambda: failures(l, "timed_out") == timed_out + HANDSHAKES)
     with Client(l) as c:
         c.ehlo()
         c.starttls()
