@@ -272,6 +272,33 @@ void lab_expect_end(struct peer *p)
 	assert_true(p->has_fin || p->has_ended);
 }
 
+const char lab_open_to_all[] =
+	"{\"in_rules\":[{\"id\":\"friends\",\"sender\":\"@friend.example.test\",\"action\":\"relay\"}],"
+	"\"routes\":[{\"id\":\"here\",\"domain\":\"here.example.test\",\"inbound\":true},"
+	"{\"id\":\"world\",\"domain\":\"*\"}]}";
+
+struct peer *lab_greeted(struct lab *lab)
+{
+	struct peer *p = lab_connect(lab, LAB_MAIL_PORT);
+	lab_expect(p, "220 relay.example.test");
+	lab_say(p, "EHLO client.example.test\r\n");
+	lab_expect(p, "250 ");
+	lab_expect(p, "\r\n");
+	return p;
+}
+
+void lab_begin_data(struct peer *p)
+{
+	lab_say(p, "MAIL FROM:<a@example.test>\r\nRCPT TO:<b@here.example.test>\r\nDATA\r\n");
+	lab_expect(p, "354 ");
+}
+
+void lab_say_mail(struct peer *p)
+{
+	lab_begin_data(p);
+	lab_say(p, "Subject: x\r\n\r\nhello\r\n.\r\n");
+}
+
 static size_t nothing_comes(void *user, uint8_t *to, size_t room)
 {
 	return 0;

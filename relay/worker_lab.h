@@ -64,11 +64,19 @@ void lab_policy(struct lab *lab, const char *documents, uint64_t number, bool ha
 /* Lets virtual time pass. */
 void lab_run(struct lab *lab, uint64_t us);
 
+/* A policy: friend.example.test may send anywhere, everybody to here.example.test. */
+extern const char lab_open_to_all[];
+
 struct peer *lab_connect(struct lab *lab, uint16_t port);
+/* A client in clear that has been greeted and whose EHLO has been answered. */
+struct peer *lab_greeted(struct lab *lab);
 /* The next connection the worker has opened; fails the test if there is none soon. */
 struct peer *lab_accepted(struct lab *lab);
 bool lab_has_accepted(struct lab *lab);
 void lab_say(struct peer *p, const char *text);
+/* A mail to b@here.example.test up to the 354, or whole: the reply to it is for the test to expect. */
+void lab_begin_data(struct peer *p);
+void lab_say_mail(struct peer *p);
 /* Waits for the text, and drops all up to its end. */
 void lab_expect(struct peer *p, const char *text);
 void lab_expect_end(struct peer *p);
