@@ -229,6 +229,14 @@ def an_interrupted_run_prints_what_it_has(pem):
 
 
 @case
+def only_the_aes_that_is_asked_for_is_offered(pem):
+    for tls, bits in (("1.2", "128"), ("1.2", "256"), ("1.3", "128"), ("1.3", "256")):
+        with Sink("--certificate", pem):
+            told = bench("handshakes", *TO_SINK, "--count", "3", "--tls", tls, "--groups", "X25519:P-256", "--aes", bits)
+        assert told["sessions"] == 3 and f"AES_{bits}_GCM" in told["cipher"], told
+
+
+@case
 def wrong_options_are_refused_with_their_name(pem):
     for options in (("messages",), ("dance", *TO_SINK), ("messages", *TO_SINK, "--size", "big"),
                     ("messages", "--kernel", "nowhere"), ("messages", *TO_SINK, "--from", "a b"),
@@ -236,6 +244,7 @@ def wrong_options_are_refused_with_their_name(pem):
                     ("messages", *TO_SINK, "--memif", "x"), ("messages", *TO_SINK, "--address", "192.0.2.1"),
                     ("messages", *TO_SINK, "--tls", "1.1"), ("sink",), ("handshakes", *TO_SINK, "--client", "thin"),
                     ("handshakes", *TO_SINK, "--client", "openssl", "--resumed"), ("messages", *TO_SINK, "--rate", "5"),
+                    ("handshakes", *TO_SINK, "--aes", "192"), ("handshakes", *TO_SINK, "--client", "openssl", "--aes", "128"),
                     ("handshakes", *TO_SINK, "--rate", "5", "--burst", "5")):
         said = bench(*options, code=64)
         assert said.startswith("hikyaku-bench: "), said

@@ -34,7 +34,8 @@ static bool make_lean(struct channels *shared, const struct options *o, char err
 		.protocol = o->tls_highest == TLS_1_2 ? TLS_1_2 : TLS_1_3,
 		.groups = o->groups,
 		.sni = o->sni,
-		.is_resuming = o->is_resuming};
+		.is_resuming = o->is_resuming,
+		.aes_bits = o->aes_bits};
 	shared->lean = lean_create(&config, error);
 	return shared->lean != NULL;
 }

@@ -35,6 +35,7 @@
 	_(TLS, "tls", "1.2|1.3", "the highest protocol offered")                                   \
 	_(CLIENT, "client", "lean|openssl", "whose TLS, see below (default lean)")                 \
 	_(GROUPS, "groups", "LIST", "key exchange groups (default X25519; openssl: the relay's)")  \
+	_(AES, "aes", "128|256", "lean: offer only AES with such a key (default: all suites)")     \
 	_(RESUMED, "resumed", NULL, "lean: resume sessions by the tickets of earlier ones")        \
 	_(SNI, "sni", "NAME", "server name to ask for")                                            \
 	_(CERTIFICATE, "certificate", "FILE", "sink: PEM of key and chain, offers STARTTLS")       \
@@ -227,6 +228,14 @@ static int set_tls(struct options *o, const char *text)
 	return 0;
 }
 
+static int set_aes(struct options *o, const char *text)
+{
+	o->aes_bits = (unsigned)atoi(text);
+	if (strcmp(text, "128") != 0 && strcmp(text, "256") != 0)
+		return wrong("--aes: '%s' is neither 128 nor 256", text);
+	return 0;
+}
+
 static int set_client(struct options *o, const char *text)
 {
 	o->is_plain = strcmp(text, "openssl") == 0;
@@ -252,6 +261,7 @@ static int set(struct options *o, enum option_id id, const char *text)
 	case OPTION_CLEAR: o->security = BENCH_CLEAR; return 0;
 	case OPTION_TLS: return set_tls(o, text);
 	case OPTION_CLIENT: return set_client(o, text);
+	case OPTION_AES: return set_aes(o, text);
 	case OPTION_RESUMED: o->is_resuming = true; return 0;
 	case OPTION_GROUPS: return set_text(name, text, o->groups, sizeof o->groups);
 	case OPTION_SNI: return set_text(name, text, o->sni, sizeof o->sni);
@@ -334,6 +344,8 @@ static int finish(struct options *o)
 		return wrong("handshakes without TLS are none");
 	if (o->is_resuming && (o->is_plain || o->security == BENCH_CLEAR))
 		return wrong("--resumed: only the lean client keeps tickets");
+	if (o->aes_bits != 0 && (o->is_plain || o->security == BENCH_CLEAR))
+		return wrong("--aes: only the lean client leaves suites out");
 	if ((o->rate != 0 || o->burst != 0) && o->command != BENCH_HANDSHAKES)
 		return wrong("--rate and --burst are for handshakes");
 	if (o->rate != 0 && o->burst != 0)

@@ -44,6 +44,7 @@ struct options {
 	uint16_t tls_highest; /* TLS_1_x; 0: no bound */
 	bool is_plain;	      /* OpenSSL's client instead of the lean one */
 	bool is_resuming;
+	unsigned aes_bits; /* 0: all suites are offered */
 	char certificate[256]; /* sink: PEM of key and chain; "": no STARTTLS */
 	bool is_json, is_quiet;
 };

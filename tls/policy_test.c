@@ -306,6 +306,45 @@ static void grades_take_the_suites_they_name(void **state)
 		}
 }
 
+/* What OpenSSL's own client, whose first choice is AES-256, gets of `profile`. */
+static void expect_suite(const struct tls_profile *profile, int protocol, const char *offered, const char *agreed)
+{
+	static const enum which which[] = {RIGHT};
+	struct tls_server_set *servers = servers_of(which, 1, profile);
+	struct lab_link link;
+	SSL_CTX *ctx = NULL;
+	struct tls_verdict verdict;
+	enum tls_result at_server;
+	lab_link_init(&link);
+	struct tls *server = tls_open_server(servers, 0, lab_server_io(&link));
+	struct lab_raw raw = raw_client(&ctx, &link, "mx.example.test");
+	SSL_set_max_proto_version(raw.ssl, protocol);
+	assert_true(offered == NULL || SSL_set_ciphersuites(raw.ssl, offered) == 1);
+	assert_true(lab_raw_shake(&raw, server, &at_server));
+	tls_get_verdict(server, &verdict);
+	assert_string_equal(verdict.cipher, agreed);
+	tls_close(server);
+	lab_raw_free(&raw);
+	SSL_CTX_free(ctx);
+	lab_link_fini(&link);
+	tls_server_set_put(servers);
+}
+
+static void aes_128_comes_first_unless_256_bits_are_asked_for_or_a_client_prefers_chacha(void **state)
+{
+	for (uint8_t grade = TLS_GRADE_MEDIUM; grade <= TLS_GRADE_MODERN; grade++) {
+		struct tls_profile usual = {"s", .level = TLS_LEVEL_MAY, .grade = grade}, strong = usual;
+		strong.bits_least = 256;
+		expect_suite(&usual, TLS1_3_VERSION, NULL, "TLS_AES_128_GCM_SHA256");
+		expect_suite(&strong, TLS1_3_VERSION, NULL, "TLS_AES_256_GCM_SHA384");
+		expect_suite(&usual, TLS1_3_VERSION, "TLS_AES_256_GCM_SHA384", "TLS_AES_256_GCM_SHA384");
+		expect_suite(&usual, TLS1_3_VERSION, "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256",
+			"TLS_CHACHA20_POLY1305_SHA256");
+		expect_suite(&usual, TLS1_2_VERSION, NULL, "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256");
+		expect_suite(&strong, TLS1_2_VERSION, NULL, "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384");
+	}
+}
+
 static void grades_differ_in_the_keys_they_take_of_a_server(void **state)
 {
 	/* A server of OpenSSL's own, since ours refuses to use such a key. */
@@ -516,7 +555,7 @@ static void a_session_is_checked_against_another_profile(void **state)
 		{{"c", .protocol_lowest = TLS_1_3},			    TLS_FAILURE_WEAK,
 			"TLSv1.2 was agreed, TLSv1.3 is the least"						  },
 		{{"d", .bits_least = 257},					   TLS_FAILURE_WEAK,
-			"a cipher of 256 bits was agreed, 257 is the least"				   },
+			"a cipher of 128 bits was agreed, 257 is the least"				   },
 		{{"e", .level = TLS_LEVEL_VERIFY},				   TLS_FAILURE_NO_CERT,
 			"the client sent no certificate"							},
 		{{"f", .client_cert = TLS_CLIENT_CERT_REQUIRE},		TLS_FAILURE_NO_CERT,
@@ -544,6 +583,7 @@ int main(void)
 		cmocka_unit_test(a_client_that_can_do_both_gets_ecdsa_and_others_rsa),
 		cmocka_unit_test(versions_meet_where_both_profiles_allow),
 		cmocka_unit_test(grades_take_the_suites_they_name),
+		cmocka_unit_test(aes_128_comes_first_unless_256_bits_are_asked_for_or_a_client_prefers_chacha),
 		cmocka_unit_test(grades_differ_in_the_keys_they_take_of_a_server),
 		cmocka_unit_test(groups_are_the_profiles_or_the_usual_ones),
 		cmocka_unit_test(what_was_agreed_can_be_counted_on_both_sides),

@@ -26,14 +26,14 @@ class Ceiling:
     keys = {"rsa": "RSA-2048", "ecdsa": "ECDSA-P256"}
 
     def __init__(self, options):
-        self.program, self.seconds = options.build_folder / "tls" / "tls_bench", max(0.5, options.seconds / 2)
+        self.program, self.seconds, self.aes = options.build_folder / "tls" / "tls_bench", max(0.5, options.seconds / 2), options.aes
 
     def version(self):
         return machine.version_of("libssl3t64").get("libssl3t64", "?")
 
     def measure(self, case):
         text = run("taskset", "-c", machine.SERVER_CPU, self.program, "--json", "--server", "openssl", "--seconds", self.seconds,
-                   "--only", self.row(case), "--no-memory", timeout=120).stdout
+                   "--only", self.row(case), "--aes", self.aes, "--no-memory", timeout=120).stdout
         rows = json.loads(text)["handshakes"]
         if len(rows) != 1:
             raise LabError(f"tls_bench has {len(rows)} rows of {self.row(case)}")

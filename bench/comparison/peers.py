@@ -14,7 +14,6 @@ from node import prioritise
 from . import machine, packages
 
 ACCOUNTS = {"Debian-exim": 901, "opensmtpd": 902, "opensmtpq": 903, "haproxy": 904}
-SUITE = "TLS_AES_256_GCM_SHA384"
 
 
 class Field:
@@ -131,8 +130,8 @@ class Postfix(Peer):
             d.mkdir()
         shutil.chown(data, "postfix")
         openssl = self.folder / "openssl.cnf"
-        openssl.write_text(f"postfix = postfix\n[postfix]\nssl_conf = ssl\n[ssl]\nsystem_default = tls\n"
-                           f"[tls]\nCiphersuites = {SUITE}\nNumTickets = 1\n")
+        openssl.write_text("postfix = postfix\n[postfix]\nssl_conf = ssl\n[ssl]\nsystem_default = tls\n"
+                           "[tls]\nNumTickets = 1\n")
         settings = {
             "compatibility_level": "3.10", "queue_directory": queue, "data_directory": data, "myhostname": "mx.example.test",
             "mydestination": "", "inet_interfaces": "all", "inet_protocols": "ipv4", "mynetworks": "127.0.0.0/8",
@@ -177,7 +176,7 @@ class Exim(Peer):
         (self.etc / "exim4" / "exim4.conf").write_text("\n".join([
             "primary_hostname = mx.example.test", f"spool_directory = {spool}", f"log_file_path = {spool}/%slog", f"pid_file_path = {spool}/pid",
             f"daemon_smtp_ports = {self.port} : {self.port + 1}", "local_interfaces = 0.0.0.0", f"tls_certificate = {pem}", f"tls_privatekey = {pem}",
-            "tls_advertise_hosts = *", "tls_require_ciphers = NORMAL:-CIPHER-ALL:+AES-256-GCM", "host_lookup =", "rfc1413_query_timeout = 0s",
+            "tls_advertise_hosts = *", f"tls_require_ciphers = NORMAL:-CIPHER-ALL:+AES-{self.field.options.aes}-GCM", "host_lookup =", "rfc1413_query_timeout = 0s",
             "log_selector = -all", "smtp_accept_max = 0", "smtp_accept_queue = 0", "smtp_accept_queue_per_connection = 0",
             "smtp_connect_backlog = 1024", "smtp_enforce_sync = false", "queue_only", "dns_ipv4_lookup = *", "disable_ipv6",
             "acl_smtp_connect = accept", "acl_smtp_rcpt = deny", "begin acl", "begin routers", "begin transports", "begin retry", "",
@@ -211,7 +210,7 @@ class Nginx(Peer):
     connections = 256  # it sends replies one by one and waits 40 ms for delayed acknowledgements: fewer do not keep it busy
 
     def command(self):
-        tls = [f"ssl_conf_command Ciphersuites {SUITE};", "ssl_conf_command NumTickets 1;", "ssl_protocols TLSv1.2 TLSv1.3;",
+        tls = ["ssl_conf_command NumTickets 1;", "ssl_protocols TLSv1.2 TLSv1.3;",
                "ssl_ecdh_curve X25519MLKEM768:X25519:prime256v1;", "ssl_session_cache off;", "ssl_session_tickets on;", "starttls on;"]
         servers = [f"server {{ listen {self.port + n}; protocol smtp; ssl_certificate {self.pem(kind)}; ssl_certificate_key {self.pem(kind)}; }}"
                    for n, kind in enumerate(("ecdsa", "rsa"))]
@@ -232,7 +231,7 @@ class HAProxy(Peer):
 
     def command(self):
         self.start_backend()
-        ssl = f"ssl curves X25519MLKEM768:X25519:P-256 ciphersuites {SUITE} ssl-min-ver TLSv1.2"
+        ssl = f"ssl curves X25519MLKEM768:X25519:P-256 ssl-min-ver TLSv1.2"
         conf = self.folder / "haproxy.cfg"
         conf.write_text("\n".join([
             "global", " nbthread 1", " maxconn 8000", " tune.ssl.cachesize 0", " ssl-default-bind-options no-sslv3",

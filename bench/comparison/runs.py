@@ -18,7 +18,7 @@ def generator(options, case, server, address):
     """hikyaku-bench's command line for a case."""
     argv = ["taskset", "-c", machine.CLIENT_CPU, options.bench, case.command, *address, "--json", "--tls", case.tls,
             "--connections", server.connections or options.connections, "--duration", options.seconds, "--warmup", options.warmup, "--timeout", 20]
-    argv += ["--groups", case.groups if case.tls == "1.3" else case.groups + ":P-256"]
+    argv += ["--aes", options.aes, "--groups", case.groups if case.tls == "1.3" else case.groups + ":P-256"]
     if server.is_implicit_tls:
         argv += ["--implicit-tls"]
     if case.command == "messages":
@@ -75,7 +75,7 @@ def measure(options, case, server):
     if failed > done * FAILED_SHARE_MAX or not done:
         first = next((f["first"] for f in told["failures"].values()), "nothing happened")
         raise LabError(f"{failed} of {failed + done} failed, the first: {first}")
-    check(case, told)
+    check(options, case, told)
     rate = told["messages_per_second" if case.command == "messages" else "sessions_per_second"]
     spent, parts = server.bill(before, after)
     wall = t1 - t0
@@ -86,8 +86,10 @@ def measure(options, case, server):
             "group": told.get("group"), "resumed": told.get("resumed"), "microseconds": told["microseconds"]}
 
 
-def check(case, told):
+def check(options, case, told):
     """That what was measured is what the case says."""
+    if f"AES_{options.aes}_GCM" not in (told.get("cipher") or ""):
+        raise LabError(f"{told.get('cipher')} was agreed on, AES-{options.aes}-GCM is wanted")
     agreed = (told.get("tls"), (told.get("group") or "").lower())
     wanted = (f"TLSv{case.tls}", case.groups.lower())
     if case.command != "messages" and agreed != wanted:

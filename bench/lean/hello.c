@@ -119,15 +119,22 @@ static uint8_t *put_for_12(uint8_t *at)
 	return put_extension(at, EXTENDED_MASTER_SECRET, 0);
 }
 
-static uint8_t *put_suites(uint8_t *at, uint16_t protocol)
+static bool is_wanted(const struct lean_suite *suite, unsigned aes_bits)
+{
+	return aes_bits == 0 ||
+		(strstr(suite->name, "_AES_") != NULL && 8u * suite->key_bytes == aes_bits);
+}
+
+/* NULL: no suite is left. */
+static uint8_t *put_suites(uint8_t *at, uint16_t protocol, unsigned aes_bits)
 {
 	uint8_t *start = at;
 	at += 2;
 	for (size_t i = 0; i < SUITES; i++)
-		if (suites[i].protocol == protocol)
+		if (suites[i].protocol == protocol && is_wanted(&suites[i], aes_bits))
 			at = lean_put(at, suites[i].id, 2);
 	lean_put(start, (size_t)(at - start) - 2, 2);
-	return at;
+	return at == start + 2 ? NULL : at;
 }
 
 bool lean_hello_prepare(struct lean *lean, const struct lean_config *config)
@@ -139,7 +146,9 @@ bool lean_hello_prepare(struct lean *lean, const struct lean_config *config)
 	at = lean_put(at, 0x0303, 2) + 32;
 	at = lean_put(at, SESSION_ID_BYTES, 1) +
 		SESSION_ID_BYTES; /* for middleboxes (RFC 8446 D.4) */
-	at = put_suites(at, lean->protocol);
+	at = put_suites(at, lean->protocol, config->aes_bits);
+	if (at == NULL)
+		return false;
 	at = lean_put(at, 0x0100, 2); /* no compression */
 	lean->extensions_at = (uint16_t)(at - lean->hello);
 	at = put_name(at + 2, config->sni);

@@ -18,6 +18,7 @@ struct lean_config {
 		*groups; /* names, ':' between them; the first one's share is offered; "": X25519 */
 	const char *sni; /* "": none */
 	bool is_resuming; /* each slot keeps its newest ticket and offers it */
+	unsigned aes_bits; /* 128, 256: AES with such a key is all that is offered; 0: all suites */
 };
 /* NULL with `error` filled. */
 struct lean *lean_create(const struct lean_config *config, char error[256]);

@@ -9,7 +9,7 @@
 struct bench_options {
 	double seconds;	   /* of processor time, for each row of the matrix and each server */
 	const char *only;  /* rows whose text has this in it; NULL: all */
-	const char *suite;  /* the only one of TLS 1.3 that the client offers; NULL: its usual ones */
+	unsigned aes_bits;  /* the client offers AES-GCM with such a key: the same suite for all */
 	const char *server; /* this one of the servers only; NULL: all */
 	unsigned sessions; /* held at the same time when memory is counted */
 	bool is_json;

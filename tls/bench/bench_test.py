@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """bench_test.py TLS_BENCH: that tls_bench still runs, and says in JSON what its readers look for. No speed is judged."""
 import json
+import re
 import subprocess
 import sys
 
@@ -24,6 +25,14 @@ def every_row_begins_with_the_ceiling():
         assert len({line["cipher"] for line in lines}) == 1, lines
 
 
+def all_servers_agree_on_the_suite_that_is_offered():
+    for bits in ("128", "256"):
+        for version in ("TLSv1.2", "TLSv1.3"):
+            lines = told("--only", f"{version} ECDSA-P256 X25519 full", "--no-memory", "--aes", bits)["handshakes"]
+            # TLS_AES_128_GCM_SHA256 and ECDHE-ECDSA-AES128-GCM-SHA256
+            assert lines and all(f"AES{bits}GCM" in re.sub("[-_]", "", line["cipher"]) for line in lines), lines
+
+
 def memory_is_told_for_each_side_and_a_handshake():
     answer = told("--no-handshakes")
     assert answer["handshakes"] == [] and len(answer["memory"]) == 3, answer
@@ -37,7 +46,7 @@ def an_idle_session_is_within_its_budget():
 
 
 if __name__ == "__main__":
-    for claim in (every_row_begins_with_the_ceiling, memory_is_told_for_each_side_and_a_handshake,
+    for claim in (every_row_begins_with_the_ceiling, all_servers_agree_on_the_suite_that_is_offered, memory_is_told_for_each_side_and_a_handshake,
                   an_idle_session_is_within_its_budget):
         claim()
         print("ok:", claim.__name__)

@@ -62,12 +62,12 @@ static void free_certificates(void)
 static int usage(void)
 {
 	fprintf(stderr,
-		"usage: tls_bench [--seconds S] [--only TEXT] [--server NAME] [--suite NAME]\n"
+		"usage: tls_bench [--seconds S] [--only TEXT] [--server NAME] [--aes 128|256]\n"
 		"                 [--sessions N] [--no-memory] [--no-handshakes] [--json]\n"
 		"  --seconds S   processor time for each row and server (default 0.5)\n"
 		"  --only TEXT   rows with TEXT in them: \"TLSv1.3 ECDSA-P256 X25519 full\"\n"
 		"  --server NAME one server alone; ratios are then to itself\n"
-		"  --suite NAME  offered by the client for TLS 1.3 (TLS_AES_128_GCM_SHA256)\n"
+		"  --aes BITS    the client offers AES-GCM with such a key: 128 (default) or 256\n"
 		"  --sessions N  held at the same time to count memory (default 10000)\n");
 	return 64;
 }
@@ -78,7 +78,7 @@ static bool parse_options(int argc, char **argv, struct bench_options *o)
 		{"seconds",	required_argument, NULL, 's'},
 		{"only",		 required_argument, NULL, 'o'},
 		{"server",	   required_argument, NULL, 'b'},
-		{"suite",		  required_argument, NULL, 'c'},
+		{"aes",		required_argument, NULL, 'a'},
 		{"sessions",	     required_argument, NULL, 'n'},
 		{"no-memory",     no_argument,       NULL, 'm'},
 		{"no-handshakes", no_argument,	   NULL, 'h'},
@@ -87,12 +87,12 @@ static bool parse_options(int argc, char **argv, struct bench_options *o)
 	};
 	int option;
 	*o = (struct bench_options){
-		.seconds = 0.5, .sessions = 10000, .has_handshakes = true, .has_memory = true};
+		.seconds = 0.5, .aes_bits = 128, .sessions = 10000, .has_handshakes = true, .has_memory = true};
 	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
 		switch (option) {
 		case 's': o->seconds = atof(optarg); break;
 		case 'o': o->only = optarg; break;
-		case 'c': o->suite = optarg; break;
+		case 'a': o->aes_bits = (unsigned)atoi(optarg); break;
 		case 'b': o->server = optarg; break;
 		case 'n': o->sessions = (unsigned)atoi(optarg); break;
 		case 'm': o->has_memory = false; break;
