@@ -85,8 +85,11 @@ void tls_message_seen(
 	int is_sent, int version, int type, const void *message, size_t n, SSL *ssl, void *unused)
 {
 	struct tls *tls = tls_of_ssl(ssl);
-	if (is_sent && type == SSL3_RT_HANDSHAKE && tls->hello_bytes == 0)
+	if (is_sent && type == SSL3_RT_HANDSHAKE && tls->hello_bytes == 0) {
 		tls->hello_bytes = (uint32_t)n;
+		if (!tls->set->is_server) /* OpenSSL tells of the first of them, and only now */
+			SSL_get_tmp_key(ssl, &tls->first_share);
+	}
 	if (is_sent || type != SSL3_RT_HANDSHAKE)
 		return;
 	if (!tls->is_done)
@@ -278,6 +281,7 @@ void tls_close(struct tls *tls)
 	tls_task_cancel(&tls->task);
 	tls_cache_closed(tls);
 	tls_errors_clear();
+	EVP_PKEY_free(tls->first_share);
 	SSL_free(tls->ssl);
 	X509_free(tls->refused_leaf);
 	free(tls->pending);
@@ -372,24 +376,43 @@ static void forget_key(EVP_PKEY *key)
 }
 
 /* OpenSSL keeps the ephemeral keys until SSL_free. They are of no use any more, forward secrecy
- * asks to erase ours (RFC 8446 F.1.2), and with a hybrid group they are 7 KB. */
-static void forget_ephemeral_keys(SSL *ssl)
+ * asks to erase ours (RFC 8446 F.1.2), and with a hybrid group they are 7 KB. A client also keeps the shares that the
+ * server did not choose: it tells of the first alone, which is the large one (GROUPS_CLIENT). */
+static void forget_ephemeral_keys(struct tls *tls)
 {
 	EVP_PKEY *key;
-	if (SSL_get_peer_tmp_key(ssl, &key) == 1)
+	if (SSL_get_peer_tmp_key(tls->ssl, &key) == 1)
 		forget_key(key);
-	if (SSL_get_tmp_key(ssl, &key) == 1)
+	if (SSL_get_tmp_key(tls->ssl, &key) == 1)
 		forget_key(key);
+	if (tls->first_share != NULL)
+		forget_key(tls->first_share);
+	tls->first_share = NULL;
+}
+
+/* Of the server's certificates only what the leaf says is asked for again, by records and the cache of sessions; not
+ * the chain, nor the key parsed: some KB each. (A client's may be verified again: tls_check().) */
+static void forget_chain(struct tls *tls)
+{
+	STACK_OF(X509) *chain = SSL_get_peer_cert_chain(tls->ssl);
+	X509 *leaf = SSL_get0_peer_certificate(tls->ssl);
+	EVP_PKEY *key = leaf == NULL ? NULL : X509_get_pubkey(leaf);
+	if (key != NULL)
+		forget_key(key);
+	while (sk_X509_num(chain) > 0)
+		X509_free(sk_X509_pop(chain));
 }
 
 static enum tls_result handshake_done(struct tls *tls)
 {
 	char why[TLS_WHY_BYTES];
 	tls->is_done = true;
-	forget_ephemeral_keys(tls->ssl);
+	forget_ephemeral_keys(tls);
 	enum tls_failure_kind kind = tls_check(tls, tls->profile, why);
 	if (kind != TLS_FAILURE_NONE)
 		return fail(tls, kind, "%s", why);
+	if (!tls->set->is_server)
+		forget_chain(tls);
 	tls_cache_handshake_done(tls);
 	return TLS_OK;
 }

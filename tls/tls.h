@@ -307,7 +307,7 @@ enum tls_failure_kind tls_failure(const struct tls *tls, const char **text);
  * grade, and the peer's certificate as far as the level asks? Level and strength NONE are met by all. Else
  * the kind, and the reason in `why`. Where the level asks for trust, the roots are those of the profile of
  * this id in the session's set, and the certificate is looked at again (some hundred microseconds) if the
- * handshake was done with others; no such profile: TLS_FAILURE_UNTRUSTED. */
+ * handshake was done with others; no such profile, or a client's session, which keeps no chain: TLS_FAILURE_UNTRUSTED. */
 #define TLS_WHY_BYTES 192
 enum tls_failure_kind tls_check(
 	const struct tls *tls, const struct tls_profile *profile, char why[TLS_WHY_BYTES]);

@@ -180,6 +180,7 @@ struct tls {
 	bool has_destination, has_offered; /* sessions are kept under the key; one was offered */
 	bool is_hello_small;
 	uint32_t hello_bytes;	 /* of our ClientHello */
+	EVP_PKEY *first_share;	 /* in it, while the handshake goes on; may be NULL */
 	uint8_t session_key[32]; /* in the cache */
 	int64_t session_began;	 /* the full handshake; seconds since 1970 */
 	uint8_t failure;    /* enum tls_failure_kind */

@@ -143,6 +143,7 @@ int tls_verify_peer(X509_STORE_CTX *store, void *unused)
 	bool is_trusted = X509_verify_cert(store) == 1;
 	int error = X509_STORE_CTX_get_error(store);
 	ERR_clear_error();
+	X509_STORE_CTX_set0_verified_chain(store, NULL); /* the session would keep it to its end, and nobody asks */
 	tls->has_verified = true;
 	tls->trust_error = is_trusted ? X509_V_OK
 		: error == X509_V_OK  ? X509_V_ERR_UNSPECIFIED

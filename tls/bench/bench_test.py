@@ -41,8 +41,8 @@ def memory_is_told_for_each_side_and_a_handshake():
 
 def an_idle_session_is_within_its_budget():
     """30 KiB are promised for a connection, with all that the relay holds for it beside the session."""
-    server = told("--no-handshakes")["memory"][0]
-    assert server["allocated"] < 26 * 1024, server
+    for line in told("--no-handshakes")["memory"][:2]:
+        assert line["allocated"] < 27 * 1024, line
 
 
 if __name__ == "__main__":

@@ -98,6 +98,13 @@ static void talk(struct both *b)
 	assert(tls_read(b->client, in, sizeof in, &n) == TLS_AGAIN);
 }
 
+/* An idle session needs its wires no more; they are no part of it. */
+static void drop_wires(struct both *b)
+{
+	lab_link_fini(&b->link);
+	b->link = (struct lab_link){0};
+}
+
 static void close_server(struct both *b)
 {
 	arena_enter(server_arena);
@@ -158,6 +165,7 @@ static void bench_idle(enum whose whose, const struct bench_options *options)
 		open_both(&all[i], servers, clients);
 		shake(&all[i]);
 		talk(&all[i]);
+		drop_wires(&all[i]);
 		if (whose == OF_SERVER)
 			close_client(&all[i]);
 		else
