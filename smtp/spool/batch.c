@@ -67,6 +67,11 @@ uint64_t spool_batch_unsynced_bytes(const struct spool *s)
 	return s->current == NULL ? 0 : s->written + s->buffered - s->current->end;
 }
 
+uint64_t spool_batch_unwritten_bytes(const struct spool *s)
+{
+	return s->written + s->buffered - s->flushed;
+}
+
 bool spool_has_batch(const struct spool *s)
 {
 	return s->ops.count != 0 || s->again.count != 0 || s->batch_error != 0 ||
@@ -111,7 +116,7 @@ static void batch_fail(struct spool *s, int error)
 		s->batch_error = error;
 	s->stats.sync_errors++;
 	s->current = NULL;
-	s->buffered = 0;
+	s->written = s->flushed = s->buffered = 0;
 	spool_compact_cancel(s);
 	drop_streaming(s);
 	undo_ops(s);
@@ -130,9 +135,12 @@ static void count_written(struct spool *s, uint64_t end)
 
 static int batch_write(struct spool *s)
 {
-	if (s->buffered == 0)
+	if (spool_batch_unwritten_bytes(s) == 0)
 		return 0;
-	struct bytes part = bytes_of(s->buffer, s->buffered);
+	size_t begun = s->buffered % SPOOL_BLOCK_BYTES, whole = s->buffered - begun;
+	size_t padding = begun == 0 ? 0 : SPOOL_BLOCK_BYTES - begun;
+	memset(s->buffer + s->buffered, 0, padding);
+	struct bytes part = bytes_of(s->buffer, s->buffered + padding);
 	/* Some of it may be there also if this fails. */
 	count_written(s, s->written + s->buffered);
 	int64_t n = s->disk->write(s->disk, s->current->handle, s->written, &part, 1);
@@ -140,8 +148,10 @@ static int batch_write(struct spool *s)
 		batch_fail(s, (int)n);
 		return (int)n;
 	}
-	s->written += s->buffered;
-	s->buffered = 0;
+	memmove(s->buffer, s->buffer + whole, begun);
+	s->written += whole;
+	s->buffered = begun;
+	s->flushed = s->written + begun;
 	return 0;
 }
 
@@ -323,7 +333,7 @@ static int batch_sync(struct spool *s)
 		batch_fail(s, err);
 		return err;
 	}
-	s->current->clean_end = s->current->end = s->written;
+	s->current->clean_end = s->current->end = s->flushed;
 	s->stats.syncs++;
 	s->batch++;
 	for (size_t i = 0; i < s->ops.count; i++)

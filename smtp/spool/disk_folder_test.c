@@ -20,11 +20,22 @@
 
 /* ---- a folder of its own for each test, gone at the end ---- */
 
-static int make_temp(void **state)
+static int make_folder(void **state, const char *name)
 {
-	char *path = strdup("/tmp/hikyaku-spool-test.XXXXXX");
+	char *path = strdup(name);
 	*state = path;
 	return path == NULL || mkdtemp(path) == NULL ? -1 : 0;
+}
+
+static int make_temp(void **state)
+{
+	return make_folder(state, "/tmp/hikyaku-spool-test.XXXXXX");
+}
+
+/* Where the build is: /tmp is often no disk. */
+static int make_here(void **state)
+{
+	return make_folder(state, "hikyaku-spool-test.XXXXXX");
 }
 
 static void remove_files(const char *path)
@@ -186,6 +197,35 @@ static void disk_answers_as_promised(void **state)
 	disk_close_folder(d);
 }
 
+/* Past the page cache, where the file system can, and over what was read through it. */
+static void blocks_are_read_as_they_were_written_last(void **state)
+{
+	enum { BLOCK = 4096, BLOCKS = 9 };
+	char path[128];
+	spool_path(path, state);
+	struct disk *d = open_folder(path);
+	uint8_t *b = aligned_alloc(BLOCK, BLOCK), *got = malloc(BLOCKS * BLOCK);
+	int h = d->create(d, "x");
+	assert_int_equal(d->allocate(d, h, 64 * BLOCK), 0);
+	for (int round = 1; round < 40; round++) {
+		int at = round * 5 % BLOCKS;
+		memset(b, round, BLOCK);
+		struct bytes part = bytes_of(b, BLOCK);
+		assert_int_equal(d->write(d, h, (uint64_t)at * BLOCK, &part, 1), BLOCK);
+		part.n = 100; /* no block: goes another way, and so does all that follows */
+		if (round > 20)
+			assert_int_equal(d->write(d, h, (uint64_t)at * BLOCK + 7, &part, 1), 100);
+		assert_int_equal(d->sync(d, h), 0);
+		int64_t n = d->read(d, h, 0, got, BLOCKS * BLOCK);
+		assert_true(n >= (at + 1) * BLOCK);
+		assert_memory_equal(got + at * BLOCK, b, BLOCK);
+	}
+	assert_int_equal(d->close(d, h), 0);
+	free(b);
+	free(got);
+	disk_close_folder(d);
+}
+
 /* Accepts until refused; everything accepted is there afterwards, and it goes on when there is
  * room. */
 static void fill_up(const char *path, void (*make_room)(void))
@@ -333,6 +373,10 @@ int main(void)
 		in_temp(second_instance_is_kept_out),
 		in_temp(mails_are_found_again_in_a_real_folder),
 		in_temp(disk_answers_as_promised),
+		cmocka_unit_test_setup_teardown(
+			blocks_are_read_as_they_were_written_last, make_here, remove_temp),
+		cmocka_unit_test_setup_teardown(
+			mails_are_found_again_in_a_real_folder, make_here, remove_temp),
 		in_temp(file_size_limit_is_a_full_disk),
 		in_temp(full_file_system_refuses_and_loses_nothing),
 		in_temp(killed_process_loses_nothing_it_acknowledged),

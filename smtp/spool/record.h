@@ -12,6 +12,9 @@
  * its place in the file: so neither stale bytes of another file, nor bytes a peer wrote into a
  * mail, can pass for a record when a reader has to find its feet again behind a damaged one.
  *
+ * What is written is filled up with zeros to a multiple of 4096 bytes, and the next records are written over them; a
+ * file's size tells nothing, therefore.
+ *
  * A header tells where its predecessor ends, so that bytes behind that end (of a write or sync that
  * failed) are never taken for records. Up to the clean end all of it was synced, and anything
  * unreadable is damage; between the two it may have holes, torn by the crash that ended it. It also

@@ -347,6 +347,14 @@ static int make_durable(struct spool *s, struct segment *segment)
 	return err < 0 ? err : 0;
 }
 
+/* Behind a batch its last block is filled up with zeros: these are no hole. */
+static uint64_t skip_padding(struct window *w, uint64_t at)
+{
+	while (at % SPOOL_BLOCK_BYTES != 0 && at < w->segment->end && *window_get(w, at, 1) == 0)
+		at++;
+	return at;
+}
+
 static int scan_segment(struct spool *s, struct segment *segment)
 {
 	struct window w = {.spool = s, .segment = segment, .b = s->buffer};
@@ -369,8 +377,11 @@ static int scan_segment(struct spool *s, struct segment *segment)
 		if (is_good)
 			good_end = at;
 	}
-	if (segment->end > good_end)
-		count_hole(s, segment, good_end, segment->end);
+	uint64_t rest = skip_padding(&w, good_end);
+	if (w.error != 0)
+		return w.error;
+	if (segment->end > rest)
+		count_hole(s, segment, rest, segment->end);
 	if (segment->clean_end == 0) {
 		segment->clean_end = first_hole < good_end ? first_hole : good_end;
 		segment->end = good_end;

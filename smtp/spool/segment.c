@@ -58,15 +58,15 @@ struct segment *spool_segment_add(struct spool *s, uint64_t sequence)
 static int segment_found(struct spool *s, int handle, const struct segment_header *header, uint64_t room)
 {
 	struct disk *d = s->disk;
-	uint8_t b[SEGMENT_HEADER_BYTES];
-	struct bytes part = bytes_of(b, sizeof b);
+	struct bytes part = bytes_of(s->buffer, SPOOL_BLOCK_BYTES);
 	int err = d->allocate == NULL ? 0 : d->allocate(d, handle, room);
 	if (err < 0 && err != -EOPNOTSUPP)
 		return err;
 	/* From here on a header may be on the disk that tells where the segment before ends, even
 	 * if this fails: so nothing may be added to that one any more. */
 	s->current = NULL;
-	spool_segment_header_write(header, b);
+	memset(s->buffer, 0, SPOOL_BLOCK_BYTES);
+	spool_segment_header_write(header, s->buffer);
 	int64_t n = d->write(d, handle, 0, &part, 1);
 	if (n < 0)
 		return (int)n;
@@ -112,7 +112,8 @@ static int segment_begin(struct spool *s, uint64_t room)
 	segment->clean_end = segment->end = segment->file_bytes = SEGMENT_HEADER_BYTES;
 	s->stats.bytes += SEGMENT_HEADER_BYTES;
 	s->current = segment;
-	s->written = SEGMENT_HEADER_BYTES;
+	s->written = 0;
+	s->flushed = s->buffered = SEGMENT_HEADER_BYTES;
 	s->is_removal_doubtful = false; /* the header says what is gone */
 	return 0;
 }
@@ -121,7 +122,8 @@ int spool_segment_begin(struct spool *s)
 {
 	/* An eighth more than a segment is meant to hold: for the batch that goes past its end, and
 	 * for states and dones when the disk is full. */
-	return segment_begin(s, s->segment_bytes + s->segment_bytes / 8);
+	uint64_t room = s->segment_bytes + s->segment_bytes / 8 + SPOOL_BLOCK_BYTES - 1;
+	return segment_begin(s, room - room % SPOOL_BLOCK_BYTES);
 }
 
 int spool_segment_begin_small(struct spool *s)

@@ -9,7 +9,7 @@
 
 static bool spool_take_memory(struct spool *s)
 {
-	s->buffer = malloc(SPOOL_BUFFER_BYTES);
+	s->buffer = aligned_alloc(SPOOL_BLOCK_BYTES, SPOOL_BUFFER_BYTES);
 	s->scratch = malloc(RECORD_HEADER_BYTES + RECORD_PAYLOAD_BYTES_MAX);
 	s->piece = malloc(RECORD_PAYLOAD_BYTES_MAX);
 	return s->buffer != NULL && s->scratch != NULL && s->piece != NULL;
@@ -138,7 +138,7 @@ int spool_append(struct spool *s, uint64_t id, uint64_t offset, struct bytes dat
 		return -ENOMEM;
 	if (offset != e->copy.size)
 		return append_failed(s, id, -EINVAL);
-	if (s->disk_bytes_max != 0 && s->stats.bytes + s->buffered + data.n > s->disk_bytes_max)
+	if (s->disk_bytes_max != 0 && s->stats.bytes + spool_batch_unwritten_bytes(s) + data.n > s->disk_bytes_max)
 		return append_failed(s, id, -ENOSPC);
 	while (data.n != 0) {
 		struct bytes part = bytes_first(data, SPOOL_DATA_BYTES_MAX);

@@ -15,12 +15,14 @@
 #include "smtp/spool/record.h"
 #include "smtp/spool/spool.h"
 
+#define SPOOL_BLOCK_BYTES    4096u	    /* what is written begins and ends at multiples of it */
 #define SPOOL_BUFFER_BYTES   (1024u * 1024) /* of a batch kept back: one write for most batches */
 #define SPOOL_DATA_BYTES_MAX (64u * 1024)   /* of one DATA record */
 #define SPOOL_HANDLES_MAX    64		    /* segments open at a time */
 static_assert(SPOOL_STATE_BYTES_MAX <= RECORD_PAYLOAD_BYTES_MAX, "a state is one record");
-static_assert(
-	RECORD_HEADER_BYTES + RECORD_PAYLOAD_BYTES_MAX <= SPOOL_BUFFER_BYTES, "fits one window");
+static_assert(SPOOL_BLOCK_BYTES + RECORD_HEADER_BYTES + RECORD_PAYLOAD_BYTES_MAX <= SPOOL_BUFFER_BYTES,
+	"fits one window, and the buffer behind a block that has begun");
+static_assert(SPOOL_BUFFER_BYTES % SPOOL_BLOCK_BYTES == 0);
 
 struct segment {
 	struct segment *newer;
@@ -35,7 +37,7 @@ struct segment {
 	bool is_small;	     /* of SMALL_SEGMENT_BYTES, for all but the data of mails */
 };
 
-#define SMALL_SEGMENT_BYTES 4096 /* a block of nearly every file system */
+#define SMALL_SEGMENT_BYTES SPOOL_BLOCK_BYTES
 
 /* A record in the log. */
 struct place {
@@ -113,11 +115,14 @@ struct spool {
 	unsigned open_count;
 	bool is_removal_doubtful; /* what was removed may come back: no header says so yet */
 
-	/* The batch. Records are in the current segment from `current->end` on: up to `written` on
-	 * the disk, the rest in the buffer. */
+	/* The batch. Records are in the current segment from `current->end` on: up to `flushed` on
+	 * the disk, the rest in the buffer. The disk is given whole blocks, which it can take from the
+	 * buffer as they are: so this begins with what there is already of the block that has begun,
+	 * and the last one is filled up with zeros, over which the next batch is written. */
 	uint64_t batch;
-	uint64_t written;
-	uint8_t *buffer;
+	uint64_t written; /* where the buffer begins in the segment, a multiple of a block */
+	uint64_t flushed;
+	uint8_t *buffer; /* at a multiple of a block, too */
 	size_t buffered;
 	struct op_list ops;
 	struct op_list again; /* states and dones of a batch that failed, to be written again */
@@ -187,6 +192,8 @@ void spool_batch_add_op(struct spool *s, const struct op *op);
 int spool_batch_put_state(struct spool *s, struct entry *e, struct bytes state);
 int spool_batch_put_done(struct spool *s, struct entry *e);
 uint64_t spool_batch_unsynced_bytes(const struct spool *s);
+/* Of them, those that the disk has not been given. */
+uint64_t spool_batch_unwritten_bytes(const struct spool *s);
 void spool_batch_fini(struct spool *s);
 
 /* ---- compact.c ---- */

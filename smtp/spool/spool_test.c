@@ -3,6 +3,7 @@
 
 #include "smtp/spool/disk_sim.h"
 #include "smtp/spool/record.h"
+#include "smtp/spool/spool_private.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -36,6 +37,7 @@ struct world {
 	struct spool_config config;
 	struct found found[64];
 	size_t found_count;
+	uint64_t files_bytes;
 	char error[256];
 };
 
@@ -166,6 +168,60 @@ static void one_batch_is_one_write_and_one_sync(void **state)
 	assert_int_equal(disk_sim_calls(w->disk) - calls, 2);
 	assert_int_equal(stats_of(w).syncs, 1);
 	assert_int_equal(stats_of(w).mails_live, 50);
+	world_end(w);
+}
+
+static int64_t (*write_of_sim)(struct disk *, int, uint64_t, const struct bytes *, unsigned);
+
+static int64_t write_whole_blocks(
+	struct disk *d, int handle, uint64_t offset, const struct bytes *parts, unsigned count)
+{
+	assert_int_equal(count, 1);
+	assert_int_equal(offset % SPOOL_BLOCK_BYTES, 0);
+	assert_int_equal(parts[0].n % SPOOL_BLOCK_BYTES, 0);
+	assert_int_equal((uintptr_t)parts[0].at % SPOOL_BLOCK_BYTES, 0);
+	return write_of_sim(d, handle, offset, parts, count);
+}
+
+/* As a disk wants them that is written past the page cache; whatever the batches, over several segments. */
+static void disk_is_given_whole_blocks(void **state)
+{
+	struct world *w = world_make(100000);
+	uint64_t id = 0;
+	write_of_sim = w->disk->write;
+	w->disk->write = write_whole_blocks;
+	for (size_t n = 1; n < 9000; n += 97 + n / 3) {
+		assert_int_equal(submit(w, ++id, n), 0);
+		if (id % 3 != 0)
+			assert_int_equal(spool_sync(w->spool), 0);
+	}
+	/* More than the buffer holds. */
+	for (uint64_t offset = 0; offset < 2 * SPOOL_BUFFER_BYTES; offset += 64000)
+		assert_int_equal(spool_append(w->spool, 1000, offset, content_of(9, 64000)), 0);
+	for (int i = 0; i < 30; i++) {
+		assert_int_equal(submit(w, ++id, 5000), 0);
+		assert_int_equal(spool_sync(w->spool), 0);
+	}
+	assert_true(stats_of(w).segments > 1);
+	spool_close(w->spool);
+	w->disk->write = write_of_sim;
+	world_open(w);
+	assert_int_equal(w->found_count, id);
+	world_end(w);
+}
+
+/* What fills up the last block is neither a tear nor damage. */
+static void padding_is_no_hole(void **state)
+{
+	struct world *w = world_make(16384);
+	for (uint64_t id = 1; id <= 30; id++) {
+		assert_int_equal(submit(w, id, 100 * id), 0);
+		assert_int_equal(spool_sync(w->spool), 0);
+		spool_close(w->spool);
+		world_open(w);
+		assert_int_equal(w->found_count, id);
+		assert_int_equal(stats_of(w).torn_bytes + stats_of(w).damaged_bytes, 0);
+	}
 	world_end(w);
 }
 
@@ -396,6 +452,22 @@ static void full_disk_refuses_mails_and_recovers_when_there_is_room(void **state
 	world_end(w);
 }
 
+static void add_size(void *user, const char *name)
+{
+	struct world *w = user;
+	size_t n;
+	disk_sim_bytes(w->disk, name, &n);
+	w->files_bytes += n;
+}
+
+/* Of whole blocks, so more than the records take. */
+static uint64_t bytes_of_files(struct world *w)
+{
+	w->files_bytes = 0;
+	w->disk->list(w->disk, add_size, w);
+	return w->files_bytes;
+}
+
 /* The disk is as full after a crash as before: what is delivered then must make room all the same. */
 static void full_disk_is_emptied_by_deliveries_after_a_crash(void **state)
 {
@@ -407,11 +479,10 @@ static void full_disk_is_emptied_by_deliveries_after_a_crash(void **state)
 		id++;
 	}
 	struct disk *image = disk_sim_crash(w->disk, 3);
-	uint64_t bytes = stats_of(w).bytes;
 	spool_close(w->spool);
 	disk_sim_destroy(w->disk);
 	w->disk = image;
-	disk_sim_limit(w->disk, bytes + SIM_SECTOR_BYTES * 20);
+	disk_sim_limit(w->disk, bytes_of_files(w) + SIM_SECTOR_BYTES * 20);
 	world_open(w);
 	assert_int_equal(w->found_count, id - 1);
 	assert_int_equal(submit(w, 100, 3000), -ENOSPC);
@@ -590,6 +661,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(synced_mails_are_found_whole_after_a_crash),
 		cmocka_unit_test(one_batch_is_one_write_and_one_sync),
+		cmocka_unit_test(disk_is_given_whole_blocks),
+		cmocka_unit_test(padding_is_no_hole),
 		cmocka_unit_test(interleaved_mails_come_apart_again),
 		cmocka_unit_test(mail_without_a_commit_is_never_found),
 		cmocka_unit_test(commit_of_other_bytes_is_refused),
