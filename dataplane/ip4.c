@@ -68,7 +68,7 @@ static bool is_broadcast(const struct dp_port *port, const struct addr *a)
 }
 
 /* Checks lengths and checksum and cuts the link's padding. */
-static enum dp_counter check_header(struct packet *p)
+static enum dp_counter check_header(const struct dp_port *port, struct packet *p)
 {
 	const uint8_t *ip = p->network.at;
 	if (p->network.n < IP4_HEADER)
@@ -78,8 +78,7 @@ static enum dp_counter check_header(struct packet *p)
 		return COUNT_drop_ip4_header;
 	if (total > p->network.n)
 		return COUNT_drop_ip4_short;
-	uint64_t checked = p->m->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK;
-	if (checked != RTE_MBUF_F_RX_IP_CKSUM_GOOD && rte_raw_cksum(ip, header) != 0xffff)
+	if (!offload_has_checked_ip4(port, p->m) && rte_raw_cksum(ip, header) != 0xffff)
 		return COUNT_drop_ip4_checksum;
 	p->network.n = total;
 	p->body = bytes_skip(p->network, header);
@@ -129,7 +128,7 @@ static void fragment(struct dp_core *core, struct packet *p)
 
 void ip4_input(struct dp_core *core, struct packet *p)
 {
-	enum dp_counter reason = check_header(p);
+	enum dp_counter reason = check_header(&core->dp->ports[p->port], p);
 	if (reason == COUNT_END)
 		reason = check_addresses(core, p);
 	if (reason != COUNT_END) {

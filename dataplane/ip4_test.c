@@ -130,19 +130,6 @@ static void every_flipped_header_bit_is_noticed(void **state)
 	}
 }
 
-static void a_port_that_checked_the_header_is_believed(void **state)
-{
-	size_t n = a_segment(PEER, OURS);
-	frame[24] ^= 0x55;
-	struct rte_mbuf *m = rte_pktmbuf_alloc(core->rx_pool);
-	m->port = 0;
-	m->ol_flags = RTE_MBUF_F_RX_IP_CKSUM_GOOD | RTE_MBUF_F_RX_L4_CKSUM_GOOD;
-	memcpy(rte_pktmbuf_append(m, (uint16_t)n), frame, n);
-	ethernet_input(core, m, false, lab_now_us);
-	assert_int_equal(lab_tcp.arrivals, 1);
-	assert_true(lab_tcp.arrival.is_checksum_good);
-}
-
 static void impossible_sources_are_dropped(void **state)
 {
 	static const char *const sources[] = {"0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1",
@@ -458,7 +445,6 @@ int main(void)
 		CASE(every_cut_of_a_packet_is_dropped),
 		CASE(headers_that_contradict_themselves_are_dropped),
 		CASE(every_flipped_header_bit_is_noticed),
-		CASE(a_port_that_checked_the_header_is_believed),
 		CASE(impossible_sources_are_dropped),
 		CASE(broadcasts_and_groups_are_dropped),
 		CASE(options_are_skipped_but_source_routes_are_not_followed),

@@ -70,18 +70,19 @@ static bool is_tso_broken(const char *device)
 	return strncmp(device, "net_tap", 7) == 0 || strncmp(device, "net_memif", 9) == 0;
 }
 
-/* A port that cuts also sums. */
+/* A port that cuts also sums. Not all sum IPv4's header: virtio's host makes a new one for each part
+ * and expects the large packet's to be right. */
 static void choose_tso(struct dp_port *port, const struct dp_port_config *config,
 	const struct rte_eth_dev_info *info)
 {
 	static const uint64_t all = RTE_ETH_TX_OFFLOAD_TCP_TSO | RTE_ETH_TX_OFFLOAD_MULTI_SEGS |
-		RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
+		RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
 	unsigned most = info->tx_desc_lim.nb_seg_max;
 	if (!has_all(info->tx_offload_capa, all) || is_tso_broken(config->device))
 		return;
 	if (most == 0 || most > JOINED_SEGMENTS_MAX)
 		most = JOINED_SEGMENTS_MAX;
-	port->tx_offloads |= all;
+	port->tx_offloads |= all | (info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM);
 	port->tso_segments = (uint16_t)most;
 }
 
@@ -116,6 +117,19 @@ void dp_port_text(const struct dp *dp, unsigned index, char text[256])
 }
 
 /* ---- checksums ---- */
+
+/* ..._NONE, where nobody has summed what never left the machine, has the bit of ..._GOOD and that of ..._BAD. */
+bool offload_has_checked_ip4(const struct dp_port *port, const struct rte_mbuf *m)
+{
+	return (port->rx_offloads & RTE_ETH_RX_OFFLOAD_IPV4_CKSUM) &&
+		(m->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_GOOD);
+}
+
+bool offload_has_checked_tcp(const struct dp_port *port, const struct rte_mbuf *m)
+{
+	return (port->rx_offloads & RTE_ETH_RX_OFFLOAD_TCP_CKSUM) &&
+		(m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_GOOD);
+}
 
 /* As TCP has it: the prefix of an IPv4-mapped address adds nothing. */
 static uint16_t pseudo_header(const struct addr *local, const struct addr *remote, uint32_t length)

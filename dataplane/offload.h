@@ -14,6 +14,11 @@
  * tx_offloads and tso_segments. */
 void offload_choose(struct dp_port *port, const struct dp_port_config *config,
 	const struct rte_eth_dev_info *info);
+/* Has the port checked the IPv4 header's sum, or TCP's? Then it is not done again here: also not where
+ * the port says that the field is left undone, as a virtual machine's neighbours on the same host do,
+ * but the octets are sound. A port that was not asked is not believed. */
+bool offload_has_checked_ip4(const struct dp_port *port, const struct rte_mbuf *m);
+bool offload_has_checked_tcp(const struct dp_port *port, const struct rte_mbuf *m);
 /* Finishes the checksum of a TCP packet, which starts at its TCP header, if TCP has left it: for
  * the port, or here. To be called before the IP header goes in front. */
 void offload_tcp(const struct dp_port *port, struct rte_mbuf *m, const struct addr *local,

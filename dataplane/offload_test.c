@@ -181,6 +181,38 @@ static void segments_in_a_row_become_one_packet(void **state)
 	}
 }
 
+/* virtio's card: its host cuts, but finds IPv4's header summed. */
+static void a_port_may_cut_that_does_not_sum_ip4(void **state)
+{
+	port->tx_offloads = CAPABLE & ~(uint64_t)RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
+	port->tso_segments = 32;
+	choose(true);
+	struct tcp_departure d[2] = {a_segment(1, PART, 0x10), a_segment(1 + PART, PART, 0x10)};
+	assert_int_equal(offload_join(core, d, 2), 1);
+	send_out(&d[0]);
+	const struct rte_mbuf *m = core->tx[0].m[0];
+	assert_true(m->ol_flags & RTE_MBUF_F_TX_TCP_SEG);
+	assert_false(m->ol_flags & RTE_MBUF_F_TX_IP_CKSUM);
+	assert_int_equal(m->nb_segs, 2);
+	struct bytes f = lab_sent(core);
+	assert_int_equal(get_be16(f.at + 16), 20 + HEADER + 2 * PART);
+	assert_int_equal(rte_raw_cksum(f.at + 14, 20), 0xffff);
+}
+
+static void only_a_port_that_cuts_sums_and_gathers_gets_large_packets(void **state)
+{
+	struct dp_port_config config = {.device = "0000:03:00.0", .offloads = DP_OFFLOAD_AUTO};
+	for (unsigned bit = 0; bit < 64; bit++) {
+		uint64_t one = 1ull << bit;
+		struct dp_port p = {0};
+		struct rte_eth_dev_info info = {.tx_offload_capa = CAPABLE & ~one};
+		bool needed = (CAPABLE & one) && one != RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
+		offload_choose(&p, &config, &info);
+		assert_int_equal(p.tso_segments > 0, !needed);
+		assert_int_equal(p.tx_offloads & ~info.tx_offload_capa, 0);
+	}
+}
+
 /* DPDK's own library, which knows IPv4, cuts it into what it was joined from. */
 static void what_is_joined_can_be_cut(void **state)
 {
@@ -339,6 +371,52 @@ static void only_what_is_there_and_asked_for_is_used(void **state)
 	}
 }
 
+/* ---- sums that the port has checked ---- */
+
+/* A segment whose sums are wrong, of which the port says `flags`. */
+static void put_spoilt(uint64_t flags)
+{
+	uint8_t frame[128], segment[20] = {0x04, 0x00, 0x00, 0x19, [12] = 0x50};
+	size_t n = lab_ip4(frame, peer, ours, 6, bytes_of(segment, sizeof segment));
+	frame[24] ^= 0x55;
+	struct rte_mbuf *m = rte_pktmbuf_alloc(core->rx_pool);
+	m->port = 0;
+	m->ol_flags = flags;
+	memcpy(rte_pktmbuf_append(m, (uint16_t)n), frame, n);
+	/* The core that it is for: not to be handed over. */
+	ethernet_input(core, m, true, lab_now_us);
+}
+
+/* Good, or left undone by a neighbour in the same machine, which the port vouches for; but only if
+ * it was asked. */
+static void a_port_that_has_checked_is_believed(void **state)
+{
+	static const uint64_t known[] = {RTE_MBUF_F_RX_IP_CKSUM_GOOD | RTE_MBUF_F_RX_L4_CKSUM_GOOD,
+		RTE_MBUF_F_RX_IP_CKSUM_NONE | RTE_MBUF_F_RX_L4_CKSUM_NONE},
+			      unknown[] = {0, RTE_MBUF_F_RX_IP_CKSUM_BAD | RTE_MBUF_F_RX_L4_CKSUM_BAD};
+	choose(true);
+	for (unsigned i = 0; i < 2; i++) {
+		port->rx_offloads = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
+		put_spoilt(known[i]);
+		assert_int_equal(lab_tcp.arrivals, i + 1);
+		assert_true(lab_tcp.arrival.is_checksum_good);
+		put_spoilt(unknown[i]);
+		port->rx_offloads = 0;
+		put_spoilt(known[i]);
+		assert_int_equal(lab_tcp.arrivals, i + 1);
+		assert_int_equal(lab_counter(core, COUNT_drop_ip4_checksum), 2 * (i + 1));
+	}
+}
+
+static void a_port_that_checks_headers_only_leaves_the_rest_to_tcp(void **state)
+{
+	choose(true);
+	port->rx_offloads = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
+	put_spoilt(RTE_MBUF_F_RX_IP_CKSUM_GOOD | RTE_MBUF_F_RX_L4_CKSUM_GOOD);
+	assert_int_equal(lab_tcp.arrivals, 1);
+	assert_false(lab_tcp.arrival.is_checksum_good);
+}
+
 /* ---- the port's hash ---- */
 
 /* Toeplitz bit by bit, as its definition has it. */
@@ -404,11 +482,15 @@ int main(void)
 		CASE(a_port_that_sums_is_told_where),
 		CASE(segments_already_summed_stay),
 		CASE(segments_in_a_row_become_one_packet),
+		CASE(a_port_may_cut_that_does_not_sum_ip4),
+		CASE(only_a_port_that_cuts_sums_and_gathers_gets_large_packets),
 		CASE(what_is_joined_can_be_cut),
 		CASE(what_does_not_follow_is_not_joined),
 		CASE(a_short_one_ends_a_packet_and_limits_hold),
 		CASE(words_are_read),
 		CASE(only_what_is_there_and_asked_for_is_used),
+		CASE(a_port_that_has_checked_is_believed),
+		CASE(a_port_that_checks_headers_only_leaves_the_rest_to_tcp),
 		CASE(the_ports_hash_is_compared_with_ours),
 	};
 	return cmocka_run_group_tests(tests, lab_start, NULL);

@@ -99,7 +99,8 @@ static int configure(struct opening *o)
 
 static int set_up_queues(struct opening *o)
 {
-	uint16_t rx = o->is_vdev ? VDEV_DESCRIPTORS : RX_DESCRIPTORS, tx = rx;
+	bool is_small = o->is_vdev && !is_kind(o, "net_virtio_user");
+	uint16_t rx = is_small ? VDEV_DESCRIPTORS : RX_DESCRIPTORS, tx = rx;
 	rte_eth_dev_adjust_nb_rx_tx_desc(o->port->id, &rx, &tx);
 	for (uint16_t q = 0; q < o->port->queues; q++) {
 		struct rte_mempool *pool = o->dp->cores[q]->rx_pool;

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The dataplane against a real kernel: system_test.py PATH-OF-dataplane_echo
+"""The dataplane against a real kernel: system_test.py PATH-OF-dataplane_echo PATH-OF-dataplane_host
 
 Makes two network namespaces of its own: in one runs dataplane_echo with a net_tap port, whose kernel side is
 moved into the other, where this program plays the peer. Needs root. Leaves nothing behind.
@@ -59,14 +59,21 @@ class Tool:
 
     def connect_tap(self):
         run("ip", "-n", NS_OURS, "link", "set", TAP, "netns", NS_PEER)
+        self.address_tap()
+        self.wait_for_ipv6()
+
+    def wait_for_ipv6(self):
+        """Usable a second after the start (duplicate address detection). A client waits by itself."""
+        if "--connect" not in self.arguments:
+            wait_for(lambda: ping(OURS6, count=1), "an answer over IPv6")
+
+    @staticmethod
+    def address_tap():
         for addr in (PEER4 + "/24", FAR4 + "/32"):
             run("ip", "-n", NS_PEER, "addr", "add", addr, "dev", TAP)
         for addr in (PEER6 + "/64", FAR6 + "/128"):
             run("ip", "-n", NS_PEER, "addr", "add", addr, "dev", TAP, "nodad")
         run("ip", "-n", NS_PEER, "link", "set", TAP, "up", "mtu", "1500")
-        # IPv6 is usable a second after the start (duplicate address detection). A client waits by itself.
-        if "--connect" not in self.arguments:
-            wait_for(lambda: ping(OURS6, count=1), "an answer over IPv6")
 
     def wait(self):
         """Until it ends by itself; the status."""
@@ -172,8 +179,7 @@ class OnVeth(Tool):
             run("ip", "-n", NS_PEER, "link", "set", "hkpeer", "up")
             run("ip", "-n", NS_OURS, "link", "set", "hkours", "up")
             super().__enter__()
-            if "--connect" not in self.arguments:
-                wait_for(lambda: ping(OURS6, count=1), "an answer over IPv6")
+            self.wait_for_ipv6()
             return self
         except BaseException:
             self.remove()
@@ -188,6 +194,52 @@ class OnVeth(Tool):
             super().__exit__()
         finally:
             self.remove()
+
+
+class OnVirtio(Tool):
+    """dataplane_echo as in a virtual machine: its card is virtio's, dataplane_host the machine's host."""
+
+    def __init__(self, *arguments, host=()):
+        self.host_arguments, self.directory = host, tempfile.TemporaryDirectory()
+        self.path = os.path.join(self.directory.name, "card")
+        super().__init__("--device", "net_virtio_user0,mac=02:68:6b:00:00:02,path=" + self.path, "--addr", OURS4 + "/24",
+                         "--addr", OURS6 + "/64", "--via", PEER4, "--via", PEER6, *arguments, tap=False)
+
+    def __enter__(self):
+        self.host = subprocess.Popen([HOST, "--socket", self.path, "--tap", TAP, *self.host_arguments],
+                                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        try:
+            assert self.host.stdout.readline() == "ready\n", "dataplane_host did not start"
+            self.address_tap()
+            super().__enter__()
+            self.wait_for_ipv6()
+            return self
+        except BaseException:
+            self.end_host()
+            raise
+
+    def end_host(self):
+        self.host.terminate()
+        try:
+            out, _ = self.host.communicate(timeout=20)
+        except BaseException:
+            self.host.kill()
+            self.host.wait()
+            raise
+        finally:
+            self.directory.cleanup()
+        self.counts = json.loads(out) if out else {}
+
+    def stop(self):
+        super().stop()
+        self.end_host()
+
+    def __exit__(self, *_):
+        try:
+            super().__exit__()
+        finally:
+            if self.host.poll() is None:
+                self.end_host()
 
 
 class EchoServer:
@@ -339,7 +391,11 @@ def fragments_are_put_together():
 
 
 class Behind:
-    """A third namespace, behind the peer as its router, by a way on which no packet over 1300 bytes goes."""
+    """A third namespace, behind the peer as its router, by a way on which no packet over 1300 bytes goes, or which
+    takes whole ones but only such as are cut and summed."""
+
+    def __init__(self, is_narrow=True):
+        self.is_narrow = is_narrow
 
     def __enter__(self):
         run("ip", "netns", "add", NS_BEHIND)
@@ -353,12 +409,17 @@ class Behind:
             run("sysctl", "-qw", name + "=1")
         for router, host in (("203.0.113.1", BEHIND4), ("2001:db8:9::1", BEHIND6)):
             run("ip", "-n", NS_BEHIND, "route", "add", "default", "via", router)
-            run("ip", "-n", NS_PEER, "route", "add", host, "dev", "behind", "mtu", "lock", "1300")
+            if self.is_narrow:
+                run("ip", "-n", NS_PEER, "route", "add", host, "dev", "behind", "mtu", "lock", "1300")
+        if not self.is_narrow:
+            run("ethtool", "-K", "behind", "tx", "off", "gso", "off", "tso", "off")
+            self.call(run, "ethtool", "-K", "up0", "rx", "off", "gro", "off", "tx", "off", "gso", "off", "tso", "off")
         return self
 
     def __exit__(self, *_):
         for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
             run("sysctl", "-qw", name + "=0")
+        run("ip", "-n", NS_PEER, "link", "del", "behind")  # at once, not when the namespace's end comes to it
         run("ip", "netns", "del", NS_BEHIND)
 
     @staticmethod
@@ -396,6 +457,63 @@ def the_path_mtu_is_found_and_remembered():
             assert too_bigs_sent()[family] == told, "the path's MTU was forgotten"
         tool.stop()
         assert tool.sum("path_mtus_learned") >= 2
+
+
+def set_timestamps(is_on):
+    run("sysctl", "-qw", "net.ipv4.tcp_timestamps=%d" % is_on)
+
+
+def segments_with_wrong_sums():
+    with open("/proc/thread-self/net/snmp") as f:
+        names, values = [line.split() for line in f if line.startswith("Tcp:")]
+    return int(values[names.index("InCsumErrors")])
+
+
+def bytes_go_through(behind):
+    """Between us and the kernel that is given the large packets, and one that is given what they are cut into."""
+    for address in (OURS4, OURS6):
+        for has_timestamps in (True, False):
+            set_timestamps(has_timestamps)
+            behind.call(set_timestamps, has_timestamps)
+            assert echo(address, 4 * MEGABYTE), "wrong bytes from " + address
+            assert behind.call(echo, address, 2 * MEGABYTE), "wrong bytes, cut, from " + address
+        assert many_echoes(address, 8, 30001)
+    set_timestamps(True)
+    assert behind.call(segments_with_wrong_sums) == 0
+
+
+def a_port_cuts_and_sums_for_us():
+    with OnVirtio("--offloads", "rx-checksum tx-checksum tso", host=["--unsummed"]) as tool, Behind(False) as behind:
+        bytes_go_through(behind)
+        tool.stop()
+    assert tool.port["tso"] == tool.port["tx_checksum"] == tool.port["rx_checksum"] == "port", tool.port
+    counts = tool.counts
+    assert counts["wrong"] == 0 and counts["refused"] == 0, counts
+    assert counts["large"] > 50 and counts["chained"] > 50 and counts["largest"] > 10000, counts
+    assert tool.sum("tx_joined") >= counts["parts"] > 5000, (counts, tool.reports)  # some find the queue full
+    assert counts["to_port_unsummed"] > 1000 and tool.sum("tcp_drop_bad_checksum") == 0, (counts, tool.reports)
+
+
+def what_a_port_is_not_to_do_we_do():
+    """The same wire; nothing large and nothing without its sum, as soon as it is not asked for or not there."""
+    for words, host in (("none", []), ("tx-checksum", []), ("tx-checksum tso", ["--no-tso"])):
+        with OnVirtio("--offloads", words, host=host) as tool, Behind(False) as behind:
+            bytes_go_through(behind)
+            tool.stop()
+        is_summed = words == "none"
+        assert tool.port["tso"] == "no" and tool.sum("tx_joined") == 0, tool.reports
+        assert tool.port["tx_checksum"] == ("software" if is_summed else "port"), tool.port
+        assert tool.counts["large"] == 0 and (tool.counts["unsummed"] == 0) == is_summed, tool.counts
+
+
+def what_we_send_first_is_cut_as_well():
+    for server, port in ((PEER4, 7001), (PEER6, 7002)):
+        with EchoServer("::" if ":" in server else "0.0.0.0", port):
+            with OnVirtio("--offloads", "tso", "--connect", server, "--listen", str(port), "--connections", "8",
+                          "--bytes", str(MEGABYTE)) as tool:
+                assert tool.wait() == 0, json.dumps(tool.reports)
+                tool.end_host()
+            assert tool.counts["large"] > 20 and tool.counts["wrong"] == 0, tool.counts
 
 
 def works_on_veth(driver, *arguments, queues=""):
@@ -509,6 +627,9 @@ CASES = [
     the_path_mtu_is_found_and_remembered,
     af_packet_works_on_veth,
     af_xdp_works_on_veth,
+    a_port_cuts_and_sums_for_us,
+    what_a_port_is_not_to_do_we_do,
+    what_we_send_first_is_cut_as_well,
     closed_ports_are_refused,
     connections_that_we_open_work,
     a_refusal_of_ours_is_noticed,
@@ -520,7 +641,7 @@ CASES = [
 
 
 def main():
-    names = sys.argv[2:]
+    names = sys.argv[3:]
     cases = [c for c in CASES if not names or c.__name__ in names]
     passed, failed = 0, []
     for ns in (NS_OURS, NS_PEER):
@@ -549,7 +670,7 @@ def main():
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
+    if len(sys.argv) < 3:
         sys.exit(__doc__)
-    TOOL = os.path.abspath(sys.argv[1])
+    TOOL, HOST = map(os.path.abspath, sys.argv[1:3])
     sys.exit(main())

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "dataplane/offload.h"
 #include "dataplane/packet.h"
 
 #define TCP_HEADER 20
@@ -38,11 +39,10 @@ void tcp_deliver(struct dp_core *core, struct packet *p)
 	if (is_steered_away(core, p,
 		    steer_owner(core->dp, &p->local, get_be16(tcp + 2), &p->remote, get_be16(tcp))))
 		return;
-	uint64_t checked = p->m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
 	struct tcp_arrival arrival = {.local = p->local,
 		.remote = p->remote,
 		.ecn = p->ecn,
-		.is_checksum_good = checked == RTE_MBUF_F_RX_L4_CKSUM_GOOD};
+		.is_checksum_good = offload_has_checked_tcp(&core->dp->ports[p->port], p->m)};
 	mbuf_narrow(p->m, p->body);
 	tcp_input(core->tcp, p->m, &arrival, p->now_us);
 }
