@@ -259,7 +259,7 @@ void counters_update(struct counters *c)
 		(uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * USEC_PER_SEC +
 			(uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec));
 	set(c, "hikyaku_generation", "", "Policy generation in force", true, atomic_load(&c->relay->generation));
-	atomic_store(&c->region->updated_us, time_wall_us());
+	stats_touch(c->region);
 }
 
 void counters_destroy(struct counters *c)

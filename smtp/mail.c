@@ -188,24 +188,6 @@ bool mail_append(struct mail *mail, struct bytes b)
 	return true;
 }
 
-void mail_patch(struct mail *mail, uint64_t offset, struct bytes b)
-{
-	assert(offset <= mail->size && b.n <= mail->size - offset);
-	uint32_t crc = 0;
-	for (struct mail_chunk *c = mail->first; c != NULL; c = c->next) {
-		if (b.n != 0 && offset < c->offset + c->used) {
-			assert(!c->is_spooled);
-			size_t at = (size_t)(offset - c->offset);
-			struct bytes part = bytes_first(b, c->used - at);
-			memcpy(c->data + at, part.at, part.n);
-			offset += part.n;
-			b = bytes_skip(b, part.n);
-		}
-		crc = crc32c(crc, bytes_of(c->data, c->used));
-	}
-	mail->crc = crc;
-}
-
 static void push_home(struct ring *ring, const void *entry)
 {
 	bool has_room = ring_push_spsc(ring, entry);

@@ -59,9 +59,6 @@ static inline uint64_t mail_held_bytes(uint64_t size)
 struct mail *mail_get(struct mail_pool *pool, uint64_t id);
 /* Owner: appends; false and nothing written if the pool cannot hold all of it. */
 bool mail_append(struct mail *mail, struct bytes b);
-/* Owner: overwrites bytes that are there already, in chunks the spool has not been given, and computes the
- * checksum anew from the start (so: near the head of a mail, as for the envelope's length). */
-void mail_patch(struct mail *mail, uint64_t offset, struct bytes b);
 /* Owner: gives the mail and its chunks back at once (never submitted to the spool). */
 void mail_put(struct mail *mail);
 /* Another thread: sends the mail and its chunks home. Never fails: the ring has room for every mail of the

@@ -92,24 +92,6 @@ static void append_is_whole_or_not_at_all(void **state)
 	mail_pool_destroy(pool);
 }
 
-static void patch_keeps_the_checksum_true(void **state)
-{
-	struct mail_pool *pool = mail_pool_create(3, 1, 0);
-	struct mail *mail = mail_get(pool, 1);
-	struct bytes all = some_content(2 * MAIL_CHUNK_DATA + 100);
-	assert_true(mail_append(mail, all));
-	mail_patch(mail, MAIL_CHUNK_DATA - 2, BYTES_LITERAL("patch"));
-	memcpy(content + MAIL_CHUNK_DATA - 2, "patch", 5);
-	mail_patch(mail, 0, BYTES_LITERAL("head"));
-	memcpy(content, "head", 4);
-	mail_patch(mail, all.n - 4, BYTES_LITERAL("tail"));
-	memcpy(content + all.n - 4, "tail", 4);
-	assert_int_equal(mail->crc, crc32c(0, all));
-	assert_mail_reads(mail, all, SIZE_MAX);
-	mail_put(mail);
-	mail_pool_destroy(pool);
-}
-
 static void returned_mail_comes_home_with_its_chunks(void **state)
 {
 	struct mail_pool *pool = mail_pool_create(4, 2, 0);
@@ -257,7 +239,6 @@ int main(void)
 		cmocka_unit_test(mail_reads_back_what_was_appended),
 		cmocka_unit_test(cursor_may_go_back_and_past_the_end),
 		cmocka_unit_test(append_is_whole_or_not_at_all),
-		cmocka_unit_test(patch_keeps_the_checksum_true),
 		cmocka_unit_test(returned_mail_comes_home_with_its_chunks),
 		cmocka_unit_test(evicted_mail_is_not_resident_but_keeps_its_facts),
 		cmocka_unit_test(return_rings_have_room_for_all),

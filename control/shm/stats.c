@@ -120,16 +120,3 @@ bool stats_read(const struct stats_region *region, unsigned index, struct stats_
 	sample->value = atomic_load_explicit(&s->value, memory_order_relaxed);
 	return true;
 }
-
-bool stats_find(
-	const struct stats_region *region, const char *name, const char *label, uint64_t *value)
-{
-	struct stats_sample sample;
-	for (unsigned i = 0; stats_read(region, i, &sample); i++) {
-		if (strcmp(sample.name, name) != 0 || strcmp(sample.label, label) != 0)
-			continue;
-		*value = sample.value;
-		return true;
-	}
-	return false;
-}

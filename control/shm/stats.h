@@ -58,6 +58,3 @@ struct stats_sample {
 };
 /* Copies series `index`, in the order in which they were added; false: there are no more. Any thread. */
 bool stats_read(const struct stats_region *region, unsigned index, struct stats_sample *sample);
-/* The value of a series by name and label; false: not there. Any thread. */
-bool stats_find(
-	const struct stats_region *region, const char *name, const char *label, uint64_t *value);
