@@ -58,7 +58,9 @@ static bool is_limited(const struct results *r)
 	return busy_share(r) > BUSY_SHARE_MAX;
 }
 
-const char *results_limit(const struct results *r, const struct options *o)
+/* What limited the rate, as far as the generator can tell: "processor" is that the generator waited for one, so that the
+ * server may have, too. */
+static const char *limit_of(const struct results *r, const struct options *o)
 {
 	if (is_limited(r))
 		return "generator";
@@ -155,7 +157,7 @@ static void print_text(const struct results *r, const struct options *o, const c
 	printf("  generator               %.1f %% busy, waited %.1f %% for a processor%s\n",
 		100 * busy_share(r), 100 * pushed_share(r),
 		is_limited(r) ? ": limited by the generator, the figure is not the server's" : "");
-	printf("  limited by              %s\n", results_limit(r, o));
+	printf("  limited by              %s\n", limit_of(r, o));
 	print_failures(r);
 }
 
@@ -210,7 +212,7 @@ static void print_json(const struct results *r, const struct options *o, const c
 	yyjson_mut_obj_add_real(doc, top, "generator_busy_share", busy_share(r));
 	yyjson_mut_obj_add_real(doc, top, "generator_waited_for_processor_share", pushed_share(r));
 	yyjson_mut_obj_add_bool(doc, top, "limited_by_generator", is_limited(r));
-	yyjson_mut_obj_add_str(doc, top, "limited_by", results_limit(r, o));
+	yyjson_mut_obj_add_str(doc, top, "limited_by", limit_of(r, o));
 	yyjson_mut_obj_add_uint(doc, top, "messages", r->mails);
 	yyjson_mut_obj_add_real(doc, top, "messages_per_second", per_second(r, r->mails));
 	yyjson_mut_obj_add_uint(doc, top, "content_bytes", r->content_bytes);

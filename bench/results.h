@@ -60,7 +60,4 @@ struct results {
 
 void results_fail(struct results *r, enum failure kind, const char *text);
 uint64_t results_failed(const struct results *r);
-/* What limited the rate, as far as the generator can tell: "generator", "offered rate", "processor"
- * (the generator waited for one, so that the server may have, too), "server". */
-const char *results_limit(const struct results *r, const struct options *o);
 void results_print(const struct results *r, const struct options *o, const char *transport);

@@ -107,7 +107,8 @@ void conn_set_deadline(struct worker *w, struct conn *c, enum deadline class)
 	list->last = slot;
 }
 
-void conn_starve(struct worker *w, struct conn *c)
+/* It cannot go on for want of a block: it is woken when there are some. */
+static void starve(struct worker *w, struct conn *c)
 {
 	c->is_starved = true;
 	w->has_starved = true;
@@ -118,7 +119,7 @@ static bool can_buffer(struct worker *w, struct conn *c)
 {
 	if (stream_length(&c->in) != 0 || stream_pool_free_count(w->streams) > w->streams_reserved)
 		return true;
-	conn_starve(w, c);
+	starve(w, c);
 	return false;
 }
 
@@ -284,7 +285,8 @@ bool conn_is_read_out(const struct conn *c)
 	return c->has_fin && (c->tcp == NULL || tcp_peek(c->tcp).n == 0);
 }
 
-void conn_drop_input(struct conn *c)
+/* Nobody will read it. */
+static void drop_input(struct conn *c)
 {
 	stream_reset(&c->in);
 	drop_received(c);
@@ -381,7 +383,7 @@ static bool has_said_all(struct worker *w, struct conn *c)
 /* What is left to do for a connection that only wants to go. */
 static void run_closing(struct worker *w, struct conn *c)
 {
-	conn_drop_input(c);
+	drop_input(c);
 	if (c->tcp == NULL || c->has_closed || !has_said_all(w, c))
 		return;
 	tcp_close(c->tcp);
@@ -411,7 +413,7 @@ void conn_run(struct worker *w, struct conn *c)
 		moved |= conn_flush(w, c);
 		if (!moved) {
 			if (stream_space(&c->out) == 0 && stream_length(&c->out) == 0)
-				conn_starve(w, c); /* no block is left to write to */
+				starve(w, c); /* no block is left to write to */
 			return;
 		}
 	}

@@ -5,7 +5,7 @@
 
 static const char *const versions[HANDSHAKE_VERSIONS] = {"TLSv1.2", "TLSv1.3", "other"};
 
-const char *handshake_failure_name(enum handshake_failure failure)
+static const char *failure_name(enum handshake_failure failure)
 {
 	static const char *const names[] = {
 #define _(id, name) name,
@@ -70,7 +70,7 @@ static void visit_failed(const struct handshake_side *side, const char *name, ha
 	static const char help[] = "TLS handshakes refused or failed, by reason";
 	char labels[HANDSHAKE_LABEL_MAX];
 	for (unsigned f = 0; f < HANDSHAKE_FAILURE_COUNT; f++) {
-		snprintf(labels, sizeof labels, "side=\"%s\",reason=\"%s\"", name, handshake_failure_name(f));
+		snprintf(labels, sizeof labels, "side=\"%s\",reason=\"%s\"", name, failure_name(f));
 		visit(user, "hikyaku_tls_handshake_failures", labels, help, false,
 			atomic_load_explicit(&side->failed[f], memory_order_relaxed));
 	}

@@ -28,7 +28,6 @@ enum handshake_failure {
 #undef _
 	HANDSHAKE_FAILURE_COUNT
 };
-const char *handshake_failure_name(enum handshake_failure failure);
 /* Of a session that failed in its handshake. */
 enum handshake_failure handshake_failure_of(enum tls_failure_kind kind);
 

@@ -69,7 +69,7 @@ int record_file_open(struct record_file **file, const struct config *config, cha
 	return 0;
 }
 
-void record_file_flush(struct record_file *f)
+static void flush(struct record_file *f)
 {
 	for (size_t at = 0; at < f->n;) {
 		ssize_t n = write(f->fd, f->buffer + at, f->n - at);
@@ -89,7 +89,7 @@ void record_file_reopen(struct record_file *f)
 {
 	if (f->is_journal)
 		return;
-	record_file_flush(f);
+	flush(f);
 	int fd = open_path(f->path);
 	if (fd < 0) {
 		log_error("records", "cannot reopen; going on with the old file", "path=%s error=\"%s\"", f->path,
@@ -121,10 +121,10 @@ static void write_journal(struct record_file *f, const struct record *r, const c
 	f->has_failed = rc < 0;
 }
 
-void record_file_write(struct record_file *f, const struct record *record)
+static void write_record(struct record_file *f, const struct record *record)
 {
 	if (f->n + RECORD_LINE_MAX > sizeof f->buffer)
-		record_file_flush(f);
+		flush(f);
 	size_t n = record_format(record, f->buffer + f->n, RECORD_LINE_MAX);
 	if (f->is_journal)
 		write_journal(f, record, f->buffer + f->n, n);
@@ -141,7 +141,7 @@ static bool drain_lane(struct relay *relay, struct record_lane *lane)
 {
 	bool any = false;
 	for (struct record *r; (r = ring_pop_spsc(&lane->full)) != NULL; any = true) {
-		record_file_write(relay->records, r);
+		write_record(relay->records, r);
 		ring_push_spsc(&lane->empty, r);
 	}
 	return any;
@@ -153,6 +153,6 @@ bool records_drain(struct relay *relay)
 	for (unsigned i = 0; i < relay->cores; i++)
 		any |= drain_lane(relay, &relay->workers[i]->records);
 	if (any)
-		record_file_flush(relay->records);
+		flush(relay->records);
 	return any;
 }

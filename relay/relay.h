@@ -94,9 +94,8 @@ size_t record_format_text(const struct record *record, char *to, size_t size);
 struct record_file;
 /* By the settings paths.records, log.journal and log.syslog. */
 int record_file_open(struct record_file **file, const struct config *config, char error[256]);
+/* What is kept is written, and the file opened anew under its name (which logrotate has given to another). */
 void record_file_reopen(struct record_file *file);
-void record_file_write(struct record_file *file, const struct record *record);
-void record_file_flush(struct record_file *file);
 /* Main: writes what has come from all lanes; true if there was something. */
 bool records_drain(struct relay *relay);
 

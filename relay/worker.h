@@ -281,8 +281,6 @@ struct conn *conn_get(struct worker *w, enum conn_kind kind, struct tcp_conn *tc
 /* Forgets the connection; its TCP must have ended or been told to close or abort. */
 void conn_free(struct worker *w, struct conn *c);
 void conn_wake(struct worker *w, struct conn *c);
-/* It cannot go on for want of a block: it is woken when there are some. */
-void conn_starve(struct worker *w, struct conn *c);
 void conn_set_deadline(struct worker *w, struct conn *c, enum deadline class);
 /* Moves plaintext from `out` towards the peer; true if something moved. */
 bool conn_flush(struct worker *w, struct conn *c);
@@ -295,8 +293,6 @@ bool conn_used(struct worker *w, struct conn *c, struct bytes in, size_t n, bool
 bool conn_has_unread(struct worker *w, struct conn *c);
 /* Has the peer said its last byte, and have we read it? (It may still wait in `in`.) */
 bool conn_is_read_out(const struct conn *c);
-/* Drops input that nobody will read. */
-void conn_drop_input(struct conn *c);
 struct tls_io conn_tls_io(struct conn *c);
 /* A session was opened on it: the handshake begins. */
 void conn_begin_handshake(struct worker *w, struct conn *c);

@@ -40,7 +40,8 @@ enum {
 	SESSION_ID_BYTES = 32,
 };
 
-const struct lean_suite *lean_suite_find(uint16_t protocol, uint16_t id)
+/* NULL: not one that is offered with `protocol`. */
+static const struct lean_suite *suite_find(uint16_t protocol, uint16_t id)
 {
 	for (size_t i = 0; i < SUITES; i++)
 		if (suites[i].protocol == protocol && suites[i].id == id)
@@ -210,7 +211,7 @@ static void put_lengths(struct lean_slot *s)
 static void offer_ticket_13(struct lean_slot *s)
 {
 	const struct lean_ticket *t = &s->ticket;
-	const struct lean_suite *suite = lean_suite_find(TLS_1_3, t->suite);
+	const struct lean_suite *suite = suite_find(TLS_1_3, t->suite);
 	size_t binder_n = lean_hash_size(suite->is_sha384), identities_n = t->n + 6u;
 	uint8_t *at = s->hello + s->hello_n;
 	uint32_t age = (uint32_t)((time_monotonic_us() - t->received_us) / USEC_PER_MSEC);
@@ -319,7 +320,7 @@ static bool accept_13(struct lean_slot *s, const struct server_hello *hello)
 	s->is_resumed = hello->has_psk;
 	if (hello->has_psk &&
 		(!s->has_offered ||
-			lean_suite_find(TLS_1_3, s->ticket.suite)->is_sha384 !=
+			suite_find(TLS_1_3, s->ticket.suite)->is_sha384 !=
 				s->suite->is_sha384))
 		return lean_fail(s, "the server resumes what was not offered");
 	return lean13_on_server_hello(s, bytes_of(secret, n));
@@ -344,7 +345,7 @@ bool lean_on_server_hello(struct lean_slot *s, struct bytes message)
 		return lean_fail(s, "the ServerHello cannot be read");
 	if (hello.protocol != s->lean->protocol)
 		return lean_fail(s, "the server speaks version %04x", hello.protocol);
-	s->suite = lean_suite_find(hello.protocol, hello.suite);
+	s->suite = suite_find(hello.protocol, hello.suite);
 	if (s->suite == NULL)
 		return lean_fail(
 			s, "the server took suite %04x, which was not offered", hello.suite);

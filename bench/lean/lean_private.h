@@ -63,8 +63,6 @@ struct lean_suite {
 	uint8_t cipher, key_bytes; /* a place in lean->ciphers */
 	const char *name;
 };
-/* NULL: not one that is offered with `protocol`. */
-const struct lean_suite *lean_suite_find(uint16_t protocol, uint16_t id);
 
 /* One for as long as it is needed: an incomplete record, output that waits. */
 struct lean_buffer {

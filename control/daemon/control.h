@@ -92,8 +92,7 @@ struct control {
 /* Main loop: a relay knocks; a relay has said something, or is gone. Under the lock. */
 void relays_accept(struct control *c);
 void relays_receive(struct control *c, int peer);
-/* Sends the generation in force to a relay, or to all. Under the lock. */
-void relays_publish(struct control *c, int peer);
+/* Sends the generation in force to all relays. Under the lock. */
 void relays_publish_all(struct control *c);
 /* What one relay answered. */
 struct relay_reply {
@@ -117,7 +116,6 @@ void relays_await(struct control *c, uint64_t generation);
 /* Under the lock. A relay has come, perhaps with the keys it has (else -1): it is told ours, which may then be
  * its own. The descriptor stays the caller's. */
 void tickets_greet(struct control *c, int peer, int fd);
-void tickets_send(struct control *c, int peer);
 /* Main loop: makes the next key in time; looks once a second. */
 void tickets_rotate(struct control *c);
 
@@ -131,8 +129,6 @@ struct candidate {
 };
 int candidate_compile(struct control *c, const char *documents, const struct store_cert *cert,
 	const char *without, struct candidate *candidate, char error[512]);
-/* Puts it in force and sends it to all relays. Under the lock. */
-void candidate_publish(struct control *c, struct candidate *candidate);
 void candidate_drop(struct candidate *candidate);
 /* The changes: compiled, kept in one transaction, put in force; or nothing of it and `error` filled
  * (-EINVAL: what is asked for does not compile). The generation in force into `generation`. Under

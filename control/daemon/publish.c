@@ -147,7 +147,8 @@ void candidate_drop(struct candidate *candidate)
 	candidate->policy_fd = candidate->keys_fd = -1;
 }
 
-void candidate_publish(struct control *c, struct candidate *candidate)
+/* Puts it in force and sends it to all relays. */
+static void put_in_force(struct control *c, struct candidate *candidate)
 {
 	struct policy *policy;
 	if (policy_map(candidate->policy_fd, -1, &policy) == 0) {
@@ -173,7 +174,7 @@ void candidate_publish(struct control *c, struct candidate *candidate)
 static int conclude(struct control *c, int rc, struct candidate *candidate, uint64_t *generation)
 {
 	if (rc == 0)
-		candidate_publish(c, candidate);
+		put_in_force(c, candidate);
 	candidate_drop(candidate);
 	*generation = c->generation;
 	return rc;
@@ -276,7 +277,7 @@ int publish_start(struct control *c, char error[512])
 	/* The number is that of what is stored: relays that have it already need no new one. */
 	rc = compile(c, documents, NULL, NULL, store_generation(c->store), &candidate, error);
 	if (rc == 0)
-		candidate_publish(c, &candidate);
+		put_in_force(c, &candidate);
 	free(documents);
 	return rc;
 }

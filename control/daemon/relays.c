@@ -42,7 +42,7 @@ static void detach(struct control *c, int peer, const char *why)
 	pthread_cond_broadcast(&c->changed);
 }
 
-void relays_publish(struct control *c, int peer)
+static void send_generation(struct control *c, int peer)
 {
 	char json[128];
 	const int fds[] = {c->policy_fd, c->keys_fd};
@@ -59,7 +59,7 @@ void relays_publish_all(struct control *c)
 {
 	for (int i = 0; i < CONTROL_RELAYS_MAX; i++)
 		if (c->relays[i].fd >= 0 && c->relays[i].instance[0] != '\0')
-			relays_publish(c, i);
+			send_generation(c, i);
 }
 
 static void on_hello(struct control *c, int peer, yyjson_val *root, int fds[], unsigned fd_count)
@@ -83,7 +83,7 @@ static void on_hello(struct control *c, int peer, yyjson_val *root, int fds[], u
 	log_info("relays", "relay attached", "instance=%s pid=%d", p->instance, p->pid);
 	/* Before the generation, so that it makes no ticket under keys of its own. */
 	tickets_greet(c, peer, fd_count > 1 ? fds[1] : -1);
-	relays_publish(c, peer);
+	send_generation(c, peer);
 	pthread_cond_broadcast(&c->changed);
 }
 

@@ -17,7 +17,7 @@ static bool has_relay(const struct control *c)
 	return false;
 }
 
-void tickets_send(struct control *c, int peer)
+static void send_keys(struct control *c, int peer)
 {
 	static const char message[] = "{\"type\":\"tickets\"}";
 	if (c->tickets_fd < 0)
@@ -45,7 +45,7 @@ static void publish(struct control *c)
 	log_info("tickets", "keys of session tickets are in force", "keys=%u", c->tickets.count);
 	for (int i = 0; i < CONTROL_RELAYS_MAX; i++)
 		if (c->relays[i].fd >= 0 && c->relays[i].instance[0] != '\0')
-			tickets_send(c, i);
+			send_keys(c, i);
 }
 
 void tickets_rotate(struct control *c)
@@ -73,5 +73,5 @@ void tickets_greet(struct control *c, int peer, int fd)
 	if (has_news)
 		publish(c);
 	else
-		tickets_send(c, peer);
+		send_keys(c, peer);
 }

@@ -234,7 +234,7 @@ bool item_load_step(struct queue *q)
 
 /* "Not now" is said when the spool thread has no memory to read into; a body that cannot be read at all
  * looks the same, so it is not asked for every second for ever. */
-void item_load_failed(struct queue *q, struct item *i)
+static void load_failed(struct queue *q, struct item *i)
 {
 	static const char text[] = "The message could not be read back from the spool";
 
@@ -278,7 +278,7 @@ void queue_loaded(struct queue *q, uint64_t mail_id, struct mail *mail, uint64_t
 		if (i->state != QUEUE_ITEM_LOADING || !link_is_alone(&i->link))
 			continue;
 		if (mail == NULL)
-			item_load_failed(q, i);
+			load_failed(q, i);
 		else
 			loaded(q, i);
 	}
@@ -292,7 +292,7 @@ void item_due(struct queue *q, struct item *i)
 		item_go(q, i);
 	} else if (i->state == QUEUE_ITEM_LOADING) {
 		load_answered(q, i->mail);
-		item_load_failed(q, i);
+		load_failed(q, i);
 	} else if (i->state == QUEUE_ITEM_ACTIVE && i->is_bounce) {
 		bounce_overdue(q, i);
 	}

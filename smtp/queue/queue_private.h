@@ -229,7 +229,6 @@ void item_hold(struct queue *q, struct item *i); /* HELD */
 void item_go(struct queue *q, struct item *i);
 void item_load(struct queue *q, struct item *i); /* LOADING */
 bool item_load_step(struct queue *q);		 /* one LOAD, if there may be one */
-void item_load_failed(struct queue *q, struct item *i);
 /* Its time has come, in whatever state it has one. */
 void item_due(struct queue *q, struct item *i);
 
