@@ -34,15 +34,20 @@ class LabError(Exception):
 
 def run(*args, check=True, **kwargs):
     """Runs a command to its end; its output as text."""
-    kwargs.setdefault("timeout", 60)
+    kwargs.setdefault("timeout", 2 * PATIENCE)
     done = subprocess.run([str(a) for a in args], text=True, capture_output=True, **kwargs)
     if check and done.returncode != 0:
         raise LabError(f"{' '.join(str(a) for a in args)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
     return done
 
 
+PATIENCE = 60  # seconds: no wait is given up sooner, however slow and busy the machine is
+
+
 def wait_for(what, seconds, condition, interval=0.05):
-    """Waits until condition() is true; its value. A person is told what did not come about."""
+    """Waits until condition() is true; its value. A person is told what did not come about. `seconds` matters only
+    where that may rightly take longer than PATIENCE: it bounds a failure, and says nothing of how fast something is."""
+    seconds = max(seconds, PATIENCE)
     end = time.monotonic() + seconds
     while True:
         value = condition()
@@ -181,7 +186,7 @@ class Lab:
         self.processes.append(process)
         return process
 
-    def stop(self, process, how=signal.SIGTERM, seconds=15):
+    def stop(self, process, how=signal.SIGTERM, seconds=PATIENCE):
         if process is None or process.poll() is not None:
             return
         process.send_signal(how)
@@ -284,6 +289,14 @@ class Lab:
                         found.append(record)
         return found
 
+    def wait_for_records(self, count=1, **match):
+        """The records whose fields are as given, once there are at least so many. They are written some time after what
+        they tell of, and those of two cores in any order."""
+        def look():
+            found = self.read_records(**match)
+            return found if len(found) >= count else None
+        return wait_for(f"{count} records with {match}", PATIENCE, look)
+
     # ---- the receiver ----
 
     def start_postfix(self, ns="receiver", name="postfix", hostname=MX, pem=None, extra=None, domains=DOMAIN):
@@ -343,7 +356,7 @@ class Lab:
 
     def close(self):
         for process in reversed(self.processes):
-            self.stop(process)
+            self.stop(process, seconds=15)
         self.stack.close()
         # Whatever may be mounted below it stays whole.
         run("rm", "-rf", "--one-file-system", "--preserve-root", self.folder, check=False)

@@ -23,7 +23,7 @@ import dns.message
 import dns.rcode
 import dns.rrset
 
-from lab import RELAY_V4, LabError, run
+from lab import PATIENCE, RELAY_V4, LabError, run, wait_for
 
 
 def socket_in(l, ns, family=socket.AF_INET, kind=socket.SOCK_STREAM):
@@ -49,12 +49,12 @@ def add_address(l, ns, address):
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path):
-        super().__init__("localhost", timeout=20)
+        super().__init__("localhost", timeout=PATIENCE)
         self.path = str(path)
 
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(20)
+        self.sock.settimeout(PATIENCE)
         self.sock.connect(self.path)
 
 
@@ -71,10 +71,22 @@ def api(l, method, path, body=None, expect_status=200):
     return json.loads(text) if "json" in response.headers.get("Content-Type", "") else text.decode()
 
 
+def counted(l):
+    """/metrics with nothing in it that is older than this call: a relay copies its counters to where control sees them
+    some times a second, so that a look right after something has happened may come before it is told."""
+    since = time.time() + 0.1  # the copying takes some time, too, and then says when
+
+    def look():
+        text = api(l, "GET", "/metrics")
+        told = re.findall(r'^hikyaku_control_relay_counted_seconds\{.*\} (\S+)$', text, re.M)
+        return text if all(float(when) > since for when in told) else None
+    return wait_for("the relay's counters of now", PATIENCE, look)
+
+
 def metrics(l):
-    """/metrics as {name: value}, summed over labels."""
+    """What is counted by now as {name: value}, summed over labels."""
     values = {}
-    for line in api(l, "GET", "/metrics").splitlines():
+    for line in counted(l).splitlines():
         if line and not line.startswith("#"):
             name, value = line.rsplit(" ", 1)
             name = name.split("{")[0].removesuffix("_total")
@@ -83,9 +95,14 @@ def metrics(l):
 
 
 def labelled(l, family, **labels):
-    """The sum of a counter's series that have these labels."""
-    return sum(float(line.rsplit(" ", 1)[1]) for line in api(l, "GET", "/metrics").splitlines()
+    """The sum of a counter's series that have these labels, as counted by now."""
+    return sum(float(line.rsplit(" ", 1)[1]) for line in counted(l).splitlines()
                if line.startswith(family + "_total{") and all(f'{k}="{v}"' in line for k, v in labels.items()))
+
+
+def all_gone(l, *filters):
+    """Waits until the relay has no connection (of those of `hikyakuctl connections` that the filters leave)."""
+    wait_for("all connections to be gone", PATIENCE, lambda: not l.ctl_json("connections", *filters)["items"])
 
 
 # ---- a client ----
@@ -109,8 +126,8 @@ def tls_context(lowest=None, highest=None, ciphers=None, pem=None):
 class Client:
     """Speaks SMTP a line at a time; a reply is (code, text with its lines joined by newlines)."""
 
-    def __init__(self, l, port=25, host=RELAY_V4, ns="sender", source=None, implicit=None, greeted=True, timeout=20,
-                 name=None, room=None):
+    def __init__(self, l, port=25, host=RELAY_V4, ns="sender", source=None, implicit=None, greeted=True,
+                 timeout=PATIENCE, name=None, room=None):
         self.sock = socket_in(l, ns, family_of(host))
         if room:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
@@ -249,6 +266,7 @@ class Sink:
         for sock in [self.sock, *self.open]:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
+        self.thread.join(PATIENCE)  # which has the socket, and so the port, while it accepts
         self.sock.close()
 
     def clear_lines(self):
@@ -270,7 +288,7 @@ class Sink:
             threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock):
-        sock.settimeout(60)
+        sock.settimeout(2 * PATIENCE)
         plain = socket.fromfd(sock.fileno(), sock.family, sock.type)  # TLS takes the other one
         self.open.add(plain)
         try:
