@@ -48,20 +48,25 @@ static const char *unusable(const struct relay *relay, enum tls_backend backend,
 int backend_choose(struct relay *relay, char error[256])
 {
 	const char *name = relay->config->tls.offload;
-	enum tls_backend wanted = (enum tls_backend)backend_of(name);
+	bool is_auto = strcmp(name, "auto") == 0; /* the best that asks for nothing but a processor */
+	enum tls_backend wanted = is_auto ? TLS_BACKEND_MB : (enum tls_backend)backend_of(name);
 	struct tls_error room = {.text = ""};
 	const char *why = unusable(relay, wanted, &room);
-	if (why != NULL && strcmp(relay->config->tls.offload_missing, "refuse") == 0) {
+	if (why != NULL && !is_auto && strcmp(relay->config->tls.offload_missing, "refuse") == 0) {
 		snprintf(error, 256, "tls.offload: %s cannot be used: %s", name, why);
 		return -ENOTSUP;
 	}
 	relay->backend = why == NULL ? wanted : TLS_BACKEND_INLINE;
-	snprintf(relay->backend_why, sizeof relay->backend_why, "%s%s%s", why == NULL ? "as configured" : name,
-		why == NULL ? "" : " cannot be used: ", why == NULL ? "" : why);
-	if (why != NULL)
+	if (why == NULL)
+		snprintf(relay->backend_why, sizeof relay->backend_why, "%s", is_auto ? "auto" : "as configured");
+	else
+		snprintf(relay->backend_why, sizeof relay->backend_why, "%s cannot be used: %s",
+			tls_backend_name(wanted), why);
+	if (why != NULL && !is_auto)
 		log_warn("relay", "TLS handshakes are not offloaded", "wanted=%s why=\"%s\"", name, why);
 	else
-		log_info("relay", "where TLS handshakes do their asymmetric work", "offload=%s", name);
+		log_info("relay", "where TLS handshakes do their asymmetric work", "offload=%s why=\"%s\"",
+			tls_backend_name(relay->backend), relay->backend_why);
 	return 0;
 }
 

@@ -2,6 +2,8 @@
 /* Clients of a worker and TLS: what a handshake may cost, what is not taken for one, and with which back end it is done. */
 #include "relay/worker_lab.h"
 
+#include "tls/offload/offload_private.h"
+
 #include <errno.h>
 #include <stdio.h>
 
@@ -258,6 +260,26 @@ static void a_back_end_that_is_missing_stops_the_start_only_where_that_is_wanted
 	lab_free(lab);
 }
 
+static void nobody_asked_for_a_back_end_and_gets_the_best_the_processor_has(void **state)
+{
+	struct lab *lab = lab_new(lab_open_to_all, NULL);
+	char error[256] = "", wanted[128];
+	const char *why = tls_backend_unusable(lab->w->tls_lib, TLS_BACKEND_MB);
+	lab->config.tls.offload = "auto";
+	lab->config.tls.offload_missing = "refuse"; /* is of no account: nothing was asked for */
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(backend_choose(&lab->relay, error), 0);
+		assert_int_equal(lab->relay.backend, why == NULL ? TLS_BACKEND_MB : TLS_BACKEND_INLINE);
+		snprintf(wanted, sizeof wanted, why == NULL ? "auto" : "mb cannot be used: %s", why);
+		assert_string_equal(lab->relay.backend_why, wanted);
+		tls_mb_forbid(true); /* and so on a processor without AVX512-IFMA */
+		why = tls_backend_unusable(lab->w->tls_lib, TLS_BACKEND_MB);
+		assert_non_null(why);
+	}
+	tls_mb_forbid(false);
+	lab_free(lab);
+}
+
 static void a_peer_that_floods_or_garbles_is_cut_and_recorded(void **state)
 {
 	struct lab *lab = lab_new(lab_open_to_all, NULL);
@@ -323,6 +345,7 @@ int main(void)
 		cmocka_unit_test(an_rsa_handshake_costs_as_much_as_three),
 		cmocka_unit_test(new_handshakes_change_their_back_end_and_sessions_go_on),
 		cmocka_unit_test(a_back_end_that_is_missing_stops_the_start_only_where_that_is_wanted),
+		cmocka_unit_test(nobody_asked_for_a_back_end_and_gets_the_best_the_processor_has),
 		cmocka_unit_test(a_peer_that_floods_or_garbles_is_cut_and_recorded),
 		cmocka_unit_test(a_command_behind_starttls_is_not_taken_for_a_secured_one),
 		cmocka_unit_test(certificates_that_went_between_offer_and_handshake_end_the_connection),

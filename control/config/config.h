@@ -88,7 +88,7 @@ struct config {
 	} tcp;
 	struct {
 		unsigned ticket_lifetime, ticket_rotation; /* seconds; lifetime 0: no tickets */
-		char *offload;	       /* inline mb engine */
+		char *offload;	       /* auto inline mb engine */
 		char *offload_missing; /* inline refuse */
 		unsigned offload_deadline_us;
 		char *engine;
