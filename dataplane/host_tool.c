@@ -54,7 +54,6 @@ static struct {
 	_(large)    /* of them, to be cut */                                                       \
 	_(parts)    /* what those are cut into */                                                  \
 	_(largest)  /* bytes of one */                                                             \
-	_(chained)  /* of the large ones, in several buffers */                                    \
 	_(wrong)    /* of the large ones, whose order to cut does not fit the packet */            \
 	_(refused)  /* by the kernel */                                                            \
 	_(to_port)                                                                                 \
@@ -129,7 +128,6 @@ static void order_to_cut(const struct rte_mbuf *m, const struct headers *h, stru
 	counts.large++;
 	counts.parts += (m->pkt_len - h->end + m->tso_segsz - 1) / (m->tso_segsz > 0 ? m->tso_segsz : 1u);
 	counts.largest = m->pkt_len > counts.largest ? m->pkt_len : counts.largest;
-	counts.chained += m->nb_segs > 1;
 	counts.wrong += !is_right(m, h);
 }
 
@@ -297,6 +295,5 @@ int main(int argc, char **argv)
 	print_counts();
 	rte_eth_dev_stop(host.port);
 	rte_eth_dev_close(host.port);
-	rte_eal_cleanup();
-	return 0;
+	return 0; /* no rte_eal_cleanup(): a thread of vhost's goes on using what that unmaps */
 }

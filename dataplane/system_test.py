@@ -202,8 +202,9 @@ class OnVirtio(Tool):
     def __init__(self, *arguments, host=()):
         self.host_arguments, self.directory = host, tempfile.TemporaryDirectory()
         self.path = os.path.join(self.directory.name, "card")
-        super().__init__("--device", "net_virtio_user0,mac=02:68:6b:00:00:02,path=" + self.path, "--addr", OURS4 + "/24",
-                         "--addr", OURS6 + "/64", "--via", PEER4, "--via", PEER6, *arguments, tap=False)
+        super().__init__("--device", "net_virtio_user0,mac=02:68:6b:00:00:02,path=" + self.path,
+                         "--addr", OURS4 + "/24", "--addr", OURS6 + "/64", "--via", PEER4, "--via", PEER6,
+                         *arguments, tap=False)
 
     def __enter__(self):
         self.host = subprocess.Popen([HOST, "--socket", self.path, "--tap", TAP, *self.host_arguments],
@@ -228,7 +229,8 @@ class OnVirtio(Tool):
             raise
         finally:
             self.directory.cleanup()
-        self.counts = json.loads(out) if out else {}
+        assert self.host.returncode == 0, "dataplane_host ended with %d" % self.host.returncode
+        self.counts = json.loads(out)
 
     def stop(self):
         super().stop()
@@ -489,7 +491,7 @@ def a_port_cuts_and_sums_for_us():
     assert tool.port["tso"] == tool.port["tx_checksum"] == tool.port["rx_checksum"] == "port", tool.port
     counts = tool.counts
     assert counts["wrong"] == 0 and counts["refused"] == 0, counts
-    assert counts["large"] > 50 and counts["chained"] > 50 and counts["largest"] > 10000, counts
+    assert counts["large"] > 50 and counts["largest"] > 10000, counts
     assert tool.sum("tx_joined") >= counts["parts"] > 5000, (counts, tool.reports)  # some find the queue full
     assert counts["to_port_unsummed"] > 1000 and tool.sum("tcp_drop_bad_checksum") == 0, (counts, tool.reports)
 
