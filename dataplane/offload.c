@@ -2,6 +2,7 @@
 #include "dataplane/offload.h"
 
 #include "base/checksum.h"
+#include "dataplane/path_mtu.h"
 
 #include <rte_cksum.h>
 #include <rte_tcp.h>
@@ -197,11 +198,14 @@ static struct segment segment_of(const struct rte_mbuf *m)
 		.flags = h[13]};
 }
 
+/* NULL: towards there nothing is joined. Where routers may cut what we send, each packet needs a number of its own
+ * (RFC 6864 4.3), and a port that cuts would count on from ours into those of the next packets. */
 static const struct dp_port *port_towards(struct dp_core *core, const struct tcp_departure *d)
 {
 	unsigned port;
 	struct addr next_hop;
-	if (!route_next_hop(core->dp, &d->local, &d->remote, &port, &next_hop))
+	if (path_mtu_is_narrow(core->path_mtus, &d->remote) ||
+		!route_next_hop(core->dp, &d->local, &d->remote, &port, &next_hop))
 		return NULL;
 	const struct dp_port *to = &core->dp->ports[port];
 	return to->tso_segments > 1 ? to : NULL;

@@ -3,6 +3,7 @@
 
 #include "dataplane/lab.h"
 #include "dataplane/neighbour.h"
+#include "dataplane/path_mtu.h"
 
 #include <rte_cksum.h>
 #include <rte_gso.h>
@@ -290,6 +291,25 @@ static void what_does_not_follow_is_not_joined(void **state)
 	rte_pktmbuf_free(d[1].m);
 }
 
+/* On a path where routers cut, each packet has its own number. */
+static void packets_that_may_be_cut_on_their_way_are_not_joined(void **state)
+{
+	port->tx_offloads = CAPABLE;
+	port->tso_segments = 32;
+	choose(true);
+	struct tcp_departure d[2] = {a_segment(1, 400, 0x10), a_segment(401, 400, 0x10)};
+	path_mtu_learn(core->path_mtus, &d[0].remote, 500, lab_now_us);
+	assert_int_equal(offload_join(core, d, 2), 2);
+	uint16_t ids[2];
+	for (unsigned i = 0; i < 2; i++) {
+		send_out(&d[i]);
+		struct bytes f = lab_sent(core);
+		assert_int_equal(get_be16(f.at + 20), 0); /* no DF */
+		ids[i] = get_be16(f.at + 18);
+	}
+	assert_int_not_equal(ids[0], ids[1]);
+}
+
 static void a_short_one_ends_a_packet_and_limits_hold(void **state)
 {
 	struct tcp_departure d[12];
@@ -486,6 +506,7 @@ int main(void)
 		CASE(only_a_port_that_cuts_sums_and_gathers_gets_large_packets),
 		CASE(what_is_joined_can_be_cut),
 		CASE(what_does_not_follow_is_not_joined),
+		CASE(packets_that_may_be_cut_on_their_way_are_not_joined),
 		CASE(a_short_one_ends_a_packet_and_limits_hold),
 		CASE(words_are_read),
 		CASE(only_what_is_there_and_asked_for_is_used),

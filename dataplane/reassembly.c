@@ -154,7 +154,7 @@ static struct datagram *find_or_get(
 	return get_datagram(core, p, f, chain);
 }
 
-/* RFC 5722 3: the whole of it, with what is still to come; and no word to the sender. The place is
+/* RFC 5722 4: the whole of it, with what is still to come; and no word to the sender. The place is
  * kept until its time is over. */
 static enum dp_counter refuse(struct datagram *d, enum dp_counter reason)
 {
