@@ -95,9 +95,11 @@ static unsigned in_the_making(void)
 
 /* ---- each claim for one family ---- */
 
+/* Packets of 1500 bytes must come together at least (RFC 8200 5). */
 static void come_in_every_order(void)
 {
-	static const size_t edges[] = {0, 24, 480, 488, 1000, 1111};
+	const size_t end = is_ip4 ? 1500 - 20 : 1500 - 40;
+	const size_t edges[] = {0, 24, 480, 488, 1000, end};
 	unsigned order[5];
 	for (unsigned n = 0; n < 120; n++) { /* the permutations of five, by factorial digits */
 		unsigned rest = n, left[5] = {0, 1, 2, 3, 4};
@@ -114,8 +116,8 @@ static void come_in_every_order(void)
 			put(edges[order[i]], edges[order[i] + 1], order[i] < 4);
 		}
 		assert_int_equal(lab_tcp.arrivals, arrivals + 1);
-		assert_int_equal(lab_tcp.n, 1111);
-		assert_memory_equal(lab_tcp.data, datagram, 1111);
+		assert_int_equal(lab_tcp.n, end);
+		assert_memory_equal(lab_tcp.data, datagram, end);
 		struct addr remote = lab_addr(peer);
 		assert_true(addr_equal(&lab_tcp.arrival.remote, &remote));
 	}
