@@ -13,7 +13,7 @@ import sys
 
 from cases import case, expect, expect_in, main
 from peers import Client, Sink, add_address, api, submit
-from lab import Lab, run, wait_for
+from lab import PATIENCE, Lab, run, wait_for
 
 DEST = "203.0.113.45"
 MACHINE = "0123456789abcdef0123456789abcdef"
@@ -79,7 +79,9 @@ def entries(count, *match):
 @case
 def a_mails_records_are_in_the_journal_under_its_id(l):
     queue_id = submit(l, "bob@static.example.test", "journal", SENDER)
-    accepted, delivered = entries(2, f"HIKYAKU_QUEUE_ID={queue_id}", "_TRANSPORT=journal")
+    found = {e["HIKYAKU_DISPOSITION"]: e for e in entries(2, f"HIKYAKU_QUEUE_ID={queue_id}", "_TRANSPORT=journal")}
+    expect(set(found) == {"accepted", "delivered"}, found)
+    accepted, delivered = found["accepted"], found["delivered"]
     for entry, disposition, direction in ((accepted, "accepted", "in"), (delivered, "delivered", "out")):
         record = json.loads(entry["MESSAGE"])
         expect(record["queue_id"] == queue_id and record["disposition"] == disposition and record["direction"] == direction, record)
@@ -124,7 +126,7 @@ def without_a_journal_the_relay_does_not_start(l):
     l.stop(l.journald)
     os.remove("/run/systemd/journal/socket")
     l.relay = l.start("node", "relay", l.bin / "relay" / "hikyaku-relay", "--config", l.config)
-    expect(l.relay.wait(20) != 0)
+    expect(l.relay.wait(PATIENCE) != 0)
     expect_in("no journal answers at /run/systemd/journal/socket", l.log_tail("relay"))
 
 

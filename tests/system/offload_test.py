@@ -13,7 +13,7 @@ import time
 
 from cases import case, expect, expect_in, main
 import lab
-from lab import HOSTNAME, Lab, wait_for
+from lab import HOSTNAME, PATIENCE, Lab, wait_for
 from peers import Client, Sink, api, labelled, metrics, tls_context
 
 POLICY = {
@@ -60,7 +60,7 @@ class Senders:
     def __exit__(self, *exc):
         self.stopped.set()
         for t in self.threads:
-            t.join(60)
+            t.join(2 * PATIENCE)
 
     def run(self, i):
         tls = context(is_rsa=i % 2 == 1)
@@ -96,7 +96,7 @@ def back_ends_change_under_load_and_no_mail_is_lost(l):
         for backend in backends:
             done = sum(senders.accepted)
             expect_in(f"new TLS handshakes: {backend}", l.ctl("offload", backend))
-            wait_for(f"mails by {backend}", 60, lambda: sum(senders.accepted) >= done + 5 * CLIENTS)
+            wait_for(f"mails by {backend}", 2 * PATIENCE, lambda: sum(senders.accepted) >= done + 5 * CLIENTS)
         expect_in("TLS offload inline (by an operator)", l.ctl("status"))
     expect(not senders.failures, senders.failures[:3])
     expect(min(senders.accepted) > 0, senders.accepted)
@@ -144,7 +144,7 @@ def a_relay_whose_engine_does_not_load_starts_inline_or_not_at_all(l):
             expect_in("TLS handshakes are not offloaded", l.log_tail("relay", 30))
         else:
             l.relay = l.start("node", "relay", l.bin / "relay" / "hikyaku-relay", "--config", l.config)
-            expect(l.relay.wait(30) == 78, l.relay.returncode)
+            expect(l.relay.wait(PATIENCE) == 78, l.relay.returncode)
             expect_in("tls.offload: engine cannot be used: the engine /nonexistent/engine.so cannot be loaded",
                       l.log_tail("relay", 5))
 

@@ -18,8 +18,8 @@ import time
 from cases import case, expect, expect_in, main
 from clients import arrived, mail, send
 import lab
-from lab import DOMAIN, RELAY_V4, Lab, run, wait_for
-from peers import Sink, add_address, api, metrics, submit
+from lab import DOMAIN, PATIENCE, RELAY_V4, Lab, run, wait_for
+from peers import Sink, add_address, all_gone, api, counted, metrics, submit
 
 PICKY, SILENT = "203.0.113.60", "203.0.113.61"
 SECOND = "2001:db8:0:4::25"  # the other relay of the node
@@ -56,7 +56,7 @@ def kept(l, name, **how):
 
 
 def by_core(l, name):
-    return [float(v) for v in re.findall(rf'^{name}(?:_total)?{{[^}}]*core="\d+"[^}}]*}} (\S+)', api(l, "GET", "/metrics"), re.M)]
+    return [float(v) for v in re.findall(rf'^{name}(?:_total)?{{[^}}]*core="\d+"[^}}]*}} (\S+)', counted(l), re.M)]
 
 
 # ---- clients ----
@@ -69,7 +69,6 @@ def a_session_is_resumed_on_every_core(l):
         expect(len(before) == 2, before)
         for _ in range(30):
             expect(visit(l, path, protocol=protocol))
-            wait_for("the counters", 3, lambda: sum(by_core(l, "hikyaku_accepted_connections")) > sum(before))
             if all(now > then for now, then in zip(by_core(l, "hikyaku_accepted_connections"), before)):
                 break
         else:
@@ -95,9 +94,8 @@ def a_resumed_mail_says_so_in_its_record(l):
                "go(go(None))\n")
     done = l.python("sender", context, RELAY_V4, f"bob@{DOMAIN}", check=False)
     expect(done.returncode == 0, done.stderr)
-    found = wait_for("two records", 10, lambda: [r for r in l.read_records(disposition="accepted")
-                                                 if r.get("tls_version") == "TLSv1.2"][1:2])
-    expect(found[0].get("resumed") is True, found)
+    found = l.wait_for_records(2, disposition="accepted", tls_version="TLSv1.2")
+    expect(found[1].get("resumed") is True, found)
     arrived(l, "again", 2)
 
 
@@ -177,9 +175,9 @@ def keys_change_under_traffic(l):
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(str(socket_path))
         listener.listen()
-        listener.settimeout(10)
+        listener.settimeout(PATIENCE)
         link, _ = listener.accept()
-        link.settimeout(10)
+        link.settimeout(PATIENCE)
         _, fds, _, _ = socket.recv_fds(link, 65536, 2)
         keys, now = table_of(fds[1]), int(time.clock_gettime(time.CLOCK_BOOTTIME))
 
@@ -187,20 +185,22 @@ def keys_change_under_traffic(l):
             mine = sealed(table)
             socket.send_fds(link, [b'{"type":"tickets"}'], [mine])
             os.close(mine)
-            time.sleep(0.5)
         new = (b"N" * 16, os.urandom(32), os.urandom(32), now, now + 3600, now + 7200)
         previous = [(*k[:3], 0, now, now + 3600) for k in keys if k[3] <= now]
         tell([*previous, new])
         fresh = l.folder / "fresh.session"
-        expect(visit(l, path, keep=fresh), "the previous key is accepted")
-        expect_in("4e 4e 4e 4e 4e 4e 4e 4e",
-                  run("openssl", "sess_id", "-in", fresh, "-text", "-noout").stdout)  # and the ticket is of the new one
+
+        def is_of_the_new():
+            expect(visit(l, path, keep=fresh), "the previous key is accepted")
+            return "4e 4e 4e 4e 4e 4e 4e 4e" in run("openssl", "sess_id", "-in", fresh, "-text", "-noout").stdout
+        wait_for("a ticket of the new key", PATIENCE, is_of_the_new)
         tell([new])
-        expect(not visit(l, path), "a key that is gone means a full handshake")
-        expect(visit(l, fresh))
+        wait_for("full handshakes, where a key is gone", PATIENCE, lambda: not visit(l, path))
+        wait_for("the new key to be there on every core", PATIENCE, lambda: visit(l, fresh))
         tell([])
-        expect(not visit(l, fresh))
+        wait_for("full handshakes, where all keys are gone", PATIENCE, lambda: not visit(l, fresh))
         tell([*previous, new])
+        wait_for("the keys to be back", PATIENCE, lambda: visit(l, fresh))
         link.close()
         for fd in fds:
             os.close(fd)
@@ -215,8 +215,7 @@ def keys_change_under_traffic(l):
 # ---- deliveries ----
 
 def delivered(l, queue_id):
-    return wait_for(f"{queue_id} to be delivered", 30,
-                    lambda: l.read_records(queue_id=queue_id, disposition="delivered"))[0]
+    return l.wait_for_records(queue_id=queue_id, disposition="delivered")[0]
 
 
 @case
@@ -226,7 +225,7 @@ def deliveries_to_postfix_resume_its_sessions(l):
         expect(record["via_tls"], record)
         if record.get("resumed"):
             break
-        time.sleep(1.5)  # the connection is not kept any more
+        all_gone(l, "--direction", "out")  # the connection is not kept any more
     else:
         raise AssertionError("no delivery of 8 was resumed")
     expect(record["tls_version"] == "TLSv1.3" and record["cert_subject"] == f"CN={lab.MX}", record)
@@ -258,17 +257,17 @@ def a_host_that_cannot_stand_a_large_clienthello_gets_a_small_one(l):
         expect(record["via_tls"] and record["small_hello"] and record["group"] == "x25519", record)
         expect(sink.hellos[0] > 1200 > sink.hellos[1] and len(sink.hellos) == 2, sink.hellos)
         wait_for("the counter", 5, lambda: metrics(l)["hikyaku_small_hello_retries"] == before + 1)
-        time.sleep(1.5)  # the connection is not kept any more
+        all_gone(l, "--direction", "out")  # the connection is not kept any more
         for _ in range(4):  # each core finds out for itself
             record = delivered(l, submit(l, f"bob@{domain}.example.test", domain))
             expect(record["small_hello"], record)
-            time.sleep(1.5)
+            all_gone(l, "--direction", "out")
         expect(sum(n > 1200 for n in sink.hellos) <= 2, sink.hellos)
         sink.stop()
 
 
 def run_all():
-    settings = {"timeouts": {"handshake": "3s", "idle": "1s"}, "queue": {"retry_first": "2s"}}
+    settings = {"timeouts": {"handshake": "5s", "idle": "1s"}, "queue": {"retry_first": "2s"}}
     with Lab(cores=2, settings=settings) as l:
         l.make_network()
         for address in (PICKY, SILENT):

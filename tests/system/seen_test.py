@@ -15,8 +15,8 @@ import time
 
 from cases import case, expect, expect_in, main
 import lab
-from lab import RELAY_V4, RELAY_V6, SENDER_V4, SENDER_V6, Lab, wait_for
-from peers import Client, add_address, api, metrics, tls_context
+from lab import PATIENCE, RELAY_V4, RELAY_V6, SENDER_V4, Lab, wait_for
+from peers import Client, add_address, all_gone, api, metrics, tls_context
 
 POLICY = {
     "profiles": [{"id": "open", "level": "may"}],
@@ -67,11 +67,12 @@ def a_dropped_segment_is_counted_under_its_reason(l):
 
 @case
 def open_connections_are_listed_with_what_is_known_of_them(l):
+    all_gone(l)
     with clients(l, 3) as three, clients(l, 2, host=RELAY_V6) as two:
         for c in (*three, *two):
             c.send(b"EHLO client.example.test\r\n")
             c.reply()
-        items = wait_for("all to be acknowledged", 5, lambda: (got := connections(l)) and
+        items = wait_for("all to be acknowledged", 5, lambda: len(got := connections(l)) == 5 and
                          not any(i["send_queue"] for i in got) and got)
         expect(len(items) == 5, items)
         local = {c.sock.getsockname()[:2] for c in (*three, *two)}
@@ -81,18 +82,19 @@ def open_connections_are_listed_with_what_is_known_of_them(l):
                    ("ESTABLISHED", "in", 25, "smtp", "command", "client.example.test"), i)
             expect(i["local"] == (RELAY_V6 if ":" in i["remote"] else RELAY_V4), i)
             expect(1400 <= i["mss"] <= 1460 and i["cwnd"] >= i["mss"], i)
-            expect(0 < i["rtt_us"] < 500000 and i["rto_us"] >= 200000, i)
+            expect(0 < i["rtt_us"] < 10000000 and i["rto_us"] >= 200000, i)
             expect(i["bytes_in"] == 26 and i["bytes_out"] > 50 and i["send_queue"] == 0, i)
-            expect(0 <= i["core"] < CORES and 0 <= i["age"] < 60 and "tls" not in i, i)
+            expect(0 <= i["core"] < CORES and 0 <= i["age"] < 600 and "tls" not in i, i)
         if CORES == 2:
             with clients(l, 30):
                 expect({i["core"] for i in connections(l)} == {0, 1}, "one core has all")
         expect(len({i["id"] for i in items}) == 5)
-    wait_for("the list to be empty", 10, lambda: not connections(l))
+    all_gone(l)
 
 
 @case
 def tls_and_filters(l):
+    all_gone(l)
     with clients(l, 1, port=465, implicit=tls_context()), clients(l, 2), clients(l, 1, host=RELAY_V6):
         secure = connections(l, "--port", "465")
         expect(len(secure) == 1 and secure[0]["tls"] == "TLSv1.3" and secure[0]["cipher"].startswith("TLS_"), secure)
@@ -131,25 +133,31 @@ def half_open_ones_and_those_in_time_wait_are_counted_and_listed_if_asked(l):
     l.python("sender", SYN, "198.51.100.99", RELAY_V4, "4321")  # nobody has that address: the last ACK never comes
     wait_for("both to be there", 10, lambda: {(i["state"], i["remote"], i["remote_port"])
              for i in connections(l, "--all")} >= {("TIME-WAIT", SENDER_V4, port), ("SYN-RECEIVED", "198.51.100.99", 4321)})
-    expect(not connections(l), "they are no connections")
+    all_gone(l)  # they are no connections
     for i in connections(l, "--all"):
         expect("id" not in i and 0 < i["until"] <= 60, i)
     expect({i["state"] for i in connections(l, "--all", "--state", "SYN-RECEIVED")} == {"SYN-RECEIVED"})
     expect([i["remote_port"] for i in connections(l, "--all", "--port", str(port))] == [port])
     counts = l.ctl_json("connections")
     expect(counts["half_open"] == 1 and counts["time_wait"] >= 1, counts)
-    # Page by page too, each once.
-    whole, after, got = connections(l, "--all", "--limit", "1000"), None, []
-    while after != "":
-        page = api(l, "GET", "/v1/connections?all=1&limit=1" + (f"&after={after}" if after else ""))
-        got += page["items"]
-        after = page.get("next", "")
-    ends = lambda items: sorted((i["remote"], i["remote_port"]) for i in items)
-    expect(ends(got) == ends(whole) and len(got) >= 2, got, whole)
+    # Page by page too, each once; unless one has gone meanwhile.
+    def whole():
+        return sorted((i["remote"], i["remote_port"]) for i in connections(l, "--all", "--limit", "1000"))
+
+    def by_pages():
+        before, after, got = whole(), None, []
+        while after != "":
+            page = api(l, "GET", "/v1/connections?all=1&limit=1" + (f"&after={after}" if after else ""))
+            got += [(i["remote"], i["remote_port"]) for i in page["items"]]
+            after = page.get("next", "")
+        return whole() == before and (before, sorted(got))
+    before, got = wait_for("a list that stands still", PATIENCE, by_pages)
+    expect(got == before and len(got) >= 2, got, before)
 
 
 @case
 def a_thousand_connections_are_listed_each_once(l):
+    all_gone(l)
     sources = [f"198.51.100.{n}" for n in (11, 12, 13)]
     for source in sources:
         add_address(l, "sender", source)
@@ -159,9 +167,11 @@ def a_thousand_connections_are_listed_each_once(l):
             for _ in range(340):
                 c = stack.enter_context(Client(l, source=source, greeted=False))
                 local.add(c.sock.getsockname())
-        began = time.monotonic()
-        listed = l.ctl_json("connections", "--limit", "100000")
-        print(f"    {len(listed['items'])} connections in {time.monotonic() - began:.2f} s", flush=True)
+        def all_of_them():
+            began, listed = time.monotonic(), l.ctl_json("connections", "--limit", "100000")
+            print(f"    {len(listed['items'])} connections in {time.monotonic() - began:.2f} s", flush=True)
+            return len(listed["items"]) >= 1020 and listed
+        listed = wait_for("the last one's handshake to be over", PATIENCE, all_of_them)
         got = [(i["remote"], i["remote_port"]) for i in listed["items"]]
         expect(set(got) == local and len(got) == len(local) == 1020, len(got), len(set(got)), len(local))
         expect(listed["connections"] == 1020, listed["connections"])
@@ -171,7 +181,7 @@ def a_thousand_connections_are_listed_each_once(l):
         expect(len(connections(l, "--peer", sources[1], "--limit", "5000")) == 340)
         expect(len(connections(l, "--limit", "700")) == 700)
         wait_for("the metrics to count them", 30, lambda: metrics(l)["hikyaku_tcp_state"] == 1020)
-    wait_for("all to be gone", 20, lambda: not connections(l, "--limit", "1"))
+    all_gone(l)
 
 
 @case
@@ -204,7 +214,7 @@ def running(l, *args, **options):
         line = process.stderr.readline()
         expect("listening" in str(line), line)
         yield process
-        process.out, process.err = process.communicate(timeout=options.get("timeout", 40))
+        process.out, process.err = process.communicate(timeout=2 * PATIENCE)
     finally:
         if process.poll() is None:
             process.kill()
@@ -233,10 +243,13 @@ def talk(l, host=RELAY_V4, **options):
 
 @case
 def a_trace_tells_of_a_connection_from_syn_to_fin(l):
-    with running(l, "--json", "trace", "--peer", SENDER_V4, "--port", 25, "--seconds", 6) as ctl:
+    all_gone(l)
+    with running(l, "--json", "trace", "--peer", SENDER_V4, "--port", 25, "--seconds", 600) as ctl:
         port = talk(l)
         talk(l, host=RELAY_V6)
         talk(l, port=465, implicit=tls_context())
+        all_gone(l)
+        ctl.send_signal(signal.SIGINT)
     events = [json.loads(line) for line in ctl.out.splitlines()]
     expect_in(", 0 lost", ctl.err)
     expect({e["remote_port"] for e in events} == {port}, "others are told of", events)
@@ -247,28 +260,27 @@ def a_trace_tells_of_a_connection_from_syn_to_fin(l):
     expect(any("F" in flags for way, flags in segments if way == "in"), segments)
     states = [e["to"] for e in events if e["event"] == "state"]
     expect(states[:2] == ["SYN-RECEIVED", "ESTABLISHED"] and states[-1] == "CLOSED", states)
-    expect(sum(e["length"] for e in events if e["event"] == "in") == len("EHLO client.example.test\r\nQUIT\r\n"), events)
+    came = {e["seq"]: e["length"] for e in events if e["event"] == "in"}  # once, though the client may have sent it twice
+    expect(sum(came.values()) == len("EHLO client.example.test\r\nQUIT\r\n"), events)
     expect(any(e["event"] == "cc" and e["cwnd"] > 1000 for e in events), events)
     times = [e["time_us"] for e in events]
-    expect(times == sorted(times) and abs(times[0] / 1e6 - time.time()) < 60, times)
+    expect(times == sorted(times) and abs(times[0] / 1e6 - time.time()) < 600, times)
 
 
 @case
 def a_trace_is_bounded_and_one_at_a_time(l):
-    with running(l, "trace", "--peer", SENDER_V4, "--count", 5, "--seconds", 30) as ctl:
+    all_gone(l)
+    with running(l, "trace", "--peer", SENDER_V4, "--count", 5, "--seconds", 3600) as ctl:  # ends by its count
         refused = l.ctl("trace", "--count", "1", check=False)
         expect(refused.returncode != 0 and "another" in refused.stderr, refused.stderr)
-        began = time.monotonic()
         talk(l)
-    expect(time.monotonic() - began < 20, "it did not end by its count")
     lines = ctl.out.splitlines()
     expect(len(lines) == 5, ctl.out)
     expect_in(f"{RELAY_V4}.25 {SENDER_V4}.", lines[0])
     expect_in("[S] seq ", lines[0])
-    began = time.monotonic()
-    with running(l, "trace", "--peer", "203.0.113.0/24", "--seconds", 1) as ctl:
+    with running(l, "trace", "--peer", "203.0.113.0/24", "--seconds", 1) as ctl:  # ends by its time
         pass
-    expect(0.9 < time.monotonic() - began < 15 and ctl.out == "", ctl.out)
+    expect(ctl.out == "", ctl.out)
 
 
 @case
@@ -286,7 +298,7 @@ def a_reader_that_goes_away_leaves_nothing_on(l):
 def what_is_sent_again_is_counted_and_told_with_its_reason(l):
     l.start_bridge(loss="10%", seed=3)
     try:
-        with running(l, "--json", "trace", "--port", 25, "--seconds", 20, "--count", 100000) as ctl, contextlib.ExitStack() as stack:
+        with running(l, "--json", "trace", "--port", 25, "--seconds", 600, "--count", 100000) as ctl, contextlib.ExitStack() as stack:
             open_ones = [stack.enter_context(Client(l, timeout=60)) for _ in range(4)]
             listed = None
             for _ in range(60):
@@ -316,6 +328,8 @@ def read_pcap(data):
     at, frames = 24, []
     while at + 16 <= len(data):
         kept = struct.unpack_from("<8xII", data, at)[0]
+        if at + 16 + kept > len(data):  # is being written
+            break
         frames.append(data[at + 16:at + 16 + kept])
         at += 16 + kept
     return frames
@@ -345,7 +359,7 @@ def read_pcapng(data):
 def kernel_sees(l, expression):
     """What tcpdump sees meanwhile on the kernel's side of the tap, in a list of frames."""
     path, frames = l.folder / "kernel.pcap", []
-    process = subprocess.Popen(l.in_ns("node", "tcpdump", "-i", "hktap0", "-U", "-w", path, "-Z", "root", "--", expression),
+    process = subprocess.Popen(l.in_ns("node", "tcpdump", "-i", "hktap0", "-U", "--immediate-mode", "-w", path, "-Z", "root", "--", expression),
                                stderr=subprocess.PIPE, text=True)
     line = process.stderr.readline()
     while "listening on" not in line:
@@ -353,10 +367,11 @@ def kernel_sees(l, expression):
         line = process.stderr.readline()
     try:
         yield frames
-        time.sleep(0.5)
+        last = {talk(l)}  # what came before it has been seen when it is
+        wait_for("tcpdump to see it", PATIENCE, lambda: [f for f in read_pcap(path.read_bytes()) if is_of(f, last)])
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=10)
+        process.communicate(timeout=PATIENCE)
     frames += read_pcap(path.read_bytes())
 
 
@@ -369,10 +384,13 @@ def is_of(frame, ports):
 @case
 def a_capture_has_the_bytes_that_the_kernel_has_seen(l):
     path = l.folder / "capture.pcapng"
+    all_gone(l)
     with kernel_sees(l, "tcp port 25") as seen:
-        with running(l, "capture", "--port", "lan0", "--seconds", 5, "-w", path, "tcp", "port", 25) as ctl:
+        with running(l, "capture", "--port", "lan0", "--seconds", 600, "-w", path, "tcp", "port", 25) as ctl:
             ports = {talk(l, host=host) for host in (RELAY_V4, RELAY_V6) * 3}
             secure = talk(l, port=465, implicit=tls_context())  # not of the filter
+            all_gone(l)
+            ctl.send_signal(signal.SIGINT)
     frames, statistics = read_pcapng(path.read_bytes())
     expect(statistics == (len(frames), 0), statistics, len(frames))
     expect_in(f"{len(frames)} packets, 0 lost", ctl.err)
@@ -392,20 +410,20 @@ def a_capture_has_the_bytes_that_the_kernel_has_seen(l):
 
 @case
 def a_capture_is_bounded_by_count_and_by_bytes(l):
-    with running(l, "capture", "--port", "lan0", "--count", 7, "--seconds", 30, "--snaplen", 60, "-w", "-", "tcp",
+    with running(l, "capture", "--port", "lan0", "--count", 7, "--seconds", 3600, "--snaplen", 60, "-w", "-", "tcp",
                  text=False) as ctl:
-        began = time.monotonic()
         talk(l)
     frames, statistics = read_pcapng(ctl.out)
-    expect(time.monotonic() - began < 20 and len(frames) == 7 and statistics[0] == 7, len(frames), statistics)
+    expect(len(frames) == 7 and statistics[0] == 7, len(frames), statistics)
     expect(all(len(f) == min(60, length) for _, length, f in frames), frames)
-    done = subprocess.run(["tcpdump", "-nn", "-r", "-"], input=ctl.out, capture_output=True, check=True, timeout=20)
+    done = subprocess.run(["tcpdump", "-nn", "-r", "-"], input=ctl.out, capture_output=True, check=True, timeout=PATIENCE)
     expect(done.stdout.count(b"\n") == 7, done.stdout)
 
 
 @case
 def a_capture_is_printed_a_line_a_packet(l):
-    with running(l, "capture", "--port", "lan0", "--count", 3, "--seconds", 30, "tcp", "port", 25, "and", "host",
+    all_gone(l)
+    with running(l, "capture", "--port", "lan0", "--count", 3, "--seconds", 3600, "tcp", "port", 25, "and", "host",
                  SENDER_V4) as ctl:
         talk(l, host=RELAY_V6)
         talk(l)
