@@ -10,6 +10,7 @@
 yyjson_mut_doc *answer_new(uint64_t token, bool ok);
 /* As a note for the link, freed by whoever sends it; NULL: no memory. Frees the document. */
 struct note *answer_finish(yyjson_mut_doc *doc);
+/* {"ok":false} with the error as a sentence for the operator. */
 struct note *answer_refuse(uint64_t token, const char *error);
 /* Strings are copied with what is no UTF-8 replaced by '?', since JSON has no other bytes; 1 KB at most. */
 yyjson_mut_val *answer_text(yyjson_mut_doc *doc, struct bytes b);

@@ -13,11 +13,13 @@ struct attach *attach_create(struct relay *relay, char error[256]);
 void attach_turn(struct attach *a, int wait_ms);
 /* Copies the threads' counters into the shared region, some times a second. */
 void attach_update_stats(struct attach *a);
+/* Closes the link; the workers and the queue thread must have ended. */
 void attach_destroy(struct attach *a);
 
 /* relay/counters.c: names every counter of the relay once, then copies values. */
 struct counters;
 struct inspect;
+/* `inspect` is asked for the censuses; both outlive it. NULL: no memory. Main thread, as are the others. */
 struct counters *counters_create(struct relay *relay, struct stats_region *region, const struct inspect *inspect);
 void counters_update(struct counters *c);
 void counters_destroy(struct counters *c);

@@ -34,10 +34,11 @@ struct name_lane {
 	/* The main thread's alone: */
 	struct name_open open[NAMES_MAX];
 };
+/* false: no memory. */
 bool name_lane_init(struct name_lane *lane);
 void name_lane_fini(struct name_lane *lane);
 
-/* Worker: false: too many are under way, so that the client has none. */
+/* Worker: asks; the answer comes through names_take(). false: too many are under way, so that the client has none. */
 bool names_ask(struct worker *w, const struct conn *c, const struct addr *client);
 /* Worker: hands the answers to inbound_named(); true if there were some. */
 bool names_take(struct worker *w);

@@ -52,6 +52,7 @@ static int open_target(struct record_file *f, char error[256])
 int record_file_open(struct record_file **file, const struct config *config, char error[256])
 {
 	struct record_file *f = calloc(1, sizeof *f);
+	snprintf(error, 256, "the record file: out of memory");
 	if (f == NULL)
 		return -ENOMEM;
 	f->is_journal = config->log.journal;

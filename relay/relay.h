@@ -80,8 +80,9 @@ struct record_lane {
 	struct ring full, empty;
 	_Atomic uint64_t lost; /* no empty slot was left: counted, never silent */
 };
+/* false: no memory. */
 bool record_lane_init(struct record_lane *lane);
-/* The producer: a cleared record to fill, or NULL (counted as lost). Then push. */
+/* The producer: a cleared record to fill, or NULL (counted as lost). Then it must be pushed, and is the main thread's. */
 struct record *record_get(struct record_lane *lane);
 void record_push(struct record_lane *lane, struct record *record);
 /* One JSON line into `to`, newline at its end; the length. A field that does not fit is left out. `size` is 3 at
@@ -92,7 +93,8 @@ size_t record_format(const struct record *record, char *to, size_t size);
 size_t record_format_text(const struct record *record, char *to, size_t size);
 
 struct record_file;
-/* By the settings paths.records, log.journal and log.syslog. */
+/* Main: by the settings paths.records, log.journal and log.syslog. 0 or -errno with `error`. It lives as long as the
+ * process. */
 int record_file_open(struct record_file **file, const struct config *config, char error[256]);
 /* What is kept is written, and the file opened anew under its name (which logrotate has given to another). */
 void record_file_reopen(struct record_file *file);
@@ -163,7 +165,10 @@ struct spool_thread {
 	struct spool_stats stats; /* copied from time to time, by words_copy() */
 	_Atomic uint64_t commits, batches, failures;
 };
+/* Main, before the threads: opens the spool, and tells `found` of each mail in it (smtp/spool/spool.h), which takes as long
+ * as reading all of them. 0 or -errno with `error`. */
 int spool_thread_open(struct relay *relay, spool_found_fn *found, void *user, char error[256]);
+/* 0 or -errno. It ends once is_spool_stopping is set and all is written: join `thread`. */
 int spool_thread_start(struct relay *relay);
 
 /* ---- queue thread: relay/queue_thread.c ---- */
@@ -182,6 +187,7 @@ struct note {
 	size_t n;
 	char json[]; /* n bytes, then a NUL */
 };
+/* Copies `json`; NULL: no memory. Whoever takes it off a ring frees it. */
 struct note *note_new(enum note_kind kind, const char *json, size_t n);
 
 struct queue_thread {
@@ -197,10 +203,15 @@ struct queue_thread {
 	_Atomic bool has_room;
 	struct queue_stats stats; /* copied from time to time, by words_copy() */
 };
+/* Main, before the threads: the queue, empty; mails of the spool are put into it by spool_thread_open(). 0 or -errno with
+ * `error`. */
 int queue_thread_init(struct relay *relay, char error[256]);
+/* 0 or -errno. It ends once is_stopping is set and all is said: join `thread`. */
 int queue_thread_start(struct relay *relay);
+/* The request, from the heap, is the spool thread's now; what has no room in the ring waits here. */
 void queue_send_to_spool(struct queue_thread *q, struct spool_request *request);
-/* relay/queue_ops.c: performs one request of the link; the response as a note. */
+/* relay/queue_ops.c: performs one request of the link; the response as a note. NULL: no memory, or the spool thread is
+ * asked first (queue.content), whose report queue_ops_content() makes the response of. */
 struct note *queue_ops_perform(struct queue_thread *q, const char *json, size_t n, uint64_t now_us);
 struct note *queue_ops_content(const struct spool_report *report);
 /* relay/routes.c: answers QUEUE_EFFECT_ROUTE, at once or when control has resolved names. The queue keeps times over
@@ -208,13 +219,17 @@ struct note *queue_ops_content(const struct spool_report *report);
 struct moment {
 	uint64_t wall_us, monotonic_us;
 };
-struct dns_cache *dns_cache_create(struct queue_thread *q);
+struct dns_cache *dns_cache_create(struct queue_thread *q); /* NULL: no memory */
 void dns_cache_destroy(struct dns_cache *dns);
+/* Where a mail to `domain` goes; the queue hears it by queue_route_answer(), perhaps at once. */
 void dns_route(struct dns_cache *dns, uint64_t token, struct bytes domain, struct bytes sender, struct moment now);
+/* Control has answered: {"type":"resolved",…}. */
 void dns_resolved(struct dns_cache *dns, const char *json, size_t n, struct moment now);
+/* Control has gone: who waits is answered from what is known, or deferred. */
 void dns_unlinked(struct dns_cache *dns, struct moment now);
 /* A policy has come, maybe the first. */
 void dns_policy_changed(struct dns_cache *dns, struct moment now);
+/* Some times a second: what has waited too long is answered, and old answers are forgotten. */
 void dns_tick(struct dns_cache *dns, struct moment now);
 
 /* Copies 64-bit counters that another thread reads, or writes, meanwhile: each is whole, not all of one moment. */

@@ -261,7 +261,9 @@ struct worker {
 	uint8_t scratch[SCRATCH_BYTES];
 };
 
+/* Main, at start: takes all memory of a core. NULL with `error`. It lives as long as the process. */
 struct worker *worker_create(struct relay *relay, unsigned index, char error[256]);
+/* Main: 0 or -errno. The thread ends after dp_core_stop(): join `thread`. */
 int worker_start(struct worker *w);
 
 /* ---- relay/worker.c ---- */
@@ -274,13 +276,16 @@ static inline bool worker_is_back(struct worker *w)
 }
 
 /* ---- relay/conn.c: what both kinds of connection share ---- */
+/* The place `slot`, below conn_max, whether it is in use or not. */
 struct conn *conn_at(const struct worker *w, uint32_t slot);
 uint32_t conn_slot(const struct worker *w, const struct conn *c);
 /* NULL: all are in use. */
 struct conn *conn_get(struct worker *w, enum conn_kind kind, struct tcp_conn *tcp);
 /* Forgets the connection; its TCP must have ended or been told to close or abort. */
 void conn_free(struct worker *w, struct conn *c);
+/* It is run in this turn, or in the next if it has been. */
 void conn_wake(struct worker *w, struct conn *c);
+/* Arms it anew from now on; DEADLINE_NONE: takes it away. */
 void conn_set_deadline(struct worker *w, struct conn *c, enum deadline class);
 /* Moves plaintext from `out` towards the peer; true if something moved. */
 bool conn_flush(struct worker *w, struct conn *c);
@@ -293,6 +298,7 @@ bool conn_used(struct worker *w, struct conn *c, struct bytes in, size_t n, bool
 bool conn_has_unread(struct worker *w, struct conn *c);
 /* Has the peer said its last byte, and have we read it? (It may still wait in `in`.) */
 bool conn_is_read_out(const struct conn *c);
+/* Ciphertext from and to its TCP, for a session on it. */
 struct tls_io conn_tls_io(struct conn *c);
 /* A session was opened on it: the handshake begins. */
 void conn_begin_handshake(struct worker *w, struct conn *c);
@@ -314,30 +320,38 @@ bool clients_init(struct client_table *t, uint32_t connections);
 uint32_t clients_add(struct client_table *t, const struct addr *addr);
 /* One less. */
 void clients_remove(struct client_table *t, const struct addr *addr);
+/* How many there are. */
 uint32_t clients_count(struct client_table *t, const struct addr *addr);
 
 /* ---- relay/inbound.c ---- */
+/* TCP has a new client: greets it, refuses it, or asks for its name first. */
 void inbound_accept(struct worker *w, struct tcp_conn *tcp);
 /* A step; true if there was progress. */
 bool inbound_step(struct worker *w, struct conn *c);
+/* TLS is on: the session is told, or greeted where TLS is implicit. */
 void inbound_handshake_done(struct worker *w, struct conn *c);
+/* `why` is a sentence for the record; the connection ends. */
 void inbound_handshake_failed(struct worker *w, struct conn *c, enum handshake_failure failure, const char *why);
 /* Looks whether the ClientHello is whole, and opens TLS then; true if it waits no more, for good or bad. */
 bool inbound_hello(struct worker *w, struct conn *c);
 /* TLS cannot go on after the handshake: told in the records, and the connection ends. */
 void inbound_tls_broke(struct worker *w, struct conn *c);
+/* The spool has answered a commit: the reply follows, to a client that is still there. */
 void inbound_verdict(struct worker *w, struct verdict_word verdict);
 /* What the client of that connection is called; "": it has no name. */
 void inbound_named(struct worker *w, uint32_t slot, uint32_t generation, const char *name);
+/* Its deadline has passed: 421, or, where nothing can be said any more, the end. */
 void inbound_deadline(struct worker *w, struct conn *c);
 /* The peer or we have gone: the mail in progress is forgotten, but for one whose commit is out. It is listed if
  * it becomes durable, so its record is owed: the connection's place is kept until the verdict. */
 void inbound_ended(struct worker *w, struct conn *c);
+/* No more mails: 421 once the mail in progress is done. */
 void inbound_drain(struct worker *w, struct conn *c);
 
 /* ---- relay/submit.c: the way of a mail from a worker into the spool ---- */
 /* Begins the mail: the envelope's fields about the session and the sender. false: no memory. */
 bool submit_begin(struct worker *w, struct conn *c, struct bytes sender, uint8_t body_flags);
+/* false: no memory. So too submit_content_begins() and submit_content(). */
 bool submit_recipient(struct conn *c, struct bytes recipient);
 /* The envelope is complete: closes it and writes the Received field. */
 bool submit_content_begins(struct worker *w, struct conn *c);
@@ -346,14 +360,22 @@ bool submit_content(struct worker *w, struct conn *c, struct bytes content);
 bool submit_commit(struct worker *w, struct conn *c);
 /* Forgets the mail in progress. */
 void submit_abort(struct worker *w, struct conn *c);
+/* Those of submit_abort() that found no room in the ring: each turn. */
 void submit_flush_aborts(struct worker *w);
 
 /* ---- relay/outbound.c ---- */
+/* Takes the job, on the connection it names if that is still good, else on a new one. It goes back over finished_jobs,
+ * whatever happens. */
 void outbound_job(struct worker *w, struct queue_job *job);
+/* A step; true if there was progress. */
 bool outbound_step(struct worker *w, struct conn *c);
+/* Our SYN was answered. */
 void outbound_connected(struct worker *w, struct conn *c);
+/* TLS is on and meets the profile: what it agreed on is kept for the records, and the session goes on. */
 void outbound_handshake_done(struct worker *w, struct conn *c);
+/* The target is tried again, in clear, or left for the next one, as the profile says. */
 void outbound_handshake_failed(struct worker *w, struct conn *c, bool is_timeout);
+/* Its deadline has passed: the target is given up, an idle connection says QUIT. */
 void outbound_deadline(struct worker *w, struct conn *c);
 /* No more mails: an idle connection says QUIT. */
 void outbound_drain(struct worker *w, struct conn *c);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* smtp/record.h: one event of a mail's way, for the record file: accepted, rejected, delivered, deferred,
  * bounced … Plain data of fixed size, so that it crosses a ring without allocation; relay/record.c writes
- * it as a JSON line (research, replies and records). */
+ * it as a JSON line (relay/record.c). */
 #pragma once
 
 #include "base/addr.h"

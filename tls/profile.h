@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* tls/profile.h: what a connection's TLS must be, resolved from the rules. Plain data: a session copies
- * the profile that was resolved for it and holds no pointer into a generation (design, section 5). */
+ * the profile that was resolved for it and holds no pointer into a generation, which may be gone before it. */
 #pragma once
 
 #include "base/bytes.h"

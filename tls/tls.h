@@ -2,7 +2,7 @@
 /* tls/tls.h: TLS sessions over byte streams. Ciphertext in, plaintext out; knows neither sockets nor SMTP.
  *
  * A context belongs to one thread, and so do its sessions (each core has its own OSSL_LIB_CTX, so that
- * cores share no lock and no reference count: research, tls 2.4). Building and freeing a context may take
+ * cores share no lock and no reference count: OpenSSL 3 takes both for every algorithm it finds). Building and freeing a context may take
  * milliseconds and is done off the worker's loop, by handing it over before its first and after its last
  * session. Replacing a context leaves live sessions alone. */
 #pragma once
@@ -82,12 +82,12 @@ struct tls_offload_counters {
 const struct tls_offload_counters *tls_lib_counters(const struct tls_lib *lib);
 
 /* ---- certificates ---- */
+/* One name's certificates: the chains answer by SNI to the leaf's DNS names. Of the same names there may be
+ * one ECDSA and one RSA chain; a client that can do both gets ECDSA. */
 struct tls_key_pair {
 	struct bytes chain_pem; /* leaf first, then intermediates */
 	struct bytes key_pem;	/* unencrypted PKCS#8 or traditional */
 };
-/* One name's certificates: the chains answer by SNI to the leaf's DNS names. Of the same names there may be
- * one ECDSA and one RSA chain; a client that can do both gets ECDSA. */
 struct tls_error {
 	char text[256]; /* what happened and to which certificate or setting; "" if nothing */
 };
@@ -161,6 +161,7 @@ struct tls_client_set_config {
 	const struct bytes *profile_ca_pem; /* one a profile, or NULL: all use ca_pem; an empty one likewise */
 	enum tls_backend backend; /* one that is not usable is INLINE */
 };
+/* As tls_server_set_create() and the two after it. */
 struct tls_client_set *tls_client_set_create(
 	struct tls_lib *lib, const struct tls_client_set_config *config, struct tls_error *error);
 void tls_client_set_put(struct tls_client_set *set);
@@ -228,7 +229,7 @@ void tls_shutdown(struct tls *tls);
 bool tls_has_output(const struct tls *tls);
 enum tls_result tls_flush(struct tls *tls);
 
-/* sendmail's words for the outcome of verification (research, replies and records). */
+/* sendmail's words for the outcome of verification (its macro ${verify}), which readers of records know. */
 #define TLS_VERIFY_WORDS(_) _(OK) _(NO) _(NOT) _(NONE) _(FAIL) _(TEMP) _(PROTOCOL) _(SOFTWARE)
 
 enum tls_verify {

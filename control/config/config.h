@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/* control/config/config.h: the start-time facts of a node, from one YAML file (design, section 5).
+/* control/config/config.h: the start-time facts of a node, from one YAML file.
  *
  * Both processes read the same file: ports, cores, limits, paths and listeners stand only here; rules,
- * profiles, routes and certificates only in the store. Every setting is one row of the schema table in
- * config.c (name, type, default, range, sentence), from which the parser, `config show --full` and the
- * reference of settings are made. */
+ * profiles, routes and certificates only in the store. Every setting is one row of settings.def (name, type,
+ * default, range, sentence), from which the parser, `hikyakuctl config show --full` and docs/settings.md are made. */
 #pragma once
 
 #include "base/addr.h"

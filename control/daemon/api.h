@@ -61,6 +61,8 @@
  *   GET    /v1/trace/ID, /v1/capture/ID     what has come since, as trace.read, capture.read; who does not read for 10 s
  *                                            has lost it
  *   DELETE /v1/trace/ID, /v1/capture/ID
+ *   POST   /v1/offload/BACKEND              inline, mb or engine, for new TLS handshakes of the one relay or ?instance=, until
+ *                                            it ends -> {"offload","instance"}; 400: it cannot be used there, and why
  *   GET    /v1/counters[?instance=]         {"counters":[{"name","help","type":"counter|gauge","values":[{"instance",
  *                                            "core":"0",…,"value"}]}]}: every counter of the relays, named as in /metrics
  *   GET    /metrics                         OpenMetrics

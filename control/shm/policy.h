@@ -21,7 +21,7 @@ struct policy_cert {
 	bool is_default; /* for clients without SNI; the first if none is marked */
 };
 /* Compiles the documents (JSON, the form `export` writes: {"profiles": [...], "in_rules": [...],
- * "out_rules": [...], "routes": [...]}, see control/shm/policy_compile.c for every field) into two sealed
+ * "out_rules": [...], "routes": [...]}, every field in control/shm/documents.def) into two sealed
  * memory objects. 0, or -EINVAL with `error` naming the document, the field, what was found and what was
  * expected. */
 int policy_compile(struct bytes documents_json, const struct policy_cert *certs, size_t cert_count,

@@ -162,7 +162,7 @@ static void short_contents_all_agree_with_the_model(void **state)
 	mail_pool_destroy(pool);
 }
 
-/* research, reliability 2.1: none of them comes out, as an end or as anything. */
+/* SMTP smuggling: none of them comes out, as an end or as anything. */
 static void smuggled_ends_do_not_come_out(void **state)
 {
 	static const struct bytes vectors[] = {
