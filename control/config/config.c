@@ -376,6 +376,15 @@ static int fill_in(struct config_reader *r, const char *group, const char *path,
 }
 
 /* ---- documents ---- */
+static bool is_indented_by_tab(struct bytes text, unsigned line)
+{
+	while (--line > 0)
+		text = bytes_skip(text, bytes_find(text, '\n') + 1);
+	while (text.n != 0 && *text.at == ' ')
+		text = bytes_skip(text, 1);
+	return text.n != 0 && *text.at == '\t';
+}
+
 static int refuse_yaml(
 	struct config_reader *r, const yaml_parser_t *parser, const char *text, size_t n)
 {
@@ -390,7 +399,8 @@ static int refuse_yaml(
 		return -ENOMEM;
 	snprintf(found, sizeof found, "what is not YAML (%.100s)",
 		parser->problem == NULL ? "unreadable" : parser->problem);
-	return refuse_at(r, line, "", found, "keys with values");
+	bool is_tab = parser->error == YAML_SCANNER_ERROR && is_indented_by_tab(bytes_of(text, n), line);
+	return refuse_at(r, line, "", found, is_tab ? "blanks instead of the tab" : "keys with values");
 }
 
 /* Reads `text` with `use` and takes the tree down again. */
@@ -508,7 +518,8 @@ int config_load(const char *path, struct config **config, char error[512])
 	if (failed == 0)
 		failed = config_load_text(path, text, n, config, error);
 	else
-		snprintf(error, 512, "%.160s: found no readable file (%s), expected a configuration in YAML",
+		snprintf(error, 512, "%.160s: found no readable file (%s), expected a configuration in YAML, as "
+				     "deploy/hikyaku.yaml is one",
 			path, strerror(-failed));
 	free(text);
 	return failed;

@@ -34,7 +34,7 @@ static const struct {
 	{"a: [\n", "f.yaml:2: found what is not YAML (did not find expected node content), expected keys "
 		   "with values"},
 	{"limits:\n\trecipients: 1\n", "f.yaml:2: found what is not YAML (found character that cannot "
-				       "start any token), expected keys with values"},
+				       "start any token), expected blanks instead of the tab"},
 	{"node:\n  hostname: \xff\n", "f.yaml:2: found what is not YAML (invalid leading UTF-8 octet), "
 				      "expected keys with values"},
 	{"- a\n", "f.yaml:1: found a list, expected keys with values"},
@@ -250,7 +250,7 @@ static void a_file_that_cannot_be_read_is_told(void **state)
 	char error[CONFIG_ERROR_MAX];
 	assert_int_equal(config_load("/nonexistent/h.yaml", &config, error), -ENOENT);
 	assert_string_equal(error, "/nonexistent/h.yaml: found no readable file (No such file or "
-				   "directory), expected a configuration in YAML");
+				   "directory), expected a configuration in YAML, as deploy/hikyaku.yaml is one");
 	assert_int_equal(config_load("/tmp", &config, error), -EISDIR);
 }
 

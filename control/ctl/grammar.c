@@ -438,8 +438,9 @@ static void say_unknown_option(const char *option, size_t n, FILE *errors)
 	const char *near = grammar_nearest(typed, all.names, all.count);
 	fprintf(errors, "hikyakuctl: there is no option %s", safe);
 	if (near != NULL)
-		fprintf(errors, "; did you mean %s?", near);
-	fputc('\n', errors);
+		fprintf(errors, "; did you mean %s?\n", near);
+	else
+		fprintf(errors, "; `hikyakuctl help` lists them\n");
 	free(typed);
 	free(safe);
 	free_expected(&all);

@@ -146,6 +146,7 @@ static void mistakes_are_named(void **state)
 		{"queue list domain=x domain=y", "'domain=y' is given a second time"},
 		{"status now", "'now' is more than the command takes"},
 		{"queue list --al", "there is no option --al; did you mean --all?"},
+		{"queue list --configuration", "there is no option --configuration; `hikyakuctl help` lists them"},
 		{"queue list --all", "--all does not go with this command"},
 		{"apply x --dry-run --dry-run", "--dry-run is given a second time"},
 		{"apply x --dry-run=1", "--dry-run takes no value"},
