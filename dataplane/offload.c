@@ -11,6 +11,7 @@
 #define TCP_HEADER	 20
 #define CHECKSUM_AT	 16
 #define JOINED_BYTES_MAX 65000 /* with its headers within an IP packet's 65535 */
+#define JOINED_PART_MIN	 256   /* i40e and iavf refuse to cut into smaller ones */
 
 /* ---- what is asked for ---- */
 
@@ -266,10 +267,11 @@ unsigned offload_join(struct dp_core *core, struct tcp_departure *d, unsigned co
 	for (unsigned i = 0, run; i < count; i += run) {
 		run = 1;
 		const struct dp_port *port = NULL;
-		if ((d[i].m->ol_flags & RTE_MBUF_F_TX_TCP_CKSUM) && i + 1 < count)
+		const uint32_t part = segment_of(d[i].m).text;
+		if ((d[i].m->ol_flags & RTE_MBUF_F_TX_TCP_CKSUM) && i + 1 < count && part >= JOINED_PART_MIN)
 			port = port_towards(core, &d[i]);
 		if (port != NULL)
-			run = join_run(port, &d[i], count - i, segment_of(d[i].m).text);
+			run = join_run(port, &d[i], count - i, part);
 		if (run > 1)
 			count_add(core, COUNT_tx_joined, run);
 		d[left++] = d[i];

@@ -310,6 +310,24 @@ static void packets_that_may_be_cut_on_their_way_are_not_joined(void **state)
 	assert_int_not_equal(ids[0], ids[1]);
 }
 
+/* They would be dropped by the driver, again and again, and the connection stand still. */
+static void segments_smaller_than_some_cards_cut_are_not_joined(void **state)
+{
+	static const size_t texts[] = {0, 1, 255, 256};
+	port->tx_offloads = CAPABLE;
+	port->tso_segments = 32;
+	choose(true);
+	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+		const bool is_joined = texts[i] >= 256;
+		struct tcp_departure d[2] = {a_segment(1, texts[i], 0x10),
+			a_segment(1 + (uint32_t)texts[i], texts[i], 0x10)};
+		assert_int_equal(offload_join(core, d, 2), is_joined ? 1 : 2);
+		rte_pktmbuf_free(d[0].m);
+		if (!is_joined)
+			rte_pktmbuf_free(d[1].m);
+	}
+}
+
 static void a_short_one_ends_a_packet_and_limits_hold(void **state)
 {
 	struct tcp_departure d[12];
@@ -507,6 +525,7 @@ int main(void)
 		CASE(what_is_joined_can_be_cut),
 		CASE(what_does_not_follow_is_not_joined),
 		CASE(packets_that_may_be_cut_on_their_way_are_not_joined),
+		CASE(segments_smaller_than_some_cards_cut_are_not_joined),
 		CASE(a_short_one_ends_a_packet_and_limits_hold),
 		CASE(words_are_read),
 		CASE(only_what_is_there_and_asked_for_is_used),

@@ -655,10 +655,11 @@ def main():
             os.setns(ns.fileno(), os.CLONE_NEWNET)
         for case in cases:
             print("[ RUN      ]", case.__name__, flush=True)
+            began = time.monotonic()
             try:
                 case()
                 passed += 1
-                print("[       OK ]", case.__name__, flush=True)
+                print("[       OK ] %s (%.1f s)" % (case.__name__, time.monotonic() - began), flush=True)
             except Exception as e:  # pylint: disable=broad-except
                 failed.append(case.__name__)
                 print("[  FAILED  ] %s: %s: %s" % (case.__name__, type(e).__name__, e), flush=True)
