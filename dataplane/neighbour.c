@@ -5,7 +5,12 @@
 #include "dataplane/packet.h"
 
 #include <rte_ether.h>
+#include <rte_tcp.h>
 #include <stdlib.h>
+
+#define IP4_HEADER 20
+#define IP6_HEADER 40
+#define TCP_HEADER 20
 
 struct neighbour {
 	bool is_known;
@@ -53,9 +58,38 @@ void neighbours_destroy(struct neighbours *n)
 	free(n);
 }
 
-static void forget(struct dp_core *core, uint16_t place)
+/* What a router would have said of a packet of ours, which begins at its IP header (RFC 4861 7.2.2): TCP goes on
+ * trying, but if it gives up, it knows why. */
+static void tell_tcp(struct dp_core *core, const struct rte_mbuf *m, uint64_t now_us)
+{
+	const struct bytes ip = bytes_of(rte_pktmbuf_mtod(m, const uint8_t *), m->data_len);
+	if (ip.n < IP4_HEADER + TCP_HEADER)
+		return;
+	const bool is_ip4 = ip.at[0] >> 4 == 4;
+	const size_t header = is_ip4 ? IP4_HEADER : IP6_HEADER;
+	if (ip.n < header + TCP_HEADER || ip.at[is_ip4 ? 9 : 6] != IP_PROTOCOL_TCP)
+		return;
+	const struct bytes tcp = bytes_skip(ip, header);
+	const bool has_text = m->pkt_len > header + (tcp.at[12] >> 4) * 4u;
+	if (!has_text && !(tcp.at[13] & (RTE_TCP_SYN_FLAG | RTE_TCP_FIN_FLAG)))
+		return; /* nothing that is in flight */
+	struct addr local, remote;
+	if (is_ip4) {
+		local = addr_from_ipv4(ip.at + 12);
+		remote = addr_from_ipv4(ip.at + 16);
+	} else {
+		memcpy(local.b, ip.at + 8, sizeof local.b);
+		memcpy(remote.b, ip.at + 24, sizeof remote.b);
+	}
+	tcp_icmp_error(core->tcp, &local, &remote, tcp, TCP_ICMP_SOFT, 0, now_us);
+}
+
+static void forget(struct dp_core *core, uint16_t place, uint64_t now_us)
 {
 	struct neighbours *n = core->neighbours;
+	const struct neighbour *entry = &n->entries[place];
+	for (unsigned i = 0; i < entry->waiting_count; i++)
+		tell_tcp(core, entry->waiting[i], now_us);
 	count_add(core, COUNT_drop_neighbour_failed, drop_waiting(n, &n->entries[place]));
 	addr_table_remove(&n->table, place);
 }
@@ -69,7 +103,7 @@ static void make_room(struct dp_core *core, uint64_t now_us)
 		uint16_t place = n->hand++ % NEIGHBOURS_MAX;
 		struct neighbour *entry = &n->entries[place];
 		if (entry->is_known && now_us - entry->used_us > USE_REPORT_US) {
-			forget(core, place);
+			forget(core, place, now_us);
 			return;
 		}
 	}
@@ -145,7 +179,7 @@ void neighbour_hear(struct dp_core *core, const struct news *news, uint64_t now_
 		return;
 	struct neighbour *entry = &n->entries[place];
 	if (news->kind == NEWS_GONE) {
-		forget(core, place);
+		forget(core, place, now_us);
 		return;
 	}
 	memcpy(entry->mac, news->mac, 6);
@@ -165,6 +199,6 @@ void neighbour_tick(struct dp_core *core, uint64_t now_us)
 			continue;
 		left--;
 		if (!n->entries[i].is_known && now_us - n->entries[i].since_us > WAIT_LIMIT_US)
-			forget(core, i);
+			forget(core, i, now_us);
 	}
 }

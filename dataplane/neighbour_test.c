@@ -176,6 +176,44 @@ static void three_questions_without_answer_free_what_waits(void **state)
 	assert_arp_question(lab_sent(core), lab_broadcast, PEER4);
 }
 
+/* Of what is in flight; an ACK or a reset alone is not. */
+static void tcp_is_told_that_nobody_answers(void **state)
+{
+	static const struct {
+		const char *from, *to;
+		uint8_t flags;
+		size_t n;
+		unsigned told;
+	} cases[] = {
+		{OURS4, PEER4, 0x02, 20, 1}, {OURS6, PEER6, 0x02, 20, 1}, {OURS4, PEER4, 0x12, 20, 1},
+		{OURS4, PEER4, 0x11, 20, 1}, {OURS6, PEER6, 0x10, 21, 1}, {OURS6, PEER6, 0x10, 20, 0},
+		{OURS4, PEER4, 0x10, 20, 0}, {OURS4, PEER4, 0x14, 20, 0},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		uint8_t segment[21] = {0x00, 0x19, 0x04, 0x00, 1, 2, 3, 4, [12] = 0x50, cases[i].flags};
+		struct addr local = lab_addr(cases[i].from), remote = lab_addr(cases[i].to);
+		struct tcp_departure d;
+		lab_tcp = (struct lab_tcp){0};
+		lab_depart(core, cases[i].from, cases[i].to, bytes_of(segment, cases[i].n));
+		assert_int_equal(tcp_take(core->tcp, &d, 1), 1);
+		ip_output(core, d.m, &d.local, &d.remote, IP_PROTOCOL_TCP, lab_now_us);
+		for (unsigned j = 0; j < ASK_TRIES; j++) {
+			assert_int_equal(lab_tcp.errors, 0);
+			wait_us(RETRANS_US);
+			while (lab_sent(core).n > 0)
+				;
+		}
+		assert_int_equal(lab_tcp.errors, cases[i].told);
+		if (cases[i].told == 0)
+			continue;
+		assert_int_equal(lab_tcp.kind, TCP_ICMP_SOFT);
+		assert_int_equal(lab_tcp.n, cases[i].n);
+		assert_memory_equal(lab_tcp.data, segment, 8);
+		assert_true(addr_equal(&lab_tcp.local, &local) && addr_equal(&lab_tcp.remote, &remote));
+	}
+	assert_int_equal(lab_counter(core, COUNT_drop_neighbour_failed), 8);
+}
+
 static void answers_nobody_asked_for_are_not_learned(void **state)
 {
 	put_arp(lab_mac, 2, other_mac, PEER4, OURS4);
@@ -500,6 +538,7 @@ int main(void)
 		CASE(packets_wait_for_an_answer_in_order_and_bounded),
 		CASE(what_waits_for_silent_neighbours_is_bounded),
 		CASE(three_questions_without_answer_free_what_waits),
+		CASE(tcp_is_told_that_nobody_answers),
 		CASE(answers_nobody_asked_for_are_not_learned),
 		CASE(a_neighbour_in_use_is_probed_and_lost_when_silent),
 		CASE(a_new_address_of_a_known_neighbour_is_used_at_once),
