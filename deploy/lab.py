@@ -326,7 +326,7 @@ class Lab:
             "tlsmgr unix - - n 1000? 1 tlsmgr", "rewrite unix - - n - - trivial-rewrite",
             "bounce unix - - n - 0 bounce", "defer unix - - n - 0 bounce", "trace unix - - n - 0 bounce",
             "flush unix n - n 1000? 0 flush", "proxymap unix - - n - - proxymap", "error unix - - n - - error",
-            "retry unix - - n - - error", "discard unix - - n - - discard", "virtual unix - n n - - virtual",
+            "retry unix - - n - - error", "smtp unix - - n - - smtp", "discard unix - - n - - discard", "virtual unix - n n - - virtual",
             "anvil unix - - n - 1 anvil", "scache unix - - n - 1 scache", "postlog unix-dgram n - n - 1 postlogd", ""]))
         shutil.chown(base / "data", "postfix")
         os.chmod(self.folder, 0o755)

@@ -99,6 +99,20 @@ def a_resumed_mail_says_so_in_its_record(l):
     arrived(l, "again", 2)
 
 
+@case
+def postfix_resumes_its_sessions_with_us(l):
+    """Its SMTP client keeps them on disk, for all its processes; connections it does not keep. (swaks keeps no session.)"""
+    l.start_postfix(ns="sender", name="client", hostname="out.sender.example.test", domains="nowhere.example.test", extra={
+        "relayhost": f"[{RELAY_V4}]:25", "inet_interfaces": "127.0.0.1", "smtpd_relay_restrictions": "permit_mynetworks, reject",
+        "smtp_tls_security_level": "encrypt", "smtp_connection_cache_on_demand": "no",
+        "smtp_tls_session_cache_database": f"btree:{l.folder}/client/data/smtp_scache"})
+    for i in (1, 2):
+        send(l, mail(f"postfix{i}"), host="127.0.0.1", **{"from": f"{i}@postfix.sender.example.test"})
+        record = wait_for("its record", 30, lambda: l.read_records(disposition="accepted", **{"from": f"{i}@postfix.sender.example.test"}))[0]
+        expect(record["tls_version"] == "TLSv1.3" and bool(record.get("resumed")) == (i == 2), record)
+        arrived(l, f"postfix{i}")
+
+
 # ---- restarts ----
 
 @case
