@@ -131,9 +131,18 @@ static void on_tickets(struct attach *a, int fds[], unsigned *fd_count)
 	*fd_count = 0; /* taken */
 }
 
+/* "as configured", "by an operator; qatengine, hardware, broken" */
+static void why_backend(const struct relay *r, char *to, size_t size)
+{
+	char engine[96] = "";
+	if (r->backend == TLS_BACKEND_ENGINE)
+		tls_crypto_describe(engine, sizeof engine);
+	snprintf(to, size, "%s%s%s", r->backend_why, engine[0] == '\0' ? "" : "; ", engine);
+}
+
 static void on_status(struct attach *a, uint64_t token)
 {
-	char json[2048];
+	char json[2048], why[sizeof a->relay->backend_why + 96];
 	uint32_t connections = 0;
 	struct relay *r = a->relay;
 	struct queue_stats queue;
@@ -144,6 +153,7 @@ static void on_status(struct attach *a, uint64_t token)
 	words_copy(&spool, &r->spool.stats, sizeof spool);
 	for (unsigned i = 0; i < r->cores; i++)
 		connections += atomic_load(&r->workers[i]->connections);
+	why_backend(r, why, sizeof why);
 	int n = snprintf(json, sizeof json,
 		"{\"type\":\"response\",\"token\":%llu,\"ok\":true,\"generation\":%llu,\"uptime\":%llu,\"cores\":%u,"
 		"\"connections\":%u,\"draining\":%s,\"queue\":{\"mails\":%llu,\"routing\":%llu,\"ready\":%llu,"
@@ -155,7 +165,7 @@ static void on_status(struct attach *a, uint64_t token)
 		(unsigned long long)q->routing, (unsigned long long)q->ready, (unsigned long long)q->loading,
 		(unsigned long long)q->active, (unsigned long long)q->waiting, (unsigned long long)q->held,
 		(unsigned long long)q->delivered, (unsigned long long)q->deferred, (unsigned long long)q->bounced,
-		tls_backend_name(r->backend), r->backend_why,
+		tls_backend_name(r->backend), why,
 		(unsigned long long)s->segments, (unsigned long long)s->bytes, (unsigned long long)s->mails_live,
 		atomic_load(&r->spool.is_full) ? "true" : "false");
 	link_send(a->fd, bytes_of(json, (size_t)n), NULL, 0);

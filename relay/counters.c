@@ -122,6 +122,8 @@ static void update_offload(struct counters *c, const struct worker *w, const cha
 		update_ops(c, o, (enum tls_op_kind)kind, label);
 	set(c, "hikyaku_tls_offload_cancelled", label, "Operations whose handshake was closed meanwhile", false,
 		word(&o->cancelled));
+	set(c, "hikyaku_tls_offload_lost", label, "Operations that the engine's thread did not give back in time", false,
+		word(&o->lost));
 	set(c, "hikyaku_tls_offload_no_fibre", label, "Handshakes that did not wait, for want of a fibre", false,
 		word(&o->no_fibre));
 	set(c, "hikyaku_tls_offload_no_op", label, "Operations done at once, for want of room", false, word(&o->no_op));

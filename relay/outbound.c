@@ -331,7 +331,7 @@ void outbound_handshake_done(struct worker *w, struct conn *c)
 
 /* What failed may be of our doing: then the target is tried once more without it, before anybody falls back. A large
  * ClientHello (with a hybrid key share it is two segments) is more than some boxes on the way can stand. */
-static bool is_tried_again(struct worker *w, struct conn *c)
+static bool is_tried_again(struct worker *w, struct conn *c, bool is_timeout)
 {
 	struct outbound *o = &c->outbound;
 	const struct addr *addr = &target_of(o)->addr;
@@ -341,7 +341,7 @@ static bool is_tried_again(struct worker *w, struct conn *c)
 		o->is_small_retry = true;
 		broken_take(w, addr)->small_until_us = w->now_us + o->policy.profile.remember_seconds * 1000000ull;
 		COUNT(w, small_hello_retries);
-	} else if (!o->is_session_retry && tls_has_offered_session(c->tls)) {
+	} else if (!o->is_session_retry && !is_timeout && tls_is_session_suspect(c->tls)) {
 		o->is_session_retry = true;
 		COUNT(w, session_retries);
 	} else {
@@ -375,7 +375,7 @@ void outbound_handshake_failed(struct worker *w, struct conn *c, bool is_timeout
 							 : "Cannot start TLS: handshake failure";
 	set_reply(&o->failure, 454, 7, 5, "%s: host %s: %s", what, o->peer, why);
 	o->is_tls_reason = true;
-	if (is_tried_again(w, c))
+	if (is_tried_again(w, c, is_timeout))
 		return;
 	bool is_opportunistic = profile->level <= TLS_LEVEL_MAY && !target_of(o)->implicit_tls;
 	if (is_opportunistic && profile->fallback == TLS_FALLBACK_CLEAR && !o->is_retry_in_clear) {

@@ -463,10 +463,10 @@ static struct tcp_stack *make_stack(struct lab *lab, unsigned i)
 	return stack;
 }
 
-static struct tls_key_pair make_pair(bool is_rsa)
+static struct tls_key_pair make_pair(enum lab_key key)
 {
 	struct lab_cert cert = lab_cert_make((struct lab_spec){
-		.name = "relay.example.test", .alt = "DNS:relay.example.test", .key = is_rsa ? LAB_RSA : LAB_ECDSA});
+		.name = "relay.example.test", .alt = "DNS:relay.example.test", .key = key});
 	const struct lab_cert *certs[] = {&cert};
 	struct tls_key_pair pair = lab_pair(certs, 1);
 	lab_cert_free(&cert);
@@ -491,7 +491,7 @@ void lab_policy(struct lab *lab, const char *documents, uint64_t number, bool ha
 {
 	char error[512];
 	int policy_fd, keys_fd;
-	struct tls_key_pair pair = make_pair(lab->has_rsa);
+	struct tls_key_pair pair = make_pair(lab->key);
 	const struct policy_cert cert = {.id = "c", .chain_pem = pair.chain_pem, .key_pem = pair.key_pem};
 	if (lab->tls_lib == NULL)
 		make_far_tls(lab, &pair);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "relay/worker.h"
+#include "tls/lab.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -49,7 +50,7 @@ struct lab {
 	struct mail *committed; /* the spool is silent: waits for its verdict */
 	struct record accepted, rejected; /* the last of their kind */
 	unsigned accepted_count;
-	bool has_rsa; /* the next policy's certificate */
+	enum lab_key key; /* of the next policy's certificate */
 	struct mail_pool *bodies; /* of the jobs */
 	struct tls_lib *tls_lib; /* the far end's */
 	struct tls_server_set *server;

@@ -237,9 +237,10 @@ void tls_set_destination(struct tls *tls, struct bytes destination)
 	tls_errors_clear();
 }
 
-bool tls_has_offered_session(const struct tls *tls)
+bool tls_is_session_suspect(const struct tls *tls)
 {
-	return tls->has_offered;
+	bool is_refused = tls->failure != TLS_FAILURE_NONE && tls->failure != TLS_FAILURE_HANDSHAKE;
+	return tls->has_offered && (!is_refused || SSL_session_reused(tls->ssl) == 1);
 }
 
 void tls_cache_closed(struct tls *tls)

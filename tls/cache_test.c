@@ -2,6 +2,8 @@
 /* Sessions a client resumes: where, under which policy, how often and for how long. */
 #include "tls/meeting.h"
 
+#include "tls/tls_private.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -58,9 +60,10 @@ static void core_free(struct core *core)
 struct visit {
 	const char *host, *domain, *destination;
 	bool is_left; /* the connection ends within the handshake */
+	enum tls_failure_kind failure; /* … and this is how */
 	bool reads_no_ticket;
 	struct tls_verdict verdict; /* the client's */
-	bool has_offered;
+	bool has_offered, is_suspect;
 };
 
 /* One connection; true if it was resumed, by both sides' account. */
@@ -76,9 +79,12 @@ static bool visits_with(struct core *core, struct visit *v)
 	struct tls *client = tls_open_client(core->clients, 0, lab_client_io(&link),
 		v->host == NULL ? "mx.example.test" : v->host, v->domain == NULL ? "" : v->domain);
 	tls_set_destination(client, bytes_of_string(v->destination == NULL ? "there" : v->destination));
-	v->has_offered = tls_has_offered_session(client);
+	v->has_offered = client->has_offered;
 	if (v->is_left) {
 		tls_handshake(client);
+	} else if (v->failure != TLS_FAILURE_NONE) {
+		lab_shake(client, server, &at_client, &at_server);
+		assert_int_equal(tls_failure(client, NULL), v->failure);
 	} else {
 		lab_shake(client, server, &at_client, &at_server);
 		assert_int_equal(at_client, TLS_OK);
@@ -89,6 +95,7 @@ static bool visits_with(struct core *core, struct visit *v)
 		tls_get_verdict(server, &of_server);
 		assert_int_equal(v->verdict.is_resumed, of_server.is_resumed);
 	}
+	v->is_suspect = tls_is_session_suspect(client);
 	tls_close(client);
 	tls_close(server);
 	lab_link_fini(&link);
@@ -166,6 +173,24 @@ static void a_session_that_led_to_nothing_is_forgotten(void **state)
 		assert_false(visits_with(&core, &after));
 		assert_false(after.has_offered);
 		assert_true(visits(&core));
+		core_free(&core);
+	}
+}
+
+static void a_session_is_not_why_a_certificate_was_refused(void **state)
+{
+	static const enum which expired[] = {EXPIRED};
+	static const struct tls_profile other = {.id = "other"}; /* whose sessions are not the first's */
+	const struct tls_profile profile = {"v", .level = TLS_LEVEL_VERIFY};
+	for (int is_cut = 0; is_cut < 2; is_cut++) {
+		struct core core = core_make(&profile, 10);
+		struct visit next = {.is_left = is_cut, .failure = is_cut ? TLS_FAILURE_NONE : TLS_FAILURE_UNTRUSTED};
+		assert_false(visits(&core));
+		tls_server_set_put(core.servers);
+		core.servers = servers_of(expired, 1, &other);
+		visits_with(&core, &next);
+		assert_true(next.has_offered);
+		assert_int_equal(next.is_suspect, is_cut);
 		core_free(&core);
 	}
 }
@@ -343,6 +368,7 @@ int main(void)
 		cmocka_unit_test(a_server_that_was_not_trusted_is_not_trusted_when_resumed),
 		cmocka_unit_test(a_ticket_of_tls13_is_used_once),
 		cmocka_unit_test(a_session_that_led_to_nothing_is_forgotten),
+		cmocka_unit_test(a_session_is_not_why_a_certificate_was_refused),
 		cmocka_unit_test(without_a_place_to_keep_them_sessions_are_not_resumed),
 		cmocka_unit_test(another_host_domain_or_destination_does_not_resume),
 		cmocka_unit_test(a_new_policy_resumes_only_what_was_made_under_the_same),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tls/tls_private.h"
 
+#include "base/clock.h"
 #include "tls/offload/crypto.h"
 
 #include "tls/provider/provider.h"
@@ -119,27 +120,32 @@ void tls_process_init(void)
 	call_once(&process_once, process_init);
 }
 
-/* Of sessions that are gone the crypto thread may still have operations; it keeps none for long (tls/offload/crypto.h). */
-static void lib_close_port(struct tls_lib *lib)
+/* Of sessions that are gone the crypto thread may still have operations; it keeps none for long, or it is stuck
+ * (tls/offload/offload.h). false: it is, and may still write there. */
+static bool lib_close_port(struct tls_lib *lib)
 {
 	while (lib->port != NULL && tls_offload_waiting(lib->offload) != 0)
-		if (!tls_offload_poll(lib->offload, 0, true))
+		if (!tls_offload_poll(lib->offload, time_monotonic_us() * 1000, true))
 			thrd_sleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+	if (lib->port != NULL && tls_offload_has_lost(lib->offload))
+		return false;
 	tls_crypto_port_close(lib->port);
+	return true;
 }
 
 void tls_lib_put(struct tls_lib *lib)
 {
 	if (--lib->references != 0)
 		return;
-	lib_close_port(lib);
+	bool is_port_closed = lib_close_port(lib);
 	tls_tickets_fini(lib);
 	tls_cache_destroy(lib->cache);
 	BIO_meth_free(lib->bio_method);
 	OSSL_PROVIDER_unload(lib->ours);
 	OSSL_PROVIDER_unload(lib->provider);
 	OSSL_LIB_CTX_free(lib->openssl);
-	tls_offload_destroy(lib->offload);
+	if (is_port_closed) /* else the stuck thread keeps it */
+		tls_offload_destroy(lib->offload);
 	free(lib);
 }
 

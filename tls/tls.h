@@ -74,6 +74,7 @@ struct tls_offload_counters {
 		uint64_t batch_ns, scalar_ns;
 	} kind[TLS_OP_KIND_COUNT];
 	uint64_t cancelled; /* ops whose handshake was closed */
+	uint64_t lost;	    /* ops that the engine's thread did not give back in time: OpenSSL did them */
 	uint64_t no_fibre;  /* runs of a handshake that found no fibre, and did not wait */
 	uint64_t no_op;	    /* ops that found no room and were done at once */
 	uint64_t keys;	    /* ephemeral X25519 keys made ahead, eight at a time */
@@ -102,10 +103,11 @@ struct tls_crypto_config {
 #define TLS_CRYPTO_ALGORITHMS_DEFAULT 0x21
 
 /* Loads the engine, tries whether it does anything here, and starts the thread, one a process. false with the reason
- * in `error`. Takes some 100 ms; a thread that may wait. Sets of ENGINE that are made while it runs
- * use it. */
+ * in `error`. Takes some 100 ms, five seconds at most: an engine that has not come back by then is left alone for good; a
+ * thread that may wait. Sets of ENGINE that are made while it runs use it. */
 bool tls_crypto_start(const struct tls_crypto_config *config, struct tls_error *error);
-/* Does what it still has, ends the thread and unloads the engine: sets of ENGINE do their work inline from then on.
+/* Does what it still has, ends the thread and unloads the engine: sets of ENGINE do their work inline from then on. A thread
+ * that does not end within two seconds is left behind.
  * The same thread as tls_crypto_start(). Nothing if there is none. */
 void tls_crypto_stop(void);
 
@@ -120,7 +122,8 @@ struct tls_crypto_counters {
 	uint64_t sleeps;   /* of the thread, with nothing to do */
 };
 void tls_crypto_get_counters(struct tls_crypto_counters *counters);
-/* "qatengine, hardware", "qatengine, software"; "" if there is none; ends in ", broken" where that is so. */
+/* "qatengine, hardware", "qatengine, software"; "" if there is none. What OpenSSL does in its place, and why: ends in ",
+ * broken" where the engine has kept an operation for too long, in ", silent" where its thread has. */
 void tls_crypto_describe(char *to, size_t size);
 
 /* ---- server contexts: a set for all profiles and names of a generation, for one core ---- */
@@ -193,8 +196,10 @@ struct tls *tls_open_client(struct tls_client_set *set, uint32_t profile, struct
  * kept that was made there for the same host and (at SECURE) domain, and under a profile of the same id, level, names
  * and CA set, it is offered, and what comes of this one is kept. A session of TLS 1.3 is offered once (RFC 8446 C.4). */
 void tls_set_destination(struct tls *tls, struct bytes destination);
-/* One was offered: a handshake that fails is worth another without. It is forgotten when this one is closed. */
-bool tls_has_offered_session(const struct tls *tls);
+/* Of a handshake that failed: a kept session was offered and may be why, so that another without is worth it. Not where the
+ * server went on to a full handshake and was refused for its certificate or what it agreed to: it would do the same
+ * again. The session is forgotten when this one is closed. */
+bool tls_is_session_suspect(const struct tls *tls);
 /* Before the handshake: no key share that makes the ClientHello larger than a segment. false: the profile allows
  * no group but those; then nothing has changed. */
 bool tls_use_small_hello(struct tls *tls);
@@ -284,6 +289,7 @@ struct tls_agreement {
 	uint8_t group;	   /* enum tls_group */
 	uint8_t key;	   /* enum tls_key */
 	bool is_resumed;
+	uint16_t key_bits; /* a server's own, where `key` is not NONE; else 0 */
 };
 /* At any time, also after a failure: as far as it got. Allocates nothing. */
 struct tls_agreement tls_get_agreement(const struct tls *tls);

@@ -186,6 +186,8 @@ struct tls_agreement tls_get_agreement(const struct tls *tls)
 	else
 		SSL_get_peer_signature_type_nid(tls->ssl, &signature);
 	a.key = (uint8_t)key_of(signature);
+	if (tls->set->is_server && a.key != TLS_KEY_NONE)
+		a.key_bits = (uint16_t)EVP_PKEY_get_bits(SSL_get_privatekey(tls->ssl));
 	return a;
 }
 

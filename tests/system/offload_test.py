@@ -96,6 +96,9 @@ def back_ends_change_under_load_and_no_mail_is_lost(l):
         for backend in backends:
             done = sum(senders.accepted)
             expect_in(f"new TLS handshakes: {backend}", l.ctl("offload", backend))
+            if backend == "engine":
+                expect_in("TLS offload engine (by an operator; ", l.ctl("status"))
+                expect_in("lab_engine.so, hardware)", l.ctl("status"))
             wait_for(f"mails by {backend}", 2 * PATIENCE, lambda: sum(senders.accepted) >= done + 5 * CLIENTS)
         expect_in("TLS offload inline (by an operator)", l.ctl("status"))
     expect(not senders.failures, senders.failures[:3])

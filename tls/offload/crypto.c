@@ -11,6 +11,7 @@
 #include "tls/tls_private.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <linux/futex.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
@@ -28,6 +29,8 @@ enum {
 	IDLE_LOOKS = 500,   /* at the rings before the thread sleeps: some 50 us */
 	SLEEP_MS = 200,	    /* at most, should a waking be missed */
 	REST_US = 20,	    /* between looks at hardware that works */
+	LOAD_S = 5,	    /* for an engine to be loaded and tried */
+	STOP_S = 2,	    /* for the thread to end */
 };
 static_assert((int)RING_ENTRIES > (int)TLS_OPS_MAX, "what a core has out fits its rings");
 
@@ -54,19 +57,22 @@ struct slot {
 	uint64_t due_us;
 };
 
+enum load { LOADING, LOADED, REFUSED, GIVEN_UP };
+
 static struct {
 	_Atomic(struct tls_crypto_port *) ports[TLS_CRYPTO_PORTS_MAX];
 	pthread_mutex_t ports_change;
 	_Atomic bool is_open; /* ops are taken */
 	_Atomic uint32_t is_asleep; /* a futex */
 	_Atomic bool is_broken, is_hardware;
+	_Atomic bool is_silent; /* the thread itself is stuck: nothing comes back */
 	bool is_running; /* the thread that starts and stops it */
 	pthread_t thread;
-	char name[64];
+	char name[64], file[256];
 	/* Handed over at the start. */
-	const struct tls_crypto_config *config;
-	struct tls_error *error;
-	bool is_loaded;
+	struct tls_crypto_config config;
+	struct tls_error error;
+	_Atomic uint8_t load; /* enum load: written once by the thread or by who waits for it */
 	sem_t has_started;
 #define _(name) _Atomic uint64_t name;
 #define COUNTERS(_) _(ops) _(scalar) _(batches) _(padding) _(faults) _(timeouts) _(sleeps)
@@ -101,7 +107,8 @@ static bool port_submit(void *user, struct tls_op *op)
 {
 	struct tls_crypto_port *port = user;
 	atomic_store(&port->is_submitting, true);
-	bool is_taken = atomic_load(&crypto.is_open) && ring_push_spsc(&port->up, op);
+	bool is_taken = atomic_load(&crypto.is_open) && !atomic_load(&crypto.is_silent) &&
+		ring_push_spsc(&port->up, op);
 	atomic_store(&port->is_submitting, false);
 	if (is_taken && atomic_load(&crypto.is_asleep) != 0)
 		wake();
@@ -114,12 +121,22 @@ static bool port_poll(void *user)
 	bool any = false;
 	for (struct tls_op *op; (op = ring_pop_spsc(&port->down)) != NULL; any = true)
 		tls_offload_returned(port->offload, op);
+	if (any && atomic_load_explicit(&crypto.is_silent, memory_order_relaxed))
+		atomic_store(&crypto.is_silent, false);
 	return any;
+}
+
+/* Nothing more is given to it until something has come back. */
+static void port_lost(void *user)
+{
+	atomic_store(&crypto.is_silent, true);
 }
 
 static const char *port_unusable(void *user)
 {
-	return atomic_load(&crypto.is_open) ? NULL : "no engine is loaded";
+	return !atomic_load(&crypto.is_open)	  ? "no engine is loaded"
+		: atomic_load(&crypto.is_silent) ? "the engine's thread is stuck"
+						 : NULL;
 }
 
 static bool port_register(struct tls_crypto_port *port)
@@ -148,7 +165,7 @@ struct tls_crypto_port *tls_crypto_port_open(struct tls_offload *offload)
 		free(port);
 		return NULL;
 	}
-	const struct tls_engine engine = {port, port_submit, port_poll, port_unusable};
+	const struct tls_engine engine = {port, port_submit, port_poll, port_lost, port_unusable};
 	tls_offload_set_engine(offload, &engine);
 	return port;
 }
@@ -444,13 +461,15 @@ static void *run(void *unused)
 	uint32_t looks = 0;
 	pthread_setname_np(pthread_self(), "crypto");
 	bool is_stuck = false;
-	crypto.engine = crypto_engine_load(crypto.config, &is_stuck, crypto.error);
+	crypto.engine = crypto_engine_load(&crypto.config, &is_stuck, &crypto.error);
 	if (is_stuck)
 		atomic_store(&crypto.is_broken, true);
-	crypto.is_loaded = crypto.engine != NULL;
-	if (crypto.is_loaded)
+	bool is_loaded = crypto.engine != NULL;
+	if (is_loaded)
 		crypto.is_hardware = crypto_engine_is_hardware(crypto.engine);
-	bool is_loaded = crypto.is_loaded;
+	uint8_t loading = LOADING;
+	if (!atomic_compare_exchange_strong(&crypto.load, &loading, is_loaded ? LOADED : REFUSED))
+		return NULL; /* nobody waits any more, and the engine is left as it is */
 	atomic_store(&crypto.is_open, is_loaded);
 	sem_post(&crypto.has_started);
 	while (is_loaded && atomic_load(&crypto.is_open)) {
@@ -468,13 +487,42 @@ static void *run(void *unused)
 	return NULL;
 }
 
+static struct timespec in_seconds(time_t seconds)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	t.tv_sec += seconds;
+	return t;
+}
+
+/* It may be stuck in the engine for ever. */
+static void leave_thread(void)
+{
+	pthread_detach(crypto.thread);
+	atomic_store(&crypto.is_broken, true);
+}
+
 static void stop_thread(void)
 {
+	const struct timespec until = in_seconds(STOP_S);
 	atomic_store(&crypto.is_open, false);
 	wake();
-	pthread_join(crypto.thread, NULL);
-	sem_destroy(&crypto.has_started);
+	if (pthread_clockjoin_np(crypto.thread, NULL, CLOCK_MONOTONIC, &until) != 0)
+		leave_thread();
 	crypto.is_running = false;
+}
+
+/* How the loading ended; an engine that takes too long is given up. */
+static enum load wait_for_load(void)
+{
+	const struct timespec until = in_seconds(LOAD_S);
+	while (sem_clockwait(&crypto.has_started, CLOCK_MONOTONIC, &until) != 0 && errno == EINTR)
+		;
+	uint8_t load = LOADING;
+	if (!atomic_compare_exchange_strong(&crypto.load, &load, GIVEN_UP))
+		return (enum load)load;
+	leave_thread();
+	return GIVEN_UP;
 }
 
 bool tls_crypto_start(const struct tls_crypto_config *config, struct tls_error *error)
@@ -485,24 +533,31 @@ bool tls_crypto_start(const struct tls_crypto_config *config, struct tls_error *
 						       : "the engine has failed; the process must be started anew");
 		return false;
 	}
-	crypto.config = config;
-	crypto.error = error;
+	snprintf(crypto.name, sizeof crypto.name, "%s", config->engine);
+	snprintf(crypto.file, sizeof crypto.file, "%s", config->engine);
+	crypto.config = *config;
+	crypto.config.engine = crypto.file;
+	atomic_store(&crypto.load, LOADING);
+	atomic_store(&crypto.is_silent, false);
 	sem_init(&crypto.has_started, 0, 0);
 	if (pthread_create(&crypto.thread, NULL, run, NULL) != 0) {
-		sem_destroy(&crypto.has_started);
 		tls_error_set(error, "no crypto thread can be started");
 		return false;
 	}
-	while (sem_wait(&crypto.has_started) != 0)
-		;
-	crypto.is_running = true;
-	if (!crypto.is_loaded) {
+	switch (wait_for_load()) {
+	case LOADED:
+		crypto.is_running = true;
+		error->text[0] = '\0';
+		return true;
+	case REFUSED:
 		stop_thread();
+		*error = crypto.error;
 		return false;
+	case LOADING:
+	case GIVEN_UP: break;
 	}
-	snprintf(crypto.name, sizeof crypto.name, "%s", config->engine);
-	error->text[0] = '\0';
-	return true;
+	tls_error_set(error, "the engine %.60s has not started within %d seconds", config->engine, LOAD_S);
+	return false;
 }
 
 void tls_crypto_stop(void)
@@ -525,5 +580,7 @@ void tls_crypto_describe(char *to, size_t size)
 	to[0] = '\0';
 	if (atomic_load(&crypto.is_open))
 		snprintf(to, size, "%s, %s%s", crypto.name, crypto.is_hardware ? "hardware" : "software",
-			crypto.is_broken ? ", broken" : "");
+			crypto.is_silent	   ? ", silent"
+				: crypto.is_broken ? ", broken"
+						   : "");
 }

@@ -7,6 +7,7 @@
  * runs wherever libcrypto-mb does. The product does no such thing. */
 #include "tls/offload/crypto.h"
 
+#include "base/clock.h"
 #include "tls/offload/offload_private.h"
 #include "tls/tls_private.h"
 
@@ -361,21 +362,91 @@ static void an_engine_that_is_not_usable_is_refused_with_its_reason(void **state
 	assert_string_equal(text, "");
 }
 
-/* In a process of its own: in this one no engine would be started any more. */
+static bool is_refused_for(const char *behaviour, const char *reason)
+{
+	struct tls_error error = {""};
+	return !start_engine(lab_engine, behaviour, &error) && strstr(error.text, reason) != NULL &&
+		!start_engine(lab_engine, "hardware", &error) &&
+		strstr(error.text, "the process must be started anew") != NULL;
+}
+
+static bool silent_is_refused(void)
+{
+	return is_refused_for("silent", "gave no answer to the first RSA operation");
+}
+
+static bool hanging_is_refused(void)
+{
+	return is_refused_for("hang-init", "has not started within 5 seconds");
+}
+
+/* The polls have no other clock than this. */
+static void poll_for(struct core *c, unsigned ms)
+{
+	uint64_t now_us = time_monotonic_us(), until_us = now_us + ms * USEC_PER_MSEC;
+	for (; now_us < until_us; now_us = time_monotonic_us()) {
+		tls_offload_poll(c->offload, now_us * 1000, true);
+		thrd_sleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	}
+}
+
+static bool stuck_thread_holds_up_nobody(void)
+{
+	struct core *c = core_new();
+	struct tls_error error;
+	char text[80];
+	bool is_well = start_engine(lab_engine, "hang-later", &error);
+	for (int i = 0; i < 20; i++)
+		enter(c, i, i % 3 == 0 ? NULL : rsa_key);
+	tls_task_cancel(&c->visitors[19].task);
+	poll_for(c, 2 * TLS_ENGINE_PATIENCE_MS);
+	for (int i = 0; i < 19; i++) {
+		struct visitor *v = &c->visitors[i];
+		is_well = is_well && (v->is_over || tls_task_run(&v->task, visit, v)) && is_right(v);
+	}
+	tls_crypto_describe(text, sizeof text);
+	is_well = is_well && strstr(text, ", silent") != NULL && tls_offload_waiting(c->offload) == 0 &&
+		tls_offload_counters(c->offload)->lost > 0 && tls_offload_has_lost(c->offload) &&
+		strcmp(tls_offload_unusable(c->offload, TLS_BACKEND_ENGINE), "the engine's thread is stuck") == 0;
+	enter(c, 0, rsa_key); /* at once, by OpenSSL */
+	is_well = is_well && c->visitors[0].is_over && is_right(&c->visitors[0]);
+	tls_crypto_stop(); /* and comes back */
+	return is_well;
+}
+
+/* Each in a process of its own, for no engine is started there any more; all from the first, for they mostly wait. */
+static struct apart {
+	bool (*holds)(void);
+	pid_t pid;
+} silent = {silent_is_refused, 0}, hanging = {hanging_is_refused, 0}, stuck = {stuck_thread_holds_up_nobody, 0};
+
+static void begin_apart(struct apart *apart)
+{
+	apart->pid = fork();
+	if (apart->pid == 0)
+		_exit(apart->holds() ? 0 : 1);
+}
+
+static void end_apart(const struct apart *apart)
+{
+	int status = -1;
+	assert_int_equal(waitpid(apart->pid, &status, 0), apart->pid);
+	assert_int_equal(status, 0);
+}
+
 static void an_engine_that_is_silent_from_the_first_is_refused(void **state)
 {
-	pid_t child = fork();
-	if (child == 0) {
-		struct tls_error error = {""};
-		bool is_refused = !start_engine(lab_engine, "silent", &error) &&
-			strstr(error.text, "gave no answer to the first RSA operation") != NULL &&
-			!start_engine(lab_engine, "hardware", &error) &&
-			strstr(error.text, "the process must be started anew") != NULL;
-		_exit(is_refused ? 0 : 1);
-	}
-	int status = -1;
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_int_equal(status, 0);
+	end_apart(&silent);
+}
+
+static void an_engine_that_does_not_come_back_from_its_start_is_refused(void **state)
+{
+	end_apart(&hanging);
+}
+
+static void a_thread_that_is_stuck_in_its_engine_holds_up_nobody(void **state)
+{
+	end_apart(&stuck);
 }
 
 static void there_is_one_thread_a_process(void **state)
@@ -468,7 +539,6 @@ static void an_engine_that_falls_silent_is_given_up(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(an_engine_that_is_silent_from_the_first_is_refused),
 		cmocka_unit_test(hardware_gives_what_openssl_gives),
 		cmocka_unit_test(software_never_waits_for_an_eighth),
 		cmocka_unit_test(two_cores_share_the_thread),
@@ -485,12 +555,18 @@ int main(int argc, char **argv)
 		cmocka_unit_test(qatengine_does_nothing_where_it_finds_nothing_of_intels),
 		cmocka_unit_test(qatengine_gives_what_openssl_gives),
 		cmocka_unit_test(an_engine_that_falls_silent_is_given_up),
+		cmocka_unit_test(an_engine_that_is_silent_from_the_first_is_refused),
+		cmocka_unit_test(an_engine_that_does_not_come_back_from_its_start_is_refused),
+		cmocka_unit_test(a_thread_that_is_stuck_in_its_engine_holds_up_nobody),
 	};
 	tls_process_init();
 	lab_engine = argc > 1 ? argv[1] : "";
 	openssl = OSSL_LIB_CTX_new();
 	inner = EVP_PKEY_Q_keygen(openssl, NULL, "RSA", (size_t)2048);
 	rsa_key = tls_rsa_key_create(openssl, inner);
+	begin_apart(&silent);
+	begin_apart(&hanging);
+	begin_apart(&stuck);
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 	tls_rsa_key_put(rsa_key);
 	EVP_PKEY_free(inner);

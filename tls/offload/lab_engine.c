@@ -7,6 +7,8 @@
  *   nothing       OpenSSL does it, as if no engine were there
  *   wrong         the wrong result                     silent        never
  *   wrong-later, silent-later: the first of each kind is well
+ *   hang-init     never comes back from its start
+ *   hang-later    never from a look at anything after the first of a kind
  *   no-init, no-polling: does not start */
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include <openssl/async.h>
@@ -15,6 +17,7 @@
 #include <openssl/rsa.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { RSA_KIND, X25519_KIND, KINDS };
 enum { LANES = 8, PAUSED_MAX = 128, RSA_BIT = 0x1, X25519_BIT = 0x20 };
@@ -92,6 +95,8 @@ static void call(int kind, int count)
 static void poll_kind(int kind)
 {
 	int is_first = seen[kind] == 1;
+	while (is("hang-later") && seen[kind] > 1)
+		pause();
 	if (is("silent") || (is("silent-later") && !is_first) || (is("slow") && ++polls[kind] % 100 != 0))
 		return;
 	if (!is("software") || is_first)
@@ -119,6 +124,8 @@ static int start(ENGINE *engine)
 {
 	memset(seen, 0, sizeof seen);
 	memset(paused_count, 0, sizeof paused_count);
+	while (is("hang-init"))
+		pause();
 	return !is("no-init");
 }
 

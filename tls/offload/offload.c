@@ -14,6 +14,7 @@ enum op_state {
 	OP_FREE,
 	OP_QUEUED, /* for a batch of ours */
 	OP_OUT,	   /* with the engine */
+	OP_LOST,   /* with the engine, which has kept it for too long: nobody waits for it any more */
 	OP_DONE,   /* its handshake has not taken the result yet */
 };
 
@@ -30,8 +31,8 @@ struct tls_offload {
 	OSSL_LIB_CTX *openssl;
 	struct tls_fibres *fibres; /* NULL: none on this processor */
 	struct tls_engine engine;
-	uint64_t now_ns, deadline_ns;
-	uint32_t waiting;
+	uint64_t now_ns, deadline_ns, looked_ns;
+	uint32_t waiting, lost;
 	uint32_t key_count;
 	struct tls_offload_counters counters;
 	struct queue queues[TLS_OP_KIND_COUNT];
@@ -109,6 +110,11 @@ void tls_offload_set_engine(struct tls_offload *offload, const struct tls_engine
 	offload->engine = *engine;
 }
 
+bool tls_offload_has_lost(const struct tls_offload *offload)
+{
+	return offload->lost != 0;
+}
+
 uint32_t tls_offload_waiting(const struct tls_offload *offload)
 {
 	return offload->waiting;
@@ -181,12 +187,61 @@ static void op_mend(struct tls_offload *offload, struct tls_op *op)
 
 void tls_offload_returned(struct tls_offload *offload, struct tls_op *op)
 {
+	if (op->state == OP_LOST) {
+		offload->lost--;
+		op_release(offload, op);
+		return;
+	}
 	assert(op->state == OP_OUT);
 	if (op->task != NULL && !op->has_worked) {
 		offload->counters.kind[op->kind].faults++;
 		op_scalar(offload, op);
 	}
 	op_done(offload, op);
+}
+
+/* ---- ops that do not come back ---- */
+
+/* Its handshake goes on with another op, done here: the engine may still write to this one. */
+static void op_lose(struct tls_offload *offload, struct tls_op *op)
+{
+	struct tls_op *other = op->task == NULL ? NULL : op_take(offload);
+	if (op->task != NULL && other == NULL)
+		return; /* another time */
+	if (other != NULL) {
+		other->kind = op->kind;
+		other->key = op->key == NULL ? NULL : tls_rsa_key_get(op->key);
+		other->task = op->task;
+		memcpy(other->in, op->in, sizeof other->in);
+		op_scalar(offload, other);
+		offload->waiting++;
+		op->task->op = other;
+		op_done(offload, other);
+	}
+	op->task = NULL;
+	op->state = OP_LOST;
+	offload->waiting--;
+	offload->lost++;
+	offload->counters.lost++;
+	offload->engine.lost(offload->engine.user);
+}
+
+/* Rarely: a look at all of them. */
+static void lose_ops_long_out(struct tls_offload *offload)
+{
+	if (offload->engine.lost == NULL || offload->waiting == 0 ||
+		offload->now_ns - offload->looked_ns < TLS_ENGINE_PATIENCE_MS * 1000000ull / 8)
+		return;
+	offload->looked_ns = offload->now_ns;
+	for (uint32_t i = 0; i < TLS_OPS_MAX; i++) {
+		struct tls_op *op = &offload->ops[i];
+		if (op->state != OP_OUT)
+			continue;
+		if (op->since_ns == UINT64_MAX)
+			op->since_ns = offload->now_ns;
+		else if (offload->now_ns - op->since_ns >= TLS_ENGINE_PATIENCE_MS * 1000000ull)
+			op_lose(offload, op);
+	}
 }
 
 /* ---- batches ---- */
@@ -287,6 +342,7 @@ bool tls_offload_poll(struct tls_offload *offload, uint64_t now_ns, bool is_idle
 		has_done |= queue_poll(offload, (enum tls_op_kind)kind, is_idle);
 	if (offload->engine.poll != NULL)
 		has_done |= offload->engine.poll(offload->engine.user);
+	lose_ops_long_out(offload);
 	if (is_idle && !has_done)
 		keys_make_ahead(offload);
 	return has_done;
@@ -383,6 +439,7 @@ static bool op_perform(struct tls_offload *offload, struct tls_op *op, uint8_t *
 	if (op_submit(offload, task, op)) {
 		task->op = op;
 		tls_fibre_yield(task->fibre);
+		op = task->op; /* perhaps another that took its place */
 		task->op = NULL;
 		if (task->is_cancelled)
 			return false; /* and the op is gone */

@@ -32,6 +32,9 @@ enum {
 	/* How long an op may wait for company while packets keep coming. The most is what a client would notice. */
 	TLS_DEADLINE_US_DEFAULT = 200,
 	TLS_DEADLINE_US_MAX = 10000,
+	/* An op that the engine's thread has had for so long is done by OpenSSL: longer than that thread waits for the
+	 * engine itself, so that only a thread that is stuck comes to this; short beside a handshake's deadline. */
+	TLS_ENGINE_PATIENCE_MS = 1000,
 };
 
 /* ---- keys ---- */
@@ -62,6 +65,9 @@ const char *tls_offload_unusable(const struct tls_offload *offload, enum tls_bac
 bool tls_offload_poll(struct tls_offload *offload, uint64_t now_ns, bool is_idle);
 /* Ops that wait or are out: while there are any, the core must go on polling. */
 uint32_t tls_offload_waiting(const struct tls_offload *offload);
+/* Ops that the engine has kept for too long and not given back: it may still write to them, so that the offload must not be
+ * destroyed. */
+bool tls_offload_has_lost(const struct tls_offload *offload);
 const struct tls_offload_counters *tls_offload_counters(const struct tls_offload *offload);
 
 /* ---- a handshake ---- */
@@ -117,6 +123,8 @@ struct tls_engine {
 	bool (*submit)(void *user, struct tls_op *op);
 	/* Called from tls_offload_poll(): gives what came back to tls_offload_returned(). true: something came. */
 	bool (*poll)(void *user);
+	/* It has kept an op for too long. NULL: it never does. */
+	void (*lost)(void *user);
 	/* Why it takes nothing now; NULL: it does. May be NULL. Any thread. */
 	const char *(*unusable)(void *user);
 };
