@@ -207,10 +207,10 @@ class Node:
             prioritise(process.pid, self.args.nice)
         if self.args.no_pin:
             return
-        for tid, name in threads_of(self.pid()):
-            os.sched_setaffinity(tid, {0} if name.startswith("worker") else {1})
-        for tid, _ in threads_of(self.lab.control.pid):
-            os.sched_setaffinity(tid, {1})
+        threads = [*threads_of(self.pid()), *((tid, "") for tid, _ in threads_of(self.lab.control.pid))]
+        for tid, name in threads:
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                os.sched_setaffinity(tid, {0} if name.startswith("worker") else {1})
 
     def metrics(self):
         values = {}
