@@ -1,77 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control/shm/documents.h"
+#include "control/shm/object.h"
 #include "control/shm/pattern.h"
 #include "control/shm/policy_private.h"
+#include "control/shm/sealed.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* From documents to bytes. The rows of all sections are laid out first, since their counts are known; the
  * texts follow in the order in which they turn up. */
 
-#define SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
-
 /* The built-in last rule of each list; documents may define its profiles, but no rule of this name. */
 #define DEFAULT_RULE "default"
 static const char *const default_profiles[2] = {"default-in", "default-out"};
-
-/* ---- the object while it grows ---- */
-struct object {
-	uint8_t *at;
-	size_t n, room;
-	bool has_failed; /* no memory, or past LAYOUT_SIZE_MAX; told once, at the end */
-};
-
-/* Keys may be in it: it is wiped before its memory goes back. */
-static void object_free(struct object *o)
-{
-	if (o->at != NULL)
-		explicit_bzero(o->at, o->n);
-	free(o->at);
-}
-
-static void object_grow(struct object *o, size_t n)
-{
-	if (o->has_failed || n > LAYOUT_SIZE_MAX - o->n) {
-		o->has_failed = true;
-		return;
-	}
-	if (o->n + n > o->room) {
-		size_t room = (o->n + n) * 2;
-		uint8_t *at = calloc(1, room);
-		if (at == NULL) {
-			o->has_failed = true;
-			return;
-		}
-		if (o->n != 0)
-			memcpy(at, o->at, o->n);
-		object_free(o);
-		o->at = at;
-		o->room = room;
-	}
-	o->n += n;
-}
-
-static struct layout_text object_put(struct object *o, struct bytes text)
-{
-	struct layout_text where = {(uint32_t)o->n, (uint32_t)text.n};
-	if (text.n == 0)
-		return (struct layout_text){0, 0};
-	object_grow(o, text.n + 1);
-	if (!o->has_failed)
-		memcpy(o->at + where.at, text.at, text.n);
-	return where;
-}
-
-static struct layout_text object_put_string(struct object *o, const char *text)
-{
-	return object_put(o, bytes_of_string(text));
-}
 
 /* ---- a compilation ---- */
 /* One entry of the DOMAINS section, before it is sorted. */
@@ -102,7 +46,7 @@ static void *row_at(struct compilation *c, enum layout_section_id section, size_
 /* Texts are put before the row is written, since the object may move as it grows. */
 static struct layout_text put(struct compilation *c, const char *text)
 {
-	return object_put_string(&c->object, text);
+	return object_put(&c->object, bytes_of_string(text));
 }
 
 static int refuse(struct compilation *c, enum documents_kind kind, const char *id, const char *field,
@@ -637,32 +581,6 @@ static int build(struct compilation *c, uint64_t generation)
 	return 0;
 }
 
-static int write_all(int fd, const struct object *object)
-{
-	for (size_t at = 0; at < object->n;) {
-		ssize_t n = write(fd, object->at + at, object->n - at);
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		at += n < 0 ? 0 : (size_t)n;
-	}
-	return 0;
-}
-
-/* A memory object that nobody can change any more; the descriptor, or -errno. */
-static int seal(const char *name, const struct object *object)
-{
-	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0)
-		return -errno;
-	int error = fchmod(fd, 0600) != 0 ? -errno : write_all(fd, object);
-	if (error == 0 && fcntl(fd, F_ADD_SEALS, SEALS) != 0)
-		error = -errno;
-	if (error == 0)
-		return fd;
-	close(fd);
-	return error;
-}
-
 int policy_compile(struct bytes documents_json, const struct policy_cert *certs, size_t cert_count,
 	uint64_t generation, int *policy_fd, int *keys_fd, char error[512])
 {
@@ -676,9 +594,9 @@ int policy_compile(struct bytes documents_json, const struct policy_cert *certs,
 				   bytes_of(c.keys.at, c.keys.n)) != 0)
 		failed = -EPROTO;
 	if (failed == 0)
-		failed = *policy_fd = seal("hikyaku-policy", &c.object);
+		failed = *policy_fd = sealed_create("hikyaku-policy", bytes_of(c.object.at, c.object.n));
 	if (failed >= 0) {
-		failed = *keys_fd = seal("hikyaku-keys", &c.keys);
+		failed = *keys_fd = sealed_create("hikyaku-keys", bytes_of(c.keys.at, c.keys.n));
 		if (failed < 0)
 			close(*policy_fd);
 	}

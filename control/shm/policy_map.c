@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control/shm/policy_private.h"
+#include "control/shm/sealed.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -11,8 +11,6 @@
  * gone wrong. It is believed only after every offset, count, text and enumeration was looked at, once; after
  * that the resolve functions follow offsets without a check. The seals see to it that what was checked is
  * what is read later: nobody can write to, shrink or grow the object. */
-
-#define SEALS_WANTED (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW)
 
 /* ---- texts ---- */
 static bool is_text(struct bytes object, struct layout_text text, size_t most)
@@ -260,8 +258,7 @@ int policy_view(struct policy *p, struct bytes object, struct bytes keys)
 static int map_object(int fd, struct bytes *object)
 {
 	struct stat status;
-	int seals = fcntl(fd, F_GET_SEALS);
-	if (seals < 0 || (seals & SEALS_WANTED) != SEALS_WANTED)
+	if (!sealed_is(fd))
 		return -EBADMSG;
 	if (fstat(fd, &status) != 0)
 		return -errno;

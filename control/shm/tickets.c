@@ -3,16 +3,15 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "control/shm/sealed.h"
+
 #define TICKETS_MAGIC	0x31746b74'61796b68ull /* "hkyatkt1" */
 #define TICKETS_VERSION 1
-#define SEALS		(F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW)
 
 struct tickets_object {
 	uint64_t magic;
@@ -133,21 +132,9 @@ bool tickets_merge(struct tls_ticket_keys *keys, const struct tls_ticket_keys *o
 int tickets_seal(const struct tls_ticket_keys *keys)
 {
 	struct tickets_object object = {.magic = TICKETS_MAGIC, .version = TICKETS_VERSION, .keys = *keys};
-	int fd = memfd_create("hikyaku-tickets", MFD_CLOEXEC | MFD_ALLOW_SEALING), error = 0;
-	if (fd < 0)
-		return -errno;
-	ssize_t n = fchmod(fd, 0600) != 0 ? -1 : write(fd, &object, sizeof object);
-	if (n < 0)
-		error = -errno;
-	else if (n != (ssize_t)sizeof object)
-		error = -EIO;
-	else if (fcntl(fd, F_ADD_SEALS, SEALS) != 0)
-		error = -errno;
+	int fd = sealed_create("hikyaku-tickets", bytes_of(&object, sizeof object));
 	explicit_bzero(&object, sizeof object);
-	if (error == 0)
-		return fd;
-	close(fd);
-	return error;
+	return fd;
 }
 
 /* Made by control or a relay, but perhaps by one that has gone wrong. */
@@ -170,8 +157,7 @@ int tickets_read(int fd, struct tls_ticket_keys *keys)
 {
 	struct tickets_object object;
 	struct stat status;
-	int seals = fcntl(fd, F_GET_SEALS);
-	if (seals < 0 || (seals & SEALS) != SEALS || fstat(fd, &status) != 0)
+	if (!sealed_is(fd) || fstat(fd, &status) != 0)
 		return -EINVAL;
 	/* By pread(): the copy is checked, and then used. */
 	ssize_t n = pread(fd, &object, sizeof object, 0);
