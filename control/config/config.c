@@ -96,7 +96,7 @@ static bool is_nothing(const yaml_node_t *node)
 		node->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
 }
 
-static const char *describe(const yaml_node_t *node, char to[CONFIG_QUOTE_MAX])
+static const char *describe(const yaml_node_t *node, char to[QUOTE_BYTES_MAX])
 {
 	if (node->type == YAML_MAPPING_NODE)
 		return "keys with values";
@@ -104,13 +104,13 @@ static const char *describe(const yaml_node_t *node, char to[CONFIG_QUOTE_MAX])
 		return "a list";
 	if (is_nothing(node))
 		return "nothing";
-	return config_quote((const char *)node->data.scalar.value, to);
+	return quote_text((const char *)node->data.scalar.value, to);
 }
 
 static int read_scalar(struct config_reader *r, const struct setting *s, const yaml_node_t *node,
 	const char *path, void *base)
 {
-	char found[CONFIG_QUOTE_MAX], room[160];
+	char found[QUOTE_BYTES_MAX], room[160];
 	const char *text = node->type == YAML_SCALAR_NODE ? (char *)node->data.scalar.value : NULL;
 	const char *expected = room;
 	if (text == NULL || strlen(text) != node->data.scalar.length)
@@ -126,7 +126,7 @@ static int read_scalar(struct config_reader *r, const struct setting *s, const y
 static int open_list(struct config_reader *r, const struct setting *s, const yaml_node_t *node,
 	const char *path, size_t *count)
 {
-	char found[CONFIG_QUOTE_MAX], expected[160];
+	char found[QUOTE_BYTES_MAX], expected[160];
 	*count = 0;
 	if (node->type == YAML_SEQUENCE_NODE)
 		*count = (size_t)(node->data.sequence.items.top - node->data.sequence.items.start);
@@ -273,9 +273,9 @@ static bool suggest(const char *section, const char *key, char to[128])
 static int refuse_key(struct config_reader *r, const yaml_node_t *node, const char *section,
 	const char *path, const char *key)
 {
-	char found[CONFIG_QUOTE_MAX + 16], expected[384], quoted[CONFIG_QUOTE_MAX], near[128];
+	char found[QUOTE_BYTES_MAX + 16], expected[384], quoted[QUOTE_BYTES_MAX], near[128];
 	char last[64] = "", other[64];
-	snprintf(found, sizeof found, "unknown key %s", config_quote(key, quoted));
+	snprintf(found, sizeof found, "unknown key %s", quote_text(key, quoted));
 	if (suggest(section, key, near)) {
 		snprintf(expected, sizeof expected, "a known one (did you mean '%s'?)", near);
 		return refuse_at(r, node_line(node), path, found, expected);
@@ -303,7 +303,7 @@ static int refuse_twice(
 static int read_pair(struct config_reader *r, yaml_document_t *doc, const yaml_node_t *key_node,
 	const yaml_node_t *value, const char *group, const char *section, const char *path, void *base)
 {
-	char key[64], name[PATH_MAX_BYTES], key_path[PATH_MAX_BYTES], found[CONFIG_QUOTE_MAX];
+	char key[64], name[PATH_MAX_BYTES], key_path[PATH_MAX_BYTES], found[QUOTE_BYTES_MAX];
 	if (key_node->type != YAML_SCALAR_NODE)
 		return refuse_at(r, node_line(key_node), path, describe(key_node, found), "a key");
 	snprintf(key, sizeof key, "%s", (const char *)key_node->data.scalar.value);
@@ -327,7 +327,7 @@ static int read_pair(struct config_reader *r, yaml_document_t *doc, const yaml_n
 static int read_mapping(struct config_reader *r, yaml_document_t *doc, const yaml_node_t *node,
 	const char *group, const char *section, const char *path, void *base)
 {
-	char found[CONFIG_QUOTE_MAX];
+	char found[QUOTE_BYTES_MAX];
 	if (is_nothing(node)) /* a section of which all is commented out */
 		return 0;
 	if (node->type != YAML_MAPPING_NODE)

@@ -34,8 +34,8 @@ bool config_parse_route(const struct config_route *route, struct prefix *to, str
 
 static int refuse_text(struct config_reader *r, const char *path, const char *found, const char *expected)
 {
-	char quoted[CONFIG_QUOTE_MAX];
-	return config_refuse(r, path, config_quote(found, quoted), expected);
+	char quoted[QUOTE_BYTES_MAX];
+	return config_refuse(r, path, quote_text(found, quoted), expected);
 }
 
 /* ---- ports ---- */

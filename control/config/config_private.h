@@ -3,6 +3,7 @@
 #pragma once
 
 #include "control/config/config.h"
+#include "control/quote.h"
 
 #define CONFIG_ERROR_MAX 512
 
@@ -50,9 +51,6 @@ struct config_reader {
 /* "FILE:LINE: PATH: found FOUND, expected EXPECTED"; returns -EINVAL. The line is where the path, or what it is
  * in, was read. */
 int config_refuse(struct config_reader *r, const char *path, const char *found, const char *expected);
-/* `text` between single quotes, control bytes replaced, cut where it is long. */
-#define CONFIG_QUOTE_MAX 80
-const char *config_quote(const char *text, char to[CONFIG_QUOTE_MAX]);
 /* "5m", "64K" or plain digits: the shortest exact form. */
 const char *config_format_number(enum setting_type type, uint64_t value, char to[24]);
 

@@ -223,19 +223,6 @@ void config_expected(const struct setting *s, char to[160])
 }
 
 /* ---- one value ---- */
-const char *config_quote(const char *text, char to[CONFIG_QUOTE_MAX])
-{
-	size_t n = strlen(text), most = CONFIG_QUOTE_MAX - sizeof "''…", at = 0;
-	size_t cut = n <= most ? n : most;
-	while (cut < n && cut > 0 && ((uint8_t)text[cut] & 0xc0) == 0x80)
-		cut--; /* never inside a character of UTF-8 */
-	to[at++] = '\'';
-	for (size_t i = 0; i < cut; i++)
-		to[at++] = (uint8_t)text[i] < ' ' || text[i] == 0x7f ? '?' : text[i];
-	snprintf(to + at, CONFIG_QUOTE_MAX - at, cut < n ? "…'" : "'");
-	return to;
-}
-
 static bool is_word_of(const char *words, const char *text)
 {
 	size_t n = strlen(text);

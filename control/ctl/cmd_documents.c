@@ -138,7 +138,7 @@ static void capitals(char *text)
 		*text -= *text >= 'a' && *text <= 'z' ? 'a' - 'A' : 0;
 }
 
-static void print_list(const struct ctl *ctl, const struct target *target, yyjson_val *documents)
+static void print_list(const struct ctl *ctl, const struct target *target, yyjson_val *root)
 {
 	struct table t;
 	char words[128], *header[TABLE_COLUMNS_MAX], *copies[TABLE_COLUMNS_MAX];
@@ -151,7 +151,7 @@ static void print_list(const struct ctl *ctl, const struct target *target, yyjso
 		capitals(copies[i]);
 	}
 	table_row(&t, copies);
-	yyjson_arr_foreach(documents, index, count, document)
+	yyjson_arr_foreach(yyjson_obj_get(root, "documents"), index, count, document)
 		add_document(&t, target->kind, document);
 	if (count == 0)
 		printf("there is no %s\n", target->noun);
@@ -160,7 +160,8 @@ static void print_list(const struct ctl *ctl, const struct target *target, yyjso
 	table_fini(&t);
 }
 
-int document_list(struct ctl *ctl, const struct args *args)
+static int get(struct ctl *ctl, const struct args *args,
+	void (*print)(const struct ctl *ctl, const struct target *target, yyjson_val *root))
 {
 	struct target t = target_of(args);
 	struct url url;
@@ -170,17 +171,22 @@ int document_list(struct ctl *ctl, const struct args *args)
 	if (rc == EX_OK && ctl->is_json)
 		rc = ctl_print_json(reply.root, false, stdout);
 	else if (rc == EX_OK)
-		print_list(ctl, &t, yyjson_obj_get(reply.root, "documents"));
+		print(ctl, &t, reply.root);
 	reply_fini(&reply);
 	return rc;
 }
 
+int document_list(struct ctl *ctl, const struct args *args)
+{
+	return get(ctl, args, print_list);
+}
+
 /* ---- one ---- */
 
-static void print_document(enum documents_kind kind, yyjson_val *document)
+static void print_document(const struct ctl *ctl, const struct target *target, yyjson_val *document)
 {
 	size_t count;
-	const struct documents_field *fields = documents_fields(kind, &count);
+	const struct documents_field *fields = documents_fields(target->kind, &count);
 	if (yyjson_get_bool(yyjson_obj_get(document, "builtin")))
 		puts("built in: it stands in no store until something of it is set");
 	for (size_t i = 0; i < count; i++) {
@@ -195,17 +201,7 @@ static void print_document(enum documents_kind kind, yyjson_val *document)
 
 int document_show(struct ctl *ctl, const struct args *args)
 {
-	struct target t = target_of(args);
-	struct url url;
-	struct reply reply;
-	url_of(&url, &t);
-	int rc = api_call(ctl, "GET", &url, BYTES_NONE, &reply);
-	if (rc == EX_OK && ctl->is_json)
-		rc = ctl_print_json(reply.root, false, stdout);
-	else if (rc == EX_OK)
-		print_document(t.kind, reply.root);
-	reply_fini(&reply);
-	return rc;
+	return get(ctl, args, print_document);
 }
 
 /* ---- changes ---- */

@@ -6,6 +6,7 @@
 
 #include "control/ctl/grammar.h"
 #include "control/ctl/text.h"
+#include "control/quote.h"
 
 #define FIELDS_MAX 64
 
@@ -17,9 +18,9 @@ struct reader {
 
 static bool refuse(struct reader *r, const char *found, const char *expected)
 {
-	char quoted[DOCUMENTS_FOUND_MAX];
+	char quoted[QUOTE_BYTES_MAX];
 	snprintf(r->error, FIELDS_ERROR_MAX, "%s: found %s, expected %s", r->field->name,
-		documents_quote(found, quoted), expected);
+		quote_text(found, quoted), expected);
 	return false;
 }
 
@@ -204,7 +205,7 @@ static bool put(struct reader *r, yyjson_mut_val *object, yyjson_mut_val *value)
 
 static bool refuse_name(enum documents_kind kind, const char *name, char error[FIELDS_ERROR_MAX])
 {
-	char quoted[DOCUMENTS_FOUND_MAX];
+	char quoted[QUOTE_BYTES_MAX];
 	const char *names[FIELDS_MAX];
 	size_t count, n;
 	const struct documents_field *fields = documents_fields(kind, &count);
@@ -212,7 +213,7 @@ static bool refuse_name(enum documents_kind kind, const char *name, char error[F
 		names[i] = fields[i].name;
 	const char *near = grammar_nearest(name, names, count);
 	n = (size_t)snprintf(
-		error, FIELDS_ERROR_MAX, "%s is no field of it; ", documents_quote(name, quoted));
+		error, FIELDS_ERROR_MAX, "%s is no field of it; ", quote_text(name, quoted));
 	if (near != NULL) {
 		snprintf(error + n, FIELDS_ERROR_MAX - n, "did you mean '%s'?", near);
 		return false;

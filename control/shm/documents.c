@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control/shm/documents.h"
 #include "control/nearest.h"
+#include "control/quote.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -50,25 +51,12 @@ const char *documents_kind_name(enum documents_kind kind)
 }
 
 /* ---- refusing ---- */
-const char *documents_quote(const char *text, char to[DOCUMENTS_FOUND_MAX])
-{
-	size_t n = strlen(text), most = DOCUMENTS_FOUND_MAX - sizeof "''…", at = 0;
-	size_t cut = n <= most ? n : most;
-	while (cut < n && cut > 0 && ((uint8_t)text[cut] & 0xc0) == 0x80)
-		cut--; /* never inside a character of UTF-8 */
-	to[at++] = '\'';
-	for (size_t i = 0; i < cut; i++)
-		to[at++] = (uint8_t)text[i] < ' ' || text[i] == 0x7f ? '?' : text[i];
-	snprintf(to + at, DOCUMENTS_FOUND_MAX - at, cut < n ? "…'" : "'");
-	return to;
-}
-
 int documents_refuse(char error[DOCUMENTS_ERROR_MAX], enum documents_kind kind, const char *id,
 	const char *field, const char *found, const char *expected)
 {
-	char name[DOCUMENTS_FOUND_MAX];
+	char name[QUOTE_BYTES_MAX];
 	snprintf(error, DOCUMENTS_ERROR_MAX, "%s %s: %s%sfound %s, expected %s", kinds[kind].name,
-		documents_quote(id, name), field == NULL ? "" : field, field == NULL ? "" : ": ",
+		quote_text(id, name), field == NULL ? "" : field, field == NULL ? "" : ": ",
 		found, expected);
 	return -EINVAL;
 }
@@ -83,10 +71,10 @@ struct reader {
 	char *error;
 };
 
-static const char *describe(yyjson_val *value, char to[DOCUMENTS_FOUND_MAX])
+static const char *describe(yyjson_val *value, char to[QUOTE_BYTES_MAX])
 {
 	if (yyjson_is_str(value))
-		return documents_quote(yyjson_get_str(value), to);
+		return quote_text(yyjson_get_str(value), to);
 	if (yyjson_is_bool(value))
 		return yyjson_get_bool(value) ? "true" : "false";
 	if (yyjson_is_null(value))
@@ -96,11 +84,11 @@ static const char *describe(yyjson_val *value, char to[DOCUMENTS_FOUND_MAX])
 	if (yyjson_is_obj(value))
 		return "an object";
 	if (yyjson_is_uint(value))
-		snprintf(to, DOCUMENTS_FOUND_MAX, "%llu", (unsigned long long)yyjson_get_uint(value));
+		snprintf(to, QUOTE_BYTES_MAX, "%llu", (unsigned long long)yyjson_get_uint(value));
 	else if (yyjson_is_sint(value))
-		snprintf(to, DOCUMENTS_FOUND_MAX, "%lld", (long long)yyjson_get_sint(value));
+		snprintf(to, QUOTE_BYTES_MAX, "%lld", (long long)yyjson_get_sint(value));
 	else
-		snprintf(to, DOCUMENTS_FOUND_MAX, "%g", yyjson_get_real(value));
+		snprintf(to, QUOTE_BYTES_MAX, "%g", yyjson_get_real(value));
 	return to;
 }
 
@@ -114,7 +102,7 @@ static int refuse_text(
 
 static int refuse(struct reader *r, const char *field, yyjson_val *value, const char *expected)
 {
-	char found[DOCUMENTS_FOUND_MAX];
+	char found[QUOTE_BYTES_MAX];
 	return refuse_text(r, field, describe(value, found), expected);
 }
 
@@ -299,7 +287,7 @@ static const char *key_text(yyjson_val *key)
 static int refuse_unknown(
 	struct reader *r, enum documents_kind kind, const char *path, const char *key)
 {
-	char found[DOCUMENTS_FOUND_MAX], expected[160];
+	char found[QUOTE_BYTES_MAX], expected[160];
 	const char *best = NULL;
 	unsigned best_distance = nearest_limit(path) + 1;
 	size_t count;
@@ -317,8 +305,8 @@ static int refuse_unknown(
 	else
 		snprintf(expected, sizeof expected, "a field of a %s, which '%.40s' is not",
 			kinds[kind].name, key);
-	char path_text[DOCUMENTS_FOUND_MAX];
-	snprintf(path_text, sizeof path_text, "unknown field %s", documents_quote(key, found));
+	char path_text[QUOTE_BYTES_MAX];
+	snprintf(path_text, sizeof path_text, "unknown field %s", quote_text(key, found));
 	if (r->place[0] == '\0')
 		return documents_refuse(r->error, r->kind, r->id, NULL, path_text, expected);
 	r->place[strlen(r->place) - 1] = '\0'; /* the dot */
@@ -400,7 +388,7 @@ static int read_object(struct reader *r, enum documents_kind kind, yyjson_val *o
 /* ---- all of them ---- */
 static int read_list(struct reader *r, enum documents_kind kind, yyjson_val *list)
 {
-	char *documents = (char *)r->documents, found[DOCUMENTS_FOUND_MAX];
+	char *documents = (char *)r->documents, found[QUOTE_BYTES_MAX];
 	uint32_t *count = (uint32_t *)(documents + kinds[kind].count);
 	yyjson_val *item;
 	yyjson_arr_iter iter;
@@ -430,7 +418,7 @@ static int read_list(struct reader *r, enum documents_kind kind, yyjson_val *lis
 
 static int read_top(struct reader *r, const char *key, yyjson_val *value)
 {
-	char found[DOCUMENTS_FOUND_MAX];
+	char found[QUOTE_BYTES_MAX];
 	for (enum documents_kind kind = 0; kind < DOC_HOST; kind++) {
 		if (strcmp(key, kinds[kind].list) != 0)
 			continue;
@@ -444,7 +432,7 @@ static int read_top(struct reader *r, const char *key, yyjson_val *value)
 		snprintf(r->error, DOCUMENTS_ERROR_MAX,
 			"documents: found unknown field %s, expected profiles, in_rules, out_rules, "
 			"routes or ca_pem",
-			documents_quote(key, found));
+			quote_text(key, found));
 		return -EINVAL;
 	}
 	r->documents->ca_pem = yyjson_get_str(value);
@@ -472,7 +460,7 @@ static yyjson_doc *parse(struct bytes json, char error[DOCUMENTS_ERROR_MAX])
 			"documents: line %u: found what is not JSON (%s), expected an object", line,
 			problem.msg);
 	} else if (!yyjson_is_obj(yyjson_doc_get_root(doc))) {
-		char found[DOCUMENTS_FOUND_MAX];
+		char found[QUOTE_BYTES_MAX];
 		snprintf(error, DOCUMENTS_ERROR_MAX, "documents: found %s, expected an object",
 			describe(yyjson_doc_get_root(doc), found));
 		yyjson_doc_free(doc);

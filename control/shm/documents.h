@@ -95,6 +95,3 @@ void documents_free(struct documents *documents);
 /* Fills in "KIND 'ID': FIELD: found FOUND, expected EXPECTED" and returns -EINVAL. `field` may be NULL. */
 int documents_refuse(char error[DOCUMENTS_ERROR_MAX], enum documents_kind kind, const char *id,
 	const char *field, const char *found, const char *expected);
-/* `text` between single quotes, control bytes replaced, cut where it is long. */
-#define DOCUMENTS_FOUND_MAX 80
-const char *documents_quote(const char *text, char to[DOCUMENTS_FOUND_MAX]);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "control/quote.h"
 #include "control/shm/documents.h"
 #include "control/shm/object.h"
 #include "control/shm/pattern.h"
@@ -52,9 +53,9 @@ static struct layout_text put(struct compilation *c, const char *text)
 static int refuse(struct compilation *c, enum documents_kind kind, const char *id, const char *field,
 	const char *found, const char *expected)
 {
-	char quoted[DOCUMENTS_FOUND_MAX];
+	char quoted[QUOTE_BYTES_MAX];
 	return documents_refuse(
-		c->error, kind, id, field, documents_quote(found, quoted), expected);
+		c->error, kind, id, field, quote_text(found, quoted), expected);
 }
 
 /* ---- profiles ---- */
@@ -402,9 +403,9 @@ static int collect_names(struct compilation *c)
 /* ---- certificates ---- */
 static int refuse_cert(struct compilation *c, const char *id, const char *expected)
 {
-	char quoted[DOCUMENTS_FOUND_MAX];
+	char quoted[QUOTE_BYTES_MAX];
 	snprintf(c->error, DOCUMENTS_ERROR_MAX, "certificate %s: expected %s",
-		documents_quote(id, quoted), expected);
+		quote_text(id, quoted), expected);
 	return -EINVAL;
 }
 
