@@ -45,8 +45,7 @@ static struct bytes put_recipient(
 		host);
 }
 
-/* Exactly `size` bytes of header and body (more, if the header alone is longer), and the final dot.
- */
+/* Exactly `size` bytes of header and body (more, if the header alone is longer), and the final dot. */
 static struct bytes put_content(char **at, char *end, const struct client_script_config *config)
 {
 	struct bytes b = put(at, end,

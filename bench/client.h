@@ -3,8 +3,7 @@
  *
  * Everything it ever sends is prepared once in a script that all sessions share, so that a mail
  * costs the generator no more than handing over two ranges. It believes the server more than a real
- * client may (that is smtp/client/). No I/O, no clock, no allocation after client_script_create().
- */
+ * client may (that is smtp/client/). No I/O, no clock, no allocation after client_script_create(). */
 #pragma once
 
 #include "base/bytes.h"

@@ -249,8 +249,7 @@ static bool open_sessions(void)
 	return opened != 0;
 }
 
-/* Rare things, for which all sessions are looked at: who waits too long, and who is to be sent on.
- */
+/* Rare things, for which all sessions are looked at: who waits too long, and who is to be sent on. */
 static void scan(void)
 {
 	for (unsigned i = 0; i < load.options->connections; i++) {

@@ -34,8 +34,7 @@ struct transport_ops {
 	/* What was written still goes; no event follows. */
 	void (*close)(struct link *link);
 	void (*run)(struct transport *t, const struct transport_user *user);
-	/* Microseconds this thread has really worked; UINT64_MAX: as much as it had processor time.
-	 */
+	/* Microseconds this thread has really worked; UINT64_MAX: as much as it had processor time. */
 	uint64_t (*busy_us)(struct transport *t);
 	void (*destroy)(struct transport *t);
 };

@@ -62,7 +62,6 @@ static const struct message_row {
 	{LEAN_AT_OPEN, LEAN_NEW_SESSION_TICKET, KEEP_IF_FITS, lean13_on_ticket},
 };
 
-
 static const struct message_row *find_row(const struct lean_slot *s)
 {
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)

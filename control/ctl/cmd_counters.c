@@ -71,8 +71,7 @@ static bool is_same_but_core(yyjson_val *a, yyjson_val *b)
 
 /* ---- the table ---- */
 
-/* A row: the values of a family that differ only in instance and core, the first of them at `from`.
- */
+/* A row: the values of a family that differ only in instance and core, the first of them at `from`. */
 static void add_row(struct table *t, const struct wanted *w, yyjson_val *family, size_t from)
 {
 	size_t index, count, parts = 0;

@@ -38,8 +38,7 @@ int ctl_print_json(yyjson_val *value, bool is_line, FILE *to);
 char *ctl_member(yyjson_val *object, const char *name);
 /* The string member, or "" (the document's). */
 const char *ctl_string(yyjson_val *object, const char *name);
-/* "name   value" lines. `value` is from the heap and freed; nothing is said where it is NULL or "".
- */
+/* "name   value" lines. `value` is from the heap and freed; nothing is said where it is NULL or "". */
 void ctl_fact(const char *name, char *value);
 /* A time of the API: seconds since 1970 or "2026-11-21T18:59:25Z"; false: none. */
 bool ctl_get_time(yyjson_val *object, const char *name, double *when);

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* control/ctl/grammar.h: a command is a grammar string; this reads it, and reads what was typed by
- * it.
+/* control/ctl/grammar.h: a command is a grammar string; this reads it, and reads what was typed by it.
  *
  *   word            itself                    (in|out)        one of the words; an argument
  *   NAME            an argument               [NAME]          it may be left out
  *   NAME...         one argument or more      [NAME...]       none or more
  *   FIELD=VALUE...  fields of a document      [FIELD=VALUE...]
- *   key=NAME        an argument with a name, anywhere after the words; [key=NAME] it may be left
- * out
+ *   key=NAME        an argument with a name, anywhere after the words; [key=NAME] it may be left out
  *   [--flag]        an option                 [--option NAME] an option with a value; both anywhere
  *
  * Nothing else of this program knows how a command line is put together: parsing, suggestions,
@@ -68,8 +66,7 @@ struct args {
 };
 
 /* Reads a command line (without the program's name; options for the program itself are taken out
- * before it). false: what is wrong went to `errors`, in lines. Freed by args_fini() in both cases.
- */
+ * before it). false: what is wrong went to `errors`, in lines. Freed by args_fini() in both cases. */
 bool args_read(struct args *args, unsigned count, const char *const *words, FILE *errors);
 void args_fini(struct args *args);
 /* NULL: not given. */

@@ -40,8 +40,7 @@ char *text_size(double bytes);
  * that. */
 bool text_parse_time(const char *text, double *seconds);
 
-/* ---- tables: columns as wide as their cells, the widest cut where the terminal is narrower ----
- */
+/* ---- tables: columns as wide as their cells, the widest cut where the terminal is narrower ---- */
 #define TABLE_COLUMNS_MAX 12
 
 struct table {

@@ -334,8 +334,7 @@ static void run(const struct route *route, struct request *request, struct answe
 		route->handler(request, answer);
 }
 
-/* HEAD is GET whose body stays here (RFC 9110 9.3.2). `allowed` gets the methods that the path has.
- */
+/* HEAD is GET whose body stays here (RFC 9110 9.3.2). `allowed` gets the methods that the path has. */
 static void dispatch(struct request *request, const char *method, const char *url,
 	struct answer *answer, char allowed[64])
 {

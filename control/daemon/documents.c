@@ -74,8 +74,7 @@ static bool has(const struct edit *edit, const char *id)
 	return find(edit, id) < yyjson_mut_arr_size(edit->list);
 }
 
-/* The lock is held from here to edit_end(), so that nobody changes in between what is changed here.
- */
+/* The lock is held from here to edit_end(), so that nobody changes in between what is changed here. */
 static bool edit_begin(const struct request *request, struct answer *answer, struct edit *edit)
 {
 	char error[512] = "";
@@ -183,8 +182,7 @@ static yyjson_mut_val *make_builtin(yyjson_mut_doc *doc, const struct kind *kind
 	return document;
 }
 
-/* What is built in and not defined anew comes behind what is stored; "full" fills in the defaults.
- */
+/* What is built in and not defined anew comes behind what is stored; "full" fills in the defaults. */
 static void complete(const struct request *request, struct edit *edit)
 {
 	size_t i, n;

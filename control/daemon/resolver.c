@@ -40,8 +40,7 @@ static int set_up(struct resolver *r, char error[512])
 	} else {
 		rc = ub_ctx_set_fwd(r->ub, server);
 		/* A server on this host is as good as any; and what it says of "test." is for it to
-		 * say (RFC 6761 has libraries answer for it themselves, which a lab does not want).
-		 */
+		 * say (RFC 6761 has libraries answer for it themselves, which a lab does not want). */
 		ub_ctx_set_option(r->ub, "do-not-query-localhost:", "no");
 		ub_ctx_zone_add(r->ub, "test.", "transparent");
 	}
