@@ -6,15 +6,16 @@
  * see every clone(); this program forks nowhere, and if something it links ever did by fork(), the child would
  * ask again. The executable's getpid() is the one that all its libraries are bound to.
  *
- * malloc_conf: jemalloc gives memory that was free for long back to the kernel; a thread of its own does that here,
- * or a worker would by madvise(), once in some hundred handshakes. */
+ * malloc_conf: base/heap.h. */
+#include "base/heap.h"
+
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 extern const char *malloc_conf; /* jemalloc's, which reads it at its start */
-const char *malloc_conf = "background_thread:true";
+const char *malloc_conf = HEAP_CONF;
 
 static _Atomic pid_t known;
 

@@ -21,11 +21,16 @@
  * JSON: {"handshakes": [...], "memory": [...]}, one object a line of the tables. Numbers, no judgement; not a test. */
 #include "tls/bench/bench.h"
 
+#include "base/heap.h"
+
 #undef NDEBUG
 #include <assert.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <time.h>
+
+extern const char *malloc_conf; /* jemalloc's, under the ceiling too */
+const char *malloc_conf = HEAP_CONF;
 
 struct tls_key_pair bench_pairs[BENCH_CERTIFICATES];
 struct bytes bench_roots;
