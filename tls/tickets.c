@@ -206,8 +206,19 @@ static SSL_TICKET_RETURN ticket_read(SSL *ssl, SSL_SESSION *session, const unsig
 		: SSL_TICKET_RETURN_USE;
 }
 
+/* OpenSSL names each session for a cache that we have not. TLS 1.3 shows the name to nobody, and the server's random is as good
+ * as other random bytes, which would be drawn. */
+static int session_id_wanted(SSL *ssl, unsigned char *id, unsigned *n)
+{
+	if (SSL_version(ssl) < TLS1_3_VERSION)
+		return RAND_bytes_ex(tls_of_ssl(ssl)->set->lib->openssl, id, *n, 0) == 1;
+	*n = (unsigned)SSL_get_server_random(ssl, id, *n);
+	return 1;
+}
+
 void tls_tickets_enable(SSL_CTX *ctx)
 {
+	SSL_CTX_set_generate_session_id(ctx, session_id_wanted);
 	/* One: a client of SMTP opens its connections one by one, and gets another ticket with each. */
 	SSL_CTX_set_num_tickets(ctx, 1);
 	SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, ticket_keys_wanted);

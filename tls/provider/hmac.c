@@ -48,6 +48,16 @@ size_t hmac_digest_bytes(const struct hmac_digest *digest)
 	return digest->bytes;
 }
 
+size_t hmac_digest_block_bytes(const struct hmac_digest *digest)
+{
+	return digest->block_bytes;
+}
+
+const char *hmac_digest_name(const struct hmac_digest *digest)
+{
+	return digest->names[0];
+}
+
 struct bytes hmac_digest_of_nothing(const struct hmac_digest *digest)
 {
 	return bytes_of(digest->of_nothing, digest->bytes);

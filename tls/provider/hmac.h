@@ -21,6 +21,9 @@ extern const struct hmac_digest hmac_sha256, hmac_sha384;
 /* By any of OpenSSL's names for it; NULL: another digest. */
 const struct hmac_digest *hmac_digest_find(const char *name);
 size_t hmac_digest_bytes(const struct hmac_digest *digest);
+size_t hmac_digest_block_bytes(const struct hmac_digest *digest);
+/* OpenSSL's first name for it. */
+const char *hmac_digest_name(const struct hmac_digest *digest);
 /* The digest of no bytes at all. */
 struct bytes hmac_digest_of_nothing(const struct hmac_digest *digest);
 

@@ -17,6 +17,11 @@ static const OSSL_ALGORITHM kdfs[] = {
 	{},
 };
 
+static const OSSL_ALGORITHM macs[] = {
+	{"HMAC", SCHEDULE, tls_mac_hmac_functions, "RFC 2104"},
+	{},
+};
+
 #define KEY	"provider=hikyaku,hikyaku.key=yes"
 #define OFFLOAD "provider=hikyaku,hikyaku.offload=yes"
 
@@ -50,6 +55,7 @@ static const OSSL_ALGORITHM *query(void *context, int operation, int *is_not_to_
 	*is_not_to_cache = 0;
 	switch (operation) {
 	case OSSL_OP_KDF: return kdfs;
+	case OSSL_OP_MAC: return macs;
 	case OSSL_OP_KEYMGMT: return keys;
 	case OSSL_OP_KEYEXCH: return exchanges;
 	case OSSL_OP_KEM: return kems;

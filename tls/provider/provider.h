@@ -3,7 +3,7 @@
  * provider what that does too slowly for us; each algorithm carries a property that says to which part
  * it belongs, so that a context takes what it wants and leaves all else to the default provider:
  *
- *   schedule   the key schedule (TLS13-KDF): whole library contexts prefer it
+ *   schedule   the key schedule (TLS13-KDF) and HMAC: whole library contexts prefer it
  *   offload    X25519, X25519MLKEM768 and signing with RSA, whose work goes to the core's tls_offload: contexts
  *              whose back end is not INLINE prefer it
  *

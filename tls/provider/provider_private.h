@@ -17,7 +17,7 @@ struct tls_provider {
 #define TLS_PROVIDER_FUNCTION(number, function) {number, (void (*)(void))(function)}
 
 /* ---- the algorithms, each in the file of its name ---- */
-extern const OSSL_DISPATCH tls_kdf_tls13_functions[];
+extern const OSSL_DISPATCH tls_kdf_tls13_functions[], tls_mac_hmac_functions[];
 extern const OSSL_DISPATCH tls_x25519_key_functions[], tls_x25519_exchange_functions[],
 	tls_hybrid_key_functions[], tls_hybrid_kem_functions[], tls_rsa_key_functions[],
 	tls_rsa_signature_functions[];

@@ -308,17 +308,31 @@ static int signing_init(void *at, const char *name, void *key, const OSSL_PARAM 
 	if (s->digest == NULL || s->key == NULL || s->key->rsa == NULL)
 		return 0;
 	EVP_MD_free(s->md);
-	s->md = EVP_MD_fetch(s->provider->openssl, name, NULL);
+	s->md = NULL;
+	return signing_set_params(s, params);
+}
+
+/* Not before there is something to sign: libssl begins as well to see whether a key could. */
+static bool signing_begin(struct signing *s)
+{
+	if (s->md != NULL)
+		return true;
+	if (s->digest == NULL)
+		return false;
+	s->md = EVP_MD_fetch(s->provider->openssl, s->digest->names[0], NULL);
 	if (s->hash == NULL)
 		s->hash = EVP_MD_CTX_new();
-	return s->md != NULL && s->hash != NULL && EVP_DigestInit_ex2(s->hash, s->md, NULL) == 1 &&
-		signing_set_params(s, params);
+	if (s->md != NULL && s->hash != NULL && EVP_DigestInit_ex2(s->hash, s->md, NULL) == 1)
+		return true;
+	EVP_MD_free(s->md);
+	s->md = NULL;
+	return false;
 }
 
 static int signing_update(void *at, const unsigned char *from, size_t n)
 {
-	const struct signing *s = at;
-	return s->hash != NULL && EVP_DigestUpdate(s->hash, from, n) == 1;
+	struct signing *s = at;
+	return signing_begin(s) && EVP_DigestUpdate(s->hash, from, n) == 1;
 }
 
 static int signing_final(void *at, unsigned char *signature, size_t *n, size_t room)
@@ -329,7 +343,8 @@ static int signing_final(void *at, unsigned char *signature, size_t *n, size_t r
 	*n = size;
 	if (signature == NULL)
 		return 1;
-	if (room < size || size > sizeof message || EVP_DigestFinal_ex(s->hash, hash, NULL) != 1)
+	if (room < size || size > sizeof message || !signing_begin(s) ||
+		EVP_DigestFinal_ex(s->hash, hash, NULL) != 1)
 		return 0;
 	bool is_encoded = s->padding == RSA_PKCS1_PADDING
 		? encode_pkcs1(s->digest, hash, message, size)
