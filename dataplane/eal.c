@@ -86,6 +86,7 @@ static void tame_signals(void)
 		sigaddset(&set, s);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGIO, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN); /* net_virtio_user writes to a switch that may have gone */
 }
 
 int eal_start(const struct dp_config *config, char error[256])

@@ -518,6 +518,15 @@ def what_we_send_first_is_cut_as_well():
             assert tool.counts["large"] > 20 and tool.counts["wrong"] == 0, tool.counts
 
 
+def a_switch_that_goes_takes_nobody_along():
+    with OnVirtio("--offloads", "tso") as tool:
+        assert echo(OURS4, 100000)
+        tool.host.kill()
+        tool.host.wait()
+        time.sleep(0.5)
+        Tool.stop(tool)
+
+
 def works_on_veth(driver, *arguments, queues=""):
     with OnVeth(driver, *arguments, queues=queues) as tool:
         for address, largest in ((OURS4, 1472), (OURS6, 1452)):
@@ -632,6 +641,7 @@ CASES = [
     a_port_cuts_and_sums_for_us,
     what_a_port_is_not_to_do_we_do,
     what_we_send_first_is_cut_as_well,
+    a_switch_that_goes_takes_nobody_along,
     closed_ports_are_refused,
     connections_that_we_open_work,
     a_refusal_of_ours_is_noticed,
