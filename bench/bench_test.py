@@ -30,7 +30,7 @@ class Sink:
                                         stdout=subprocess.PIPE, text=True)
 
     def __enter__(self):
-        for _ in range(200):
+        for _ in range(1200):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", PORT), 1):
                 return self
             time.sleep(0.05)
@@ -39,10 +39,10 @@ class Sink:
     def __exit__(self, *exc):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.said = json.loads(self.process.communicate(timeout=20)[0])
+            self.said = json.loads(self.process.communicate(timeout=120)[0])
 
 
-def bench(*options, code=0, timeout=60):
+def bench(*options, code=0, timeout=300):
     done = subprocess.run([BENCH, *options, "--json", "--quiet"], capture_output=True, text=True, timeout=timeout)
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
     return json.loads(done.stdout) if done.stdout else done.stderr
@@ -94,9 +94,9 @@ def a_slots_first_handshake_is_full_and_the_others_are_resumed(pem):
 @case
 def an_offered_rate_is_kept_and_times_count_from_when_a_session_was_due(pem):
     with Sink("--certificate", pem):
-        told = bench("handshakes", *TO_SINK, "--rate", "50", "--duration", "2")
-    assert told["loop"] == "open" and told["offered_per_second"] == 50 and told["failures"] == {}, told
-    assert 95 <= told["sessions"] <= 101 and told["sessions"] + told["never_begun"] >= 99, told
+        told = bench("handshakes", *TO_SINK, "--rate", "5", "--duration", "6")
+    assert told["loop"] == "open" and told["offered_per_second"] == 5 and told["failures"] == {}, told
+    assert 28 <= told["sessions"] <= 31 and told["sessions"] + told["never_begun"] >= 29, told  # the last may be under way
     assert told["microseconds"]["late"]["count"] == told["sessions"] == told["microseconds"]["secured"]["count"], told
     listener = socket.create_server(("127.0.0.1", PORT), backlog=64)  # takes connections and says nothing
     told = bench("handshakes", *TO_SINK, "--rate", "50", "--duration", "1", "--connections", "5", "--timeout", "0.4", code=75)
@@ -134,7 +134,7 @@ def the_lean_client_and_openssls_own_server_agree(pem):
     for tls, groups in (("1.2", "X25519:P-256"), ("1.2", "P-256"), ("1.3", "X25519"), ("1.3", "P-256"), ("1.3", "X25519MLKEM768")):
         server = subprocess.Popen(["openssl", "s_server", "-accept", f"127.0.0.1:{PORT}", "-cert", pem, "-key", pem,
                                    "-naccept", "1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for _ in range(200):
+        for _ in range(3000):
             if f":{PORT:04X} 00000000:0000 0A" in pathlib.Path("/proc/net/tcp").read_text():
                 break
             time.sleep(0.02)
@@ -142,8 +142,8 @@ def the_lean_client_and_openssls_own_server_agree(pem):
         answering = threading.Thread(target=answer, args=(server, heard), daemon=True)
         answering.start()
         told = bench("handshakes", *TO_SINK, "--implicit-tls", "--connections", "1", "--count", "1", "--tls", tls, "--groups", groups,
-                     "--timeout", "5")
-        answering.join(10)
+                     "--timeout", "60")
+        answering.join(60)
         server.kill()
         server.wait()
         assert told["handshakes"] == told["sessions"] == 1 and told["failures"] == {}, (told, heard)
@@ -220,9 +220,9 @@ def an_interrupted_run_prints_what_it_has(pem):
         process = subprocess.Popen([BENCH, "messages", *TO_SINK, "--duration", "60", "--json"], text=True,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert "measuring" in process.stderr.readline()
-        time.sleep(0.5)
+        time.sleep(2)
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=120)
     told = json.loads(out)
     assert told["interrupted"] and told["messages"] > 0, told
     assert sink.said["mails"] >= told["messages"]

@@ -77,7 +77,7 @@ class Tool:
 
     def wait(self):
         """Until it ends by itself; the status."""
-        out, _ = self.process.communicate(timeout=150)
+        out, _ = self.process.communicate(timeout=300)
         self.reports = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
         self.port = dict(part.split("=", 1) for line in out.splitlines() if line.startswith("port=")
                          for part in line.split())
@@ -101,7 +101,7 @@ class Tool:
         return sum(report.get(counter, 0) for report in self.reports)
 
 
-def wait_for(condition, what, seconds=20):
+def wait_for(condition, what, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain for " + what
@@ -125,13 +125,13 @@ def echo(address, n, source=None, seed=0):
     with socket.socket(family, socket.SOCK_STREAM) as s:
         if source:
             s.bind((source, 0))
-        s.settimeout(20)
+        s.settimeout(60)
         s.connect((address, ECHO_PORT))
         s.setblocking(False)
         if n == 0:
             s.shutdown(socket.SHUT_WR)
         while True:
-            readable, writable, _ = select.select([s], [s] if sent < n else [], [], 20)
+            readable, writable, _ = select.select([s], [s] if sent < n else [], [], 60)
             assert readable or writable, "no progress at %d sent, %d back" % (sent, len(back))
             if writable:
                 sent += s.send(data[sent:sent + 65536])
@@ -378,7 +378,7 @@ def fragments_are_put_together():
             wait_for(lambda: ping(address, count=1), "an answer")
             with socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW) as out, \
                     socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_TCP) as back:
-                back.settimeout(5)
+                back.settimeout(60)
                 for port in range(3000, 3016):
                     for packet in fragments(source, address, syn(source, address, port), port):
                         out.sendto(packet, (address, 0))
@@ -558,7 +558,7 @@ def closed_ports_are_refused():
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
                 family = socket.AF_INET6 if ":" in address else socket.AF_INET
                 with socket.socket(family, kind) as s:
-                    s.settimeout(5)
+                    s.settimeout(60)
                     try:
                         s.connect((address, 9))
                         s.send(b"x")
@@ -622,7 +622,7 @@ def what_cannot_be_opened_is_said():
                             (["--device", "net_tap0,iface=x", "--cores", "99"], "cores"),
                             (["--device", "net_tap0,iface=x", "--via", "203.0.113.1"], "gateway")):
         done = subprocess.run(["ip", "netns", "exec", NS_OURS, TOOL, "--addr", OURS4 + "/24", *arguments],
-                              capture_output=True, text=True, timeout=30)
+                              capture_output=True, text=True, timeout=120)
         assert done.returncode == 69 and word in done.stderr, done
 
 

@@ -346,7 +346,7 @@ class Lab:
     def swaks(self, *args, server=RELAY_V4, check=False, **kwargs):
         """A mail by swaks from the sender's namespace; the finished process."""
         return run(*self.in_ns("sender", "swaks", "--server", server, "--helo", "client.example.test",
-                               "--from", "alice@sender.example.test", "--to", f"bob@{DOMAIN}", "--timeout", "20", *args),
+                               "--from", "alice@sender.example.test", "--to", f"bob@{DOMAIN}", "--timeout", "60", *args),
                    check=check, **kwargs)
 
     def python(self, ns, code, *args, **kwargs):

@@ -74,7 +74,7 @@ class Case(unittest.TestCase):
         self.server.answers[request] = (status, body)
 
     def run_ctl(self, *args, code=0, stdin=b"", env=None):
-        done = subprocess.run([CTL, *args], input=stdin, capture_output=True, env=env or self.env, timeout=20, check=False)
+        done = subprocess.run([CTL, *args], input=stdin, capture_output=True, env=env or self.env, timeout=60, check=False)
         self.out, self.err = done.stdout.decode(), done.stderr.decode()
         self.assertEqual(done.returncode, code, f"{args}: {self.out}{self.err}")
         self.check_harmless(done.stdout + done.stderr)
@@ -92,7 +92,7 @@ class Case(unittest.TestCase):
         process = subprocess.Popen([CTL, *args], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
                                    env={**self.env, "COLUMNS": str(columns)})
         os.close(slave)
-        out, end, sent = b"", time.monotonic() + 20, False
+        out, end, sent = b"", time.monotonic() + 60, False
         while time.monotonic() < end:
             if not select.select([fd], [], [], 0.1)[0]:
                 continue
@@ -104,7 +104,7 @@ class Case(unittest.TestCase):
                 sent = True
                 os.write(fd, typed)
         os.close(fd)
-        return out.decode(), process.wait(10)
+        return out.decode(), process.wait(60)
 
     def requests(self):
         return [(method, path) for method, path, _ in self.server.requests]
@@ -252,7 +252,7 @@ class Daemon(Case):
         binary.write_bytes(pathlib.Path(CTL).read_bytes())
         binary.chmod(0o755)
         done = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", binary, "status"],
-                              capture_output=True, env=self.env, timeout=20, check=False)
+                              capture_output=True, env=self.env, timeout=60, check=False)
         self.assertEqual(done.returncode, 77, done.stderr)
         self.assertIn(b"be root, or in the group of its folder", done.stderr)
 
@@ -421,7 +421,7 @@ class Status(Case):
         self.answer("GET /v1/capture/1", {"packets": [packet], "lost": 2, "over": True})
         self.answer("DELETE /v1/capture/1", {})
         done = subprocess.run([CTL, "capture", "--port", "lan0", "--snaplen", "61", "-w", "-", "tcp[13]=2"], capture_output=True,
-                              env=self.env, timeout=20, check=True)
+                              env=self.env, timeout=60, check=True)
         asked = json.loads(self.server.requests[0][2])
         self.assertEqual((asked["port"], asked["bytes"], asked["count"], asked["seconds"]), ("lan0", 61, 10000, 60))
         self.assertEqual([len(i) for i in asked["filter"]], [4] * len(asked["filter"]))
@@ -435,7 +435,7 @@ class Status(Case):
         self.run_ctl("capture", "--port", "lan0", "-w", "/nowhere/file", code=73)
         with open("/dev/full", "wb") as full:
             done = subprocess.run([CTL, "capture", "--port", "lan0", "-w", "-"], stdout=full, stderr=subprocess.PIPE, env=self.env,
-                                  timeout=20, check=False)
+                                  timeout=60, check=False)
         self.assertEqual(done.returncode, 74, done.stderr)
 
     def test_config_check_needs_no_daemon(self):
@@ -622,7 +622,7 @@ class Queue(Case):
         now = time.time()
         return {"queue_id": f"{i:016x}", "state": "waiting", "size": 2048, "received": now - 7205, "sender": "alice@example.test",
                 "domain": "dest.example.test", "recipients": ["bob@dest.example.test"], "recipient_count": 1,
-                "site": "mx.dest.example.test", "profile": "strict", "tries": 2, "next_try": now + 605.5, "last_try": now - 60,
+                "site": "mx.dest.example.test", "profile": "strict", "tries": 2, "next_try": now + 650, "last_try": now - 60,
                 "expires": now + 86400 * 4, "reason": "451 4.7.4 TLS is required", "resident": True, "instance": "main", **more}
 
     def pages(self, query=""):
@@ -684,7 +684,7 @@ class Queue(Case):
 
     def test_raw_content_is_byte_for_byte(self):
         whole = self.content([bytes(range(256)) * 3, b"Subject: x\r\n", b"\xff", b"ab"])
-        done = subprocess.run([CTL, "queue", "show", "7", "--raw"], capture_output=True, env=self.env, timeout=20, check=True)
+        done = subprocess.run([CTL, "queue", "show", "7", "--raw"], capture_output=True, env=self.env, timeout=60, check=True)
         self.assertEqual(done.stdout, whole)
 
     def test_raw_content_on_a_terminal_is_harmless(self):
@@ -782,7 +782,7 @@ class Log(Case):
                 record = json.dumps(Log.OUT).encode()
                 self.wfile.write(record + b"\n" + record[:20])
                 self.wfile.flush()
-                shown.wait(10)
+                shown.wait(60)
                 self.wfile.write(record[20:] + b"\n")
                 self.close_connection = True
         self.server.RequestHandlerClass = Slow
@@ -790,7 +790,7 @@ class Log(Case):
             self.assertIn("deferred", process.stdout.readline())
             shown.set()
             self.assertIn("deferred", process.stdout.readline())
-            self.assertEqual(process.wait(10), 0)
+            self.assertEqual(process.wait(60), 0)
 
 
 class Help(Case):
@@ -841,7 +841,7 @@ complete_line() {
         for line, expected in ((f"{CTL} que", "[queue]"), (f"{CTL} queue sh", "[show]"),
                                (f"{CTL} profile set x level=ver", "[verify]"), (f"{CTL} rule ", "[in][out]")):
             done = subprocess.run(["bash", "-c", script + 'complete_line "$1"', "bash", line], capture_output=True,
-                                  env=self.env, timeout=20, check=True)
+                                  env=self.env, timeout=60, check=True)
             self.assertEqual(done.stdout.decode(), expected, done.stderr)
 
 
@@ -849,7 +849,7 @@ class Output(Case):
     def test_a_full_disk_is_an_error(self):
         self.answer("GET /v1/export", Whole.POLICY)
         with open("/dev/full", "wb") as full:
-            done = subprocess.run([CTL, "export"], stdout=full, stderr=subprocess.PIPE, env=self.env, timeout=20, check=False)
+            done = subprocess.run([CTL, "export"], stdout=full, stderr=subprocess.PIPE, env=self.env, timeout=60, check=False)
         self.assertEqual(done.returncode, 74, done.stderr)
 
     def test_answers_of_any_bytes_are_taken(self):
@@ -871,7 +871,7 @@ class Output(Case):
         for data, line in pairs:
             with self.subTest(line, data=data):
                 self.server.answers = Any(data)
-                done = subprocess.run([CTL, *line.split()], capture_output=True, env=self.env, timeout=20, check=False)
+                done = subprocess.run([CTL, *line.split()], capture_output=True, env=self.env, timeout=60, check=False)
                 self.assertIn(done.returncode, (0, 65, 76), done.stderr)
                 self.check_harmless(done.stdout + done.stderr)
 

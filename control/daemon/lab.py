@@ -25,7 +25,10 @@ BINARY = os.environ.get("HIKYAKU_CONTROL", str(CHECKOUT / "build" / "control" / 
 HOSTNAME = "relay.example.test"
 
 
-def wait_for(what, condition, seconds=20):
+PATIENCE = 60  # seconds: no wait is given up sooner, however slow and busy the machine is
+
+
+def wait_for(what, condition, seconds=PATIENCE):
     end = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > end:
@@ -36,7 +39,7 @@ def wait_for(what, condition, seconds=20):
 
 class UnixHTTP(http.client.HTTPConnection):
     def __init__(self, path):
-        super().__init__("localhost", timeout=30)
+        super().__init__("localhost", timeout=2 * PATIENCE)
         self.path = str(path)
 
     def connect(self):
@@ -97,7 +100,7 @@ class Control:
 
     def stop(self, how=signal.SIGTERM):
         self.process.send_signal(how)
-        return self.process.wait(20)
+        return self.process.wait(PATIENCE)
 
     def log(self):
         return (self.folder / "control.log").read_text(errors="replace")
@@ -238,7 +241,7 @@ class FakeRelay:
         elif message["type"] in ("resolved", "named"):
             self.resolved[message["token"]] = message
 
-    def wait(self, what, condition, seconds=20):
+    def wait(self, what, condition, seconds=PATIENCE):
         with self.lock:
             if not self.lock.wait_for(lambda: condition(self), seconds):
                 raise AssertionError(f"relay {self.instance} waited {seconds} s in vain: {what}")

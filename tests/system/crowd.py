@@ -9,7 +9,7 @@ import threading
 
 from cases import expect
 from clients import content_of
-from lab import wait_for
+from lab import PATIENCE, wait_for
 from sender import content
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -41,13 +41,13 @@ class Crowd:
     def wait(self, seconds):
         """Until all streams have ended by themselves."""
         self.process.wait(seconds)
-        self.thread.join(10)
+        self.thread.join(PATIENCE)
         self.process.stdin.close()
 
-    def stop(self, seconds=60):
+    def stop(self, seconds=300):
         self.process.stdin.close()
         self.process.wait(seconds)
-        self.thread.join(10)
+        self.thread.join(PATIENCE)
 
 
 class Mailbox:

@@ -40,7 +40,7 @@ def host(address):
 
 def plan(each_way):
     return ["--port", PORT, "--up", each_way, "--down", each_way, "--connections", STREAMS, "--requests", 1, "--count", STREAMS,
-            "--seconds", 50]
+            "--seconds", 150]
 
 
 def check(name, result, resets_allowed=0):
@@ -82,11 +82,11 @@ class Interop:
             server = start("serve", *kernel, "--port", PORT)
             we = start("ask", *ours("hkconnect", CONNECTING), *(["--ecn"] if has_ecn else []), "--server", host(CONNECTING_PEER[FAMILY[family]]), *plan(each_way))
             they = [start("ask", *kernel, "--server", host(address), *plan(each_way)) for address in LISTENING]
-            asked = we.wait(60)
+            asked = we.wait(180)
             check("we asked", asked, resets_allowed=2 if has_cookies else 0)
             expect(not has_ecn or asked["ecn_reduced"] > 0, "no window of ours was lowered by a mark", asked)
             for name, process in zip(("asked over IPv4", "asked over IPv6"), they):
-                check(name, process.wait(60))
+                check(name, process.wait(180))
             served = server.stop()
         expect(served["failed"] <= (2 if has_cookies else 0) and served["wrong"] == 0, served)
         after = kernel_counts(NS)

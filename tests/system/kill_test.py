@@ -144,6 +144,7 @@ def under_load(l, name, kills, seed):
     mailbox, killer, began = Mailbox(l), Killer(l, seed), time.monotonic()
     crowd = Crowd(l, plan(name))
     for number in range(kills):
+        wait_for("some load", 60, lambda: len(crowd.acknowledged) > 10 * (number + 1))
         killer.one(number)
     killed = time.monotonic() - began
     wait_for("the relay to greet", 20, l.greets)

