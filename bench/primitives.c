@@ -4,6 +4,7 @@
  * processor time (default 100 ms each line), in microseconds a call and an operation. No judgement; not a test. */
 #include <assert.h>
 #include <openssl/core_names.h>
+#include <openssl/ec.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 #include <openssl/rsa.h>
