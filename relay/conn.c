@@ -217,9 +217,12 @@ bool conn_flush(struct worker *w, struct conn *c)
 static size_t read_plaintext(struct worker *w, struct conn *c, uint8_t *to, size_t room)
 {
 	size_t n = 0;
+	if (c->is_dry && (c->tcp == NULL || tcp_readable(c->tcp) == 0))
+		return 0;
 	uint64_t since = rte_rdtsc();
 	enum tls_result result = tls_read(c->tls, to, room, &n);
 	COUNT_PART(w, PART_RECORDS, since);
+	c->is_dry = result == TLS_AGAIN && !tls_has_output(c->tls);
 	switch (result) {
 	case TLS_OK:
 	case TLS_WAIT:
@@ -331,6 +334,7 @@ void conn_drop_tls(struct worker *w, struct conn *c)
 	tls_close(c->tls);
 	COUNT_PART(w, PART_CLOSE, since);
 	c->tls = NULL;
+	c->is_dry = false;
 }
 
 /* Goes on with the handshake; true if it is over, one way or the other. */
@@ -407,11 +411,9 @@ void conn_run(struct worker *w, struct conn *c)
 				return;
 			continue;
 		}
-		/* Before the step for room, behind it for what it has said. */
-		bool moved = conn_flush(w, c);
-		moved |= c->kind == CONN_INBOUND ? inbound_step(w, c) : outbound_step(w, c);
-		moved |= conn_flush(w, c);
-		if (!moved) {
+		/* What is said to a group of commands goes out as one (RFC 2920 3.2), in one TLS record. */
+		bool moved = c->kind == CONN_INBOUND ? inbound_step(w, c) : outbound_step(w, c);
+		if (!moved && !conn_flush(w, c)) {
 			if (stream_space(&c->out) == 0 && stream_length(&c->out) == 0)
 				starve(w, c); /* no block is left to write to */
 			return;

@@ -119,6 +119,7 @@ struct conn {
 	bool is_awake;	     /* on the run list */
 	bool has_fin;	     /* the peer sends no more */
 	bool is_starved;     /* waits for a block of the streams' pool */
+	bool is_dry;	     /* TLS has used up what TCP had */
 	uint8_t deadline;    /* enum deadline */
 	uint64_t deadline_us;
 	uint32_t deadline_prev, deadline_next;
