@@ -7,6 +7,6 @@
 
 /* Eight bytes a step by tables; on any processor. */
 uint32_t crc32c_by_table(uint32_t crc, struct bytes b);
-/* The processor's own instruction (x86 SSE4.2); only where crc32c_has_instruction(). */
+/* The processor's own instructions (x86 SSE4.2 and PCLMUL); only where crc32c_has_instruction(). */
 bool crc32c_has_instruction(void);
 uint32_t crc32c_by_instruction(uint32_t crc, struct bytes b);

@@ -66,12 +66,28 @@ static void both_ways_agree_at_every_cut(void **state)
 	}
 }
 
+/* Long enough for three parts at a time, and some more. */
+static void both_ways_agree_at_every_length(void **state)
+{
+	uint8_t b[1000];
+	for (size_t i = 0; i < sizeof b; i++)
+		b[i] = (uint8_t)(i * i * 151 + (i >> 3) + 7);
+	for (size_t n = 0; n <= sizeof b - 3; n++) {
+		struct bytes all = bytes_of(b + n % 4, n);
+		uint32_t first = (uint32_t)n * 0x9e3779b9u;
+		assert_int_equal(crc32c(first, all), crc32c_by_table(first, all));
+		if (crc32c_has_instruction())
+			assert_int_equal(crc32c_by_instruction(first, all), crc32c_by_table(first, all));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tables_give_the_known_values),
 		cmocka_unit_test(instruction_gives_the_known_values),
 		cmocka_unit_test(both_ways_agree_at_every_cut),
+		cmocka_unit_test(both_ways_agree_at_every_length),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
