@@ -72,12 +72,25 @@ static size_t utf8_length(const unsigned char *p)
 	return n;
 }
 
+/* Where what a JSON string has as it is ends: nearly always at the end. */
+static const unsigned char *skip_plain(const unsigned char *p)
+{
+	while (*p >= 0x20 && *p < 0x7f && *p != '"' && *p != '\\')
+		p++;
+	return p;
+}
+
 /* A JSON string (RFC 8259 7) of whatever bytes a peer has sent: what is no UTF-8 becomes U+FFFD. */
 static void put_string(struct line *l, const char *text)
 {
 	char escape[8];
 	put_raw(l, "\"", 1);
-	for (const unsigned char *p = (const unsigned char *)text; *p != '\0';) {
+	for (const unsigned char *p = (const unsigned char *)text;;) {
+		const unsigned char *plain = p;
+		p = skip_plain(p);
+		put_raw(l, (const char *)plain, (size_t)(p - plain));
+		if (*p == '\0')
+			break;
 		size_t n = utf8_length(p);
 		if (*p == '"' || *p == '\\') {
 			put_raw(l, "\\", 1);
@@ -141,27 +154,41 @@ static void put_bool(struct line *l, const char *key, bool value)
 	end_field(l, begin);
 }
 
+/* `value` in decimal, in `n` places at least, so that it ends before `end`; where it begins. */
+static char *write_decimal(char *end, uint64_t value, int n)
+{
+	for (; value != 0 || n > 0; value /= 10, n--)
+		*--end = (char)('0' + value % 10);
+	return end;
+}
+
 static void put_number(struct line *l, const char *key, uint64_t value)
 {
-	char text[24];
+	char text[24], *end = text + sizeof text, *at = write_decimal(end, value, 1);
 	size_t begin = l->n;
 	if (value == 0)
 		return;
 	put_key(l, key);
-	put_raw(l, text, (size_t)snprintf(text, sizeof text, "%llu", (unsigned long long)value));
+	put_raw(l, at, (size_t)(end - at));
 	end_field(l, begin);
 }
 
 static void put_time(struct line *l, const char *key, uint64_t us)
 {
-	char text[40];
+	/* Many records are of one second. */
+	static thread_local time_t second = -1;
+	static thread_local char text[40];
+	static thread_local size_t n;
 	struct tm tm;
-	time_t seconds = (time_t)(us / 1000000);
 	if (us == 0)
 		return;
-	gmtime_r(&seconds, &tm);
-	size_t n = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(text + n, sizeof text - n, ".%06uZ", (unsigned)(us % 1000000));
+	if (second != (time_t)(us / 1000000)) {
+		second = (time_t)(us / 1000000);
+		gmtime_r(&second, &tm);
+		n = strftime(text, sizeof text - 8, "%Y-%m-%dT%H:%M:%S", &tm);
+		memcpy(text + n, ".000000Z", 9);
+	}
+	write_decimal(text + n + 7, us % 1000000, 6);
 	put_text(l, key, text);
 }
 
