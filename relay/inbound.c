@@ -30,6 +30,8 @@ static void resolve(struct worker *w, struct inbound *in)
 	in->normalises = rule.normalises_bare_lf;
 }
 
+#define COPY_TEXT(to, from) bytes_to_string(bytes_of_string(from), to, sizeof(to))
+
 /* What all records of an inbound session have in common. */
 static struct record *record_begin(struct worker *w, struct conn *c, enum record_disposition disposition,
 	const char *stage)
@@ -46,21 +48,21 @@ static struct record *record_begin(struct worker *w, struct conn *c, enum record
 	r->disposition = (uint8_t)disposition;
 	r->client_addr = in->client;
 	r->generation = in->policy_number;
-	snprintf(r->listener, sizeof r->listener, "%s", w->config->listeners[in->listener].name);
-	snprintf(r->client_name, sizeof r->client_name, "%s", in->name);
-	snprintf(r->helo, sizeof r->helo, "%s", in->helo);
-	snprintf(r->stage, sizeof r->stage, "%s", stage);
-	memcpy(r->rule_id, in->rule_id, sizeof r->rule_id);
-	memcpy(r->profile, in->profile_id, sizeof r->profile);
-	snprintf(r->tls_level, sizeof r->tls_level, "%s", tls_level_name(in->level));
+	COPY_TEXT(r->listener, w->config->listeners[in->listener].name);
+	COPY_TEXT(r->client_name, in->name);
+	COPY_TEXT(r->helo, in->helo);
+	COPY_TEXT(r->stage, stage);
+	COPY_TEXT(r->rule_id, in->rule_id);
+	COPY_TEXT(r->profile, in->profile_id);
+	COPY_TEXT(r->tls_level, tls_level_name(in->level));
 	if (v.is_tls) {
-		snprintf(r->tls_version, sizeof r->tls_version, "%s", tls_protocol_name(v.protocol));
-		snprintf(r->cipher, sizeof r->cipher, "%s", v.cipher);
-		snprintf(r->group, sizeof r->group, "%s", v.group);
-		snprintf(r->verify, sizeof r->verify, "%s", tls_verify_name(v.verify));
-		snprintf(r->verify_message, sizeof r->verify_message, "%s", v.verify_message);
-		snprintf(r->cert_subject, sizeof r->cert_subject, "%s", v.cert_subject);
-		snprintf(r->cert_issuer, sizeof r->cert_issuer, "%s", v.cert_issuer);
+		COPY_TEXT(r->tls_version, tls_protocol_name(v.protocol));
+		COPY_TEXT(r->cipher, v.cipher);
+		COPY_TEXT(r->group, v.group);
+		COPY_TEXT(r->verify, tls_verify_name(v.verify));
+		COPY_TEXT(r->verify_message, v.verify_message);
+		COPY_TEXT(r->cert_subject, v.cert_subject);
+		COPY_TEXT(r->cert_issuer, v.cert_issuer);
 		r->bits = v.bits;
 		r->bits_total = v.bits_total;
 		r->is_resumed = v.is_resumed;
@@ -73,9 +75,9 @@ static void record_refusal(struct worker *w, struct conn *c, const char *stage, 
 	struct record *r = record_begin(w, c, RECORD_REJECTED, stage);
 	if (r == NULL)
 		return;
-	snprintf(r->from, sizeof r->from, "%s", c->inbound.from);
-	snprintf(r->reply, sizeof r->reply, "%.*s", (int)strcspn(reply, "\r\n"), reply);
-	snprintf(r->reason, sizeof r->reason, "%s", reason);
+	COPY_TEXT(r->from, c->inbound.from);
+	bytes_to_string(bytes_of(reply, strcspn(reply, "\r\n")), r->reply, sizeof r->reply);
+	COPY_TEXT(r->reason, reason);
 	record_push(&w->records, r);
 }
 
@@ -87,11 +89,11 @@ static void record_accepted(struct worker *w, struct conn *c)
 		return;
 	r->queue_id = in->mail_id;
 	r->size = in->mail_size;
-	snprintf(r->proto, sizeof r->proto, "%s", smtp_server_proto(in->session));
-	memcpy(r->from, in->from, sizeof r->from);
-	memcpy(r->to, in->to, sizeof r->to);
+	COPY_TEXT(r->proto, smtp_server_proto(in->session));
+	COPY_TEXT(r->from, in->from);
+	COPY_TEXT(r->to, in->to);
 	if (in->is_left)
-		snprintf(r->reason, sizeof r->reason, "the client had gone before the reply");
+		COPY_TEXT(r->reason, "the client had gone before the reply");
 	else
 		snprintf(r->reply, sizeof r->reply, "250 2.0.0 Ok, %u recipients", in->recipients);
 	record_push(&w->records, r);

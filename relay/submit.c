@@ -7,7 +7,6 @@
 #include "relay/worker.h"
 #include "smtp/envelope.h"
 
-#include <stdio.h>
 #include <time.h>
 
 /* A mail is begun only while this share of the core's memory is free: what has begun should be able to end. */
@@ -20,11 +19,10 @@ static bool put_text(struct mail *mail, enum envelope_field field, const char *t
 
 static bool put_tls(const struct conn *c, struct mail *mail)
 {
-	struct tls_verdict verdict = {0};
-	if (c->tls_state == CONN_TLS)
-		tls_get_verdict(c->tls, &verdict);
-	return put_text(mail, ENVELOPE_TLS_VERSION, verdict.is_tls ? tls_protocol_name(verdict.protocol) : "") &&
-		put_text(mail, ENVELOPE_TLS_CIPHER, verdict.cipher);
+	uint16_t protocol = 0;
+	const char *cipher = c->tls_state == CONN_TLS ? tls_agreed(c->tls, &protocol) : NULL;
+	return put_text(mail, ENVELOPE_TLS_VERSION, tls_protocol_name(protocol)) &&
+		put_text(mail, ENVELOPE_TLS_CIPHER, cipher == NULL ? "" : cipher);
 }
 
 bool submit_begin(struct worker *w, struct conn *c, struct bytes sender, uint8_t body_flags)
@@ -68,31 +66,82 @@ bool submit_recipient(struct conn *c, struct bytes recipient)
 	return true;
 }
 
-/* RFC 5321 4.4 with the clauses of RFC 8314 7.4: which TLS this leg went over. HELO is the client's word and has
- * passed the address grammar; anything but printable ASCII in it is replaced. */
-static size_t format_received(struct worker *w, struct conn *c, char *to, size_t size)
+/* A field that is put together of words; what does not fit is cut. */
+struct field {
+	char text[1024];
+	size_t n;
+};
+
+static void add(struct field *f, const char *word)
+{
+	size_t n = strnlen(word, sizeof f->text - f->n);
+	memcpy(f->text + f->n, word, n);
+	f->n += n;
+}
+
+/* HELO is the client's word and has passed the address grammar; anything but printable ASCII in it is replaced. */
+static void add_helo(struct field *f, const char *helo)
+{
+	for (const char *p = helo; *p != '\0' && f->n < sizeof f->text; p++)
+		f->text[f->n++] = *p > 0x20 && *p < 0x7f && *p != '(' && *p != ')' && *p != ';' ? *p : '?';
+}
+
+static void add_client(struct field *f, const struct inbound *in)
+{
+	char address[ADDR_TEXT_MAX];
+	add(f, " (");
+	add(f, in->name);
+	add(f, in->name[0] == '\0' ? "[" : " [");
+	add(f, addr_is_ipv4(&in->client) ? "" : "IPv6:");
+	add(f, addr_format(&in->client, address));
+	add(f, "])");
+}
+
+static void add_tls(struct field *f, const struct conn *c)
+{
+	uint16_t protocol;
+	const char *cipher = c->tls_state == CONN_TLS ? tls_agreed(c->tls, &protocol) : NULL;
+	if (cipher == NULL)
+		return;
+	const char *group = tls_agreed_group(c->tls);
+	add(f, "\r\n\ttls ");
+	add(f, cipher);
+	add(f, group[0] == '\0' ? "" : " group ");
+	add(f, group);
+}
+
+/* Many mails are of one second. */
+static void add_date(struct field *f, struct worker *w)
+{
+	time_t now = (time_t)(w->wall_us / 1000000);
+	if (w->date_of != now) {
+		struct tm tm;
+		gmtime_r(&now, &tm);
+		strftime(w->date, sizeof w->date, "%a, %d %b %Y %H:%M:%S +0000", &tm);
+		w->date_of = now;
+	}
+	add(f, w->date);
+}
+
+/* RFC 5321 4.4 with the clauses of RFC 8314 7.4: which TLS this leg went over. */
+static void make_received(struct worker *w, struct conn *c, struct field *f)
 {
 	struct inbound *in = &c->inbound;
-	struct tls_verdict verdict = {0};
-	char address[ADDR_TEXT_MAX], id[MAIL_ID_TEXT_MAX], date[64], tls[128] = "", helo[128];
-	if (c->tls_state == CONN_TLS)
-		tls_get_verdict(c->tls, &verdict);
-	if (verdict.is_tls)
-		snprintf(tls, sizeof tls, "\r\n\ttls %s%s%s", verdict.cipher, verdict.group[0] ? " group " : "",
-			verdict.group);
-	size_t n = 0;
-	for (const char *p = in->helo; *p != '\0' && n < sizeof helo - 1; p++)
-		helo[n++] = *p > 0x20 && *p < 0x7f && *p != '(' && *p != ')' && *p != ';' ? *p : '?';
-	helo[n] = '\0';
-	time_t now = (time_t)(w->wall_us / 1000000);
-	struct tm tm;
-	gmtime_r(&now, &tm);
-	strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S +0000", &tm);
-	bool is_ipv6 = !addr_is_ipv4(&in->client);
-	return (size_t)snprintf(to, size,
-		"Received: from %s (%s%s[%s%s])\r\n\tby %s (Hikyaku) with %s id %s%s;\r\n\t%s\r\n", helo, in->name,
-		in->name[0] == '\0' ? "" : " ", is_ipv6 ? "IPv6:" : "", addr_format(&in->client, address), w->config->node.hostname,
-		smtp_server_proto(in->session), mail_id_format(in->mail->id, id), tls, date);
+	char id[MAIL_ID_TEXT_MAX];
+	f->n = 0;
+	add(f, "Received: from ");
+	add_helo(f, in->helo);
+	add_client(f, in);
+	add(f, "\r\n\tby ");
+	add(f, w->config->node.hostname);
+	add(f, " (Hikyaku) with ");
+	add(f, smtp_server_proto(in->session));
+	add(f, " id ");
+	add(f, mail_id_format(in->mail->id, id));
+	add_tls(f, c);
+	add(f, ";\r\n\t");
+	add_date(f, w);
+	add(f, "\r\n");
 }
 
 /* Hands every full chunk to the spool; true: all of them went. */
@@ -114,10 +163,10 @@ static bool push_chunks(struct worker *w, struct inbound *in, bool with_last)
 
 bool submit_content_begins(struct worker *w, struct conn *c)
 {
-	char received[1024];
+	struct field received;
 	envelope_end(c->inbound.mail);
-	size_t n = format_received(w, c, received, sizeof received);
-	return mail_append(c->inbound.mail, bytes_of(received, n < sizeof received ? n : sizeof received - 1));
+	make_received(w, c, &received);
+	return mail_append(c->inbound.mail, bytes_of(received.text, received.n));
 }
 
 bool submit_content(struct worker *w, struct conn *c, struct bytes content)

@@ -247,6 +247,8 @@ struct worker {
 	uint32_t abort_count;
 	uint64_t last_mail_id, last_session_id;
 	uint64_t now_us, wall_us; /* of this turn */
+	time_t date_of;		  /* the second that `date` tells, as a Received field does */
+	char date[64];
 	uint64_t housekeeping_us;
 	size_t streams_reserved; /* blocks that input may not take */
 	bool has_starved;	 /* some connection is_starved */

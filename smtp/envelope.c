@@ -32,7 +32,7 @@ static bool has_room(const struct mail *mail, size_t n)
 bool envelope_begin(struct mail *mail)
 {
 	uint8_t head[HEAD_BYTES] = {0, 0, 0, 0, ENVELOPE_VERSION};
-	return mail_append(mail, bytes_of(head, sizeof head));
+	return mail_append_unsummed(mail, bytes_of(head, sizeof head));
 }
 
 bool envelope_put(struct mail *mail, enum envelope_field field, struct bytes value)
@@ -40,8 +40,8 @@ bool envelope_put(struct mail *mail, enum envelope_field field, struct bytes val
 	if (value.n > UINT16_MAX || !has_room(mail, FIELD_BYTES + value.n))
 		return false;
 	uint8_t head[FIELD_BYTES] = {(uint8_t)field, (uint8_t)value.n, (uint8_t)(value.n >> 8)};
-	return mail_append(mail, bytes_of(head, sizeof head)) &&
-		(value.n == 0 || mail_append(mail, value));
+	return mail_append_unsummed(mail, bytes_of(head, sizeof head)) &&
+		(value.n == 0 || mail_append_unsummed(mail, value));
 }
 
 bool envelope_put_u64(struct mail *mail, enum envelope_field field, uint64_t value)
@@ -52,8 +52,8 @@ bool envelope_put_u64(struct mail *mail, enum envelope_field field, uint64_t val
 	return envelope_put(mail, field, bytes_of(b, sizeof b));
 }
 
-/* The length is at the front and only now known, so the checksum, kept up to date while writing,
- * starts anew from there; an envelope is a few hundred bytes. */
+/* The length is at the front and only now known, so the checksum, kept up to date from here on, starts
+ * only now. */
 void envelope_end(struct mail *mail)
 {
 	mail->envelope_size = (uint32_t)mail->size;

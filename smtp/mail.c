@@ -166,7 +166,7 @@ static void mail_add_chunk(struct mail *mail)
 	mail->last = chunk;
 }
 
-bool mail_append(struct mail *mail, struct bytes b)
+bool mail_append_unsummed(struct mail *mail, struct bytes b)
 {
 	size_t room = mail_room(mail);
 	if (b.n > room) {
@@ -174,7 +174,6 @@ bool mail_append(struct mail *mail, struct bytes b)
 		if (more > mail->home->free_chunk_count * MAIL_CHUNK_DATA)
 			return false;
 	}
-	mail->crc = crc32c(mail->crc, b);
 	while (b.n != 0) {
 		if (mail_room(mail) == 0)
 			mail_add_chunk(mail);
@@ -185,6 +184,14 @@ bool mail_append(struct mail *mail, struct bytes b)
 		mail->size += part.n;
 		b = bytes_skip(b, part.n);
 	}
+	return true;
+}
+
+bool mail_append(struct mail *mail, struct bytes b)
+{
+	if (!mail_append_unsummed(mail, b))
+		return false;
+	mail->crc = crc32c(mail->crc, b);
 	return true;
 }
 

@@ -59,6 +59,8 @@ static inline uint64_t mail_held_bytes(uint64_t size)
 struct mail *mail_get(struct mail_pool *pool, uint64_t id);
 /* Owner: appends; false and nothing written if the pool cannot hold all of it. */
 bool mail_append(struct mail *mail, struct bytes b);
+/* Owner: the same without the checksum: for an envelope, whose end computes it from the start (smtp/envelope.h). */
+bool mail_append_unsummed(struct mail *mail, struct bytes b);
 /* Owner: gives the mail and its chunks back at once (never submitted to the spool). */
 void mail_put(struct mail *mail);
 /* Another thread: sends the mail and its chunks home. Never fails: the ring has room for every mail of the

@@ -262,6 +262,8 @@ struct tls_verdict {
 void tls_get_verdict(const struct tls *tls, struct tls_verdict *verdict);
 /* Only protocol and cipher, the latter a text that lives on; allocates nothing. NULL: not agreed yet. */
 const char *tls_agreed(const struct tls *tls, uint16_t *protocol);
+/* The same of the group; "": none, or not agreed yet. */
+const char *tls_agreed_group(const struct tls *tls);
 /* "TLSv1.3" */
 const char *tls_protocol_name(uint16_t protocol);
 

@@ -87,22 +87,27 @@ static void describe_verification(const struct tls *tls, struct tls_verdict *ver
 
 /* ---- what was agreed ---- */
 
+const char *tls_agreed_group(const struct tls *tls)
+{
+	const char *group = tls->is_done ? SSL_get0_group_name((SSL *)tls->ssl) : NULL;
+	return group == NULL ? "" : group;
+}
+
 static void describe_agreement(const struct tls *tls, struct tls_verdict *verdict)
 {
 	const SSL_CIPHER *cipher = SSL_get_current_cipher(tls->ssl);
-	const char *group = SSL_get0_group_name((SSL *)tls->ssl);
 	int total = 0;
 	verdict->is_tls = true;
 	verdict->protocol = (uint16_t)SSL_version(tls->ssl);
 	verdict->is_resumed = SSL_session_reused(tls->ssl) == 1;
 	if (cipher != NULL) {
-		snprintf(verdict->cipher, sizeof verdict->cipher, "%s",
-			SSL_CIPHER_standard_name(cipher));
+		bytes_to_string(bytes_of_string(SSL_CIPHER_standard_name(cipher)), verdict->cipher,
+			sizeof verdict->cipher);
 		verdict->bits = (uint16_t)SSL_CIPHER_get_bits(cipher, &total);
 		verdict->bits_total = (uint16_t)total;
 	}
-	if (group != NULL)
-		snprintf(verdict->group, sizeof verdict->group, "%s", group);
+	bytes_to_string(
+		bytes_of_string(tls_agreed_group(tls)), verdict->group, sizeof verdict->group);
 }
 
 void tls_get_verdict(const struct tls *tls, struct tls_verdict *verdict)
