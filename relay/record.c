@@ -22,7 +22,7 @@ struct record *record_get(struct record_lane *lane)
 	if (r == NULL)
 		atomic_fetch_add_explicit(&lane->lost, 1, memory_order_relaxed);
 	else
-		memset(r, 0, sizeof *r);
+		record_clear(r);
 	return r;
 }
 

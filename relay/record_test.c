@@ -186,6 +186,27 @@ static void any_byte_of_a_peer_stays_one_line_of_text_of_the_size_asked_for(void
 		}
 }
 
+static void a_slot_that_was_full_is_empty_when_it_is_got_again(void **state)
+{
+	struct record_lane lane = {0};
+	const struct record none = {0};
+	struct record *r;
+	char wanted[RECORD_LINE_MAX], got[RECORD_LINE_MAX];
+	size_t n = record_format(&none, wanted, sizeof wanted);
+	assert_true(record_lane_init(&lane));
+	for (int i = 0; i < 2 * RECORD_RING; i++) {
+		assert_non_null(r = record_get(&lane));
+		assert_int_equal(record_format(r, got, sizeof got), n);
+		assert_memory_equal(got, wanted, n);
+		memset(r, 'x', sizeof *r);
+		record_push(&lane, r);
+		assert_true(ring_push_spsc(&lane.empty, ring_pop_spsc(&lane.full)));
+	}
+	ring_fini(&lane.full);
+	ring_fini(&lane.empty);
+	free(lane.slots);
+}
+
 static void a_lane_gives_each_slot_back_and_counts_what_is_lost(void **state)
 {
 	struct record_lane lane = {0};
@@ -221,6 +242,7 @@ int main(void)
 		cmocka_unit_test(a_line_without_room_is_json_at_every_size),
 		cmocka_unit_test(the_text_form_has_the_same_fields_as_words),
 		cmocka_unit_test(any_byte_of_a_peer_stays_one_line_of_text_of_the_size_asked_for),
+		cmocka_unit_test(a_slot_that_was_full_is_empty_when_it_is_got_again),
 		cmocka_unit_test(a_lane_gives_each_slot_back_and_counts_what_is_lost),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
