@@ -161,51 +161,66 @@ void mail_forget(struct queue *q, struct queued_mail *m)
 }
 
 /* ---- from envelope to items ---- */
-struct counts {
+struct contents {
 	uint32_t recipients;
-	size_t bytes;
+	size_t recipient_bytes;
+	struct bytes sender, body_flags, received_at, session_id;
 	bool is_broken;
 };
 
-static struct counts count_envelope(struct bytes envelope)
+static void keep_first(struct bytes *field, struct bytes value)
+{
+	if (field->at == NULL)
+		*field = value;
+}
+
+static void take_field(struct contents *c, enum envelope_field field, struct bytes value)
+{
+	switch (field) {
+	case ENVELOPE_RECIPIENT:
+		c->recipients++;
+		c->recipient_bytes += value.n;
+		break;
+	case ENVELOPE_SENDER: keep_first(&c->sender, value); break;
+	case ENVELOPE_BODY_FLAGS: keep_first(&c->body_flags, value); break;
+	case ENVELOPE_RECEIVED_AT: keep_first(&c->received_at, value); break;
+	case ENVELOPE_SESSION_ID: keep_first(&c->session_id, value); break;
+	default: break;
+	}
+}
+
+static struct contents read_envelope(struct bytes envelope)
 {
 	struct envelope_cursor cursor;
 	enum envelope_field field;
 	struct bytes value;
-	struct counts counts = {0};
+	struct contents contents = {0};
 	int more = -1;
 
 	if (envelope_open(envelope, &cursor))
 		while ((more = envelope_next(&cursor, &field, &value)) > 0)
-			if (field == ENVELOPE_RECIPIENT) {
-				counts.recipients++;
-				counts.bytes += value.n;
-			}
-	counts.is_broken = more != 0 || counts.recipients == 0;
-	return counts;
+			take_field(&contents, field, value);
+	if (more != 0 || contents.recipients == 0)
+		return (struct contents){.recipients = contents.recipients,
+			.recipient_bytes = contents.recipient_bytes, .is_broken = true};
+	return contents;
 }
 
-static struct queued_mail *mail_make(struct queue *q, uint64_t id, uint64_t size,
-	struct bytes envelope, const struct counts *counts)
+static struct queued_mail *mail_make(
+	struct queue *q, uint64_t id, uint64_t size, const struct contents *contents)
 {
-	struct bytes sender = BYTES_NONE, flags = BYTES_NONE;
-	uint64_t received_us = 0, session_id = 0;
+	struct bytes sender = contents->sender;
+	uint64_t received_us = envelope_u64(contents->received_at);
+	struct queued_mail *m = queue_calloc(1,
+		sizeof *m + sender.n + (contents->recipients + 7) / 8 + contents->recipient_bytes);
 
-	if (!counts->is_broken) {
-		sender = envelope_find(envelope, ENVELOPE_SENDER);
-		flags = envelope_find(envelope, ENVELOPE_BODY_FLAGS);
-		received_us = envelope_u64(envelope_find(envelope, ENVELOPE_RECEIVED_AT));
-		session_id = envelope_u64(envelope_find(envelope, ENVELOPE_SESSION_ID));
-	}
-	struct queued_mail *m = queue_calloc(
-		1, sizeof *m + sender.n + (counts->recipients + 7) / 8 + counts->bytes);
 	m->id = id;
 	m->size = size;
-	m->session_id = session_id;
+	m->session_id = envelope_u64(contents->session_id);
 	m->received_us = received_us != 0 && received_us < q->now_us ? received_us : q->now_us;
-	m->recipient_count = counts->recipients;
-	m->body_flags = flags.n == 0 ? 0 : flags.at[0];
-	m->is_unreadable = counts->is_broken;
+	m->recipient_count = contents->recipients;
+	m->body_flags = contents->body_flags.n == 0 ? 0 : contents->body_flags.at[0];
+	m->is_unreadable = contents->is_broken;
 	m->sender_n = (uint16_t)sender.n;
 	if (sender.n != 0)
 		memcpy(m->text, sender.at, sender.n);
@@ -321,12 +336,12 @@ void queue_admit(struct queue *q, struct mail *mail, uint64_t now_us)
 {
 	uint8_t *copy = queue_scratch(q, mail->envelope_size);
 	struct bytes envelope = bytes_of(copy, mail->envelope_size);
-	struct counts counts = {.is_broken = true};
+	struct contents contents = {.is_broken = true};
 
 	q->now_us = now_us;
 	if (envelope_copy(mail, copy))
-		counts = count_envelope(envelope);
-	struct queued_mail *m = mail_make(q, mail->id, mail->size, envelope, &counts);
+		contents = read_envelope(envelope);
+	struct queued_mail *m = mail_make(q, mail->id, mail->size, &contents);
 	mail_take_body(q, m, mail);
 	if (m->is_unreadable) {
 		make_unreadable_item(q, m);
@@ -404,12 +419,12 @@ static void restore(struct queue *q, struct queued_mail *m, struct recipient *al
 
 void queue_recover(struct queue *q, const struct spool_found *found, uint64_t now_us)
 {
-	struct counts counts = count_envelope(found->envelope);
+	struct contents contents = read_envelope(found->envelope);
 
 	q->now_us = now_us;
 	if (q->last_dsn_id < found->id)
 		q->last_dsn_id = found->id;
-	struct queued_mail *m = mail_make(q, found->id, found->size, found->envelope, &counts);
+	struct queued_mail *m = mail_make(q, found->id, found->size, &contents);
 	if (m->is_unreadable) {
 		make_unreadable_item(q, m);
 		return;
