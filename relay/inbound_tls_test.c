@@ -341,6 +341,34 @@ static void over_tls_the_last_word_arrives_before_the_end(void **state)
 	lab_free(lab);
 }
 
+/* RFC 2920 3.2. A call of tls_read() gives what one record holds. */
+static void a_group_of_commands_is_answered_in_one_record(void **state)
+{
+	struct lab *lab = lab_new(lab_open_to_all, NULL);
+	struct peer *p = lab_connect(lab, 465);
+	char got[1000];
+	size_t n;
+	lab_secure(p, false);
+	lab_expect(p, "220 ");
+	lab_say(p, "EHLO x.example.test\r\n");
+	lab_expect(p, "250 ");
+	for (int round = 0; round < 3; round++) {
+		p->n = 0;
+		p->is_reading = false;
+		lab_say(p, "MAIL FROM:<a@x.example.test>\r\nRCPT TO:<b@here.example.test>\r\nDATA\r\n");
+		assert_int_equal(tls_read(p->tls, (uint8_t *)got, sizeof got - 1, &n), TLS_OK);
+		got[n] = '\0';
+		assert_string_equal(got,
+			"250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n354 End data with <CR><LF>.<CR><LF>\r\n");
+		p->is_reading = true;
+		lab_say(p, "Subject: x\r\n\r\n");
+		lab_say(p, "x\r\n.\r\n"); /* in two records, the second after TLS was read empty */
+		lab_expect(p, "250 2.0.0 Ok: queued as ");
+	}
+	assert_int_equal(lab->accepted_count, 3);
+	lab_free(lab);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -358,6 +386,7 @@ int main(void)
 		cmocka_unit_test(a_command_behind_starttls_is_not_taken_for_a_secured_one),
 		cmocka_unit_test(certificates_that_went_between_offer_and_handshake_end_the_connection),
 		cmocka_unit_test(over_tls_the_last_word_arrives_before_the_end),
+		cmocka_unit_test(a_group_of_commands_is_answered_in_one_record),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
