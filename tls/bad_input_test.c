@@ -207,7 +207,7 @@ static void garbage_for_a_clienthello_fails_alone(void **state)
 				if (is_record)
 					memcpy(junk, "\x16\x03\x01\x00\x40\x01\x00\x00\x3c", 9);
 				else
-					junk[0] = 0x17; /* by chance it might be a record of a handshake */
+					memcpy(junk, "\x17\x00", 2); /* by chance it might begin a record */
 				server = m.server;
 				lab_wire_write(&m.link.up, junk, n);
 				enum tls_result result = turn(server);
