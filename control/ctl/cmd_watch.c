@@ -43,10 +43,11 @@ static void on_signal(int number)
 	interrupted = 1;
 }
 
-/* Ctrl-C ends the watching, not the program: what was seen is finished in order. */
+/* Ctrl-C ends the watching, not the program: what was seen is finished in order, also a write that waits for a slow
+ * reader. A second one ends the program. */
 static void take_signals(void)
 {
-	const struct sigaction action = {.sa_handler = on_signal};
+	const struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART | (int)SA_RESETHAND};
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 	signal(SIGPIPE, SIG_IGN);

@@ -5,16 +5,19 @@
     ctl_test.py HIKYAKUCTL SOURCE
 """
 import base64
+import fcntl
 import http.server
 import json
 import os
 import pathlib
 import pty
 import select
+import signal
 import socketserver
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 import unittest
@@ -413,6 +416,24 @@ class Status(Case):
         self.assertEqual(self.requests()[-1], ("DELETE", "/v1/trace/5"))
         self.run_ctl("trace", "--count", "0", code=64)
         self.run_ctl("trace", "--seconds", "3601", code=64)
+
+    def test_a_trace_that_is_interrupted_while_its_reader_is_slow_is_finished(self):
+        pieces = [{"events": [{"event": "drop", "reason": "out_of_window"}] * 3000, "lost": 0, "over": False}]
+        self.answer("POST /v1/trace", {"id": 5})
+        self.answer("GET /v1/trace/5", lambda body: pieces.pop() if pieces else {"events": [], "lost": 0, "over": False})
+        self.answer("DELETE /v1/trace/5", {})
+        with subprocess.Popen([CTL, "--json", "trace"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env) as process:
+            filled, end = 0, time.monotonic() + 60
+            while filled < 60000 and time.monotonic() < end:  # of the 64 KiB that a pipe holds
+                time.sleep(0.02)
+                filled = int.from_bytes(fcntl.ioctl(process.stdout, termios.FIONREAD, bytes(4)), sys.byteorder)
+            time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.1)
+            out, err = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 0, err)
+        self.assertEqual(len(out.splitlines()), 3000)
+        self.assertIn(b"3000 events, 0 lost", err)
 
     def test_a_capture_asks_with_a_compiled_filter_and_writes_pcapng(self):
         frame = bytes(range(61))

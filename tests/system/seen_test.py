@@ -11,6 +11,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 
 from cases import case, expect, expect_in, main
@@ -208,13 +209,16 @@ def an_operator_ends_a_connection(l):
 @contextlib.contextmanager
 def running(l, *args, **options):
     """hikyakuctl beside what the test does; its process, with output and errors as text once it has ended."""
+    out, is_text = tempfile.TemporaryFile(), options.get("text", True)  # a pipe would be full before it is read
     process = subprocess.Popen([l.bin / "control" / "ctl" / "hikyakuctl", "--socket", l.api, *map(str, args)],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=options.get("text", True))
+                               stdout=out, stderr=subprocess.PIPE, text=is_text)
     try:
         line = process.stderr.readline()
         expect("listening" in str(line), line)
         yield process
-        process.out, process.err = process.communicate(timeout=2 * PATIENCE)
+        _, process.err = process.communicate(timeout=2 * PATIENCE)
+        out.seek(0)
+        process.out = out.read().decode() if is_text else out.read()
     finally:
         if process.poll() is None:
             process.kill()
