@@ -12,7 +12,6 @@
 
 #include "base/bytes.h"
 
-#define LEAN_SHARE_MAX	(1184 + 32)
 #define LEAN_SECRET_MAX 64
 
 enum lean_group { LEAN_X25519 = 0x001d, LEAN_P256 = 0x0017, LEAN_X25519MLKEM768 = 0x11ec };

@@ -29,7 +29,6 @@ struct dialog_mail {
 	struct bytes sender, rcpts[RCPTS_MAX];
 	struct smtp_client_job job;
 	char text[4 * LINE_MAX_BYTES];
-	bool is_evicted;
 };
 
 struct dialog {

@@ -24,8 +24,9 @@ static uint64_t sum_of(struct bytes b)
 	return sum;
 }
 
-/* By the book: the 12 bytes of IPv4's pseudo-header or the 40 of IPv6's. */
-uint16_t packet_sum(const struct addr *source, const struct addr *destination, uint8_t protocol, struct bytes b)
+/* The Internet checksum of TCP (or another protocol), 0 over a range whose sum is right. By the book: the 12 bytes of
+ * IPv4's pseudo-header or the 40 of IPv6's. */
+static uint16_t sum_with_header(const struct addr *source, const struct addr *destination, uint8_t protocol, struct bytes b)
 {
 	uint8_t pseudo[40], *p = pseudo;
 	if (addr_is_ipv4(source)) {
@@ -59,7 +60,7 @@ size_t packet_encode(const struct packet *s, uint8_t *to)
 	size_t n = words * 4 + s->text.n;
 	n -= s->cut < n ? s->cut : n;
 	if (n >= 18) {
-		uint16_t sum = packet_sum(&s->source, &s->destination, 6, bytes_of(to, n));
+		uint16_t sum = sum_with_header(&s->source, &s->destination, 6, bytes_of(to, n));
 		packet_put(to + 16, (uint16_t)(sum + s->is_sum_wrong), 2);
 	}
 	return n;
@@ -72,7 +73,7 @@ const char *packet_decode(
 	*s = (struct packet){.source = *source, .destination = *destination, .offset = -1};
 	if (from.n < 20)
 		return "shorter than a header";
-	if (packet_sum(source, destination, 6, from) != 0)
+	if (sum_with_header(source, destination, 6, from) != 0)
 		return "wrong checksum";
 	const size_t header = (p[12] >> 4) * 4u;
 	if (header < 20 || header > from.n)

@@ -56,5 +56,3 @@ bool packet_parse_flags(const char *text, size_t n, uint8_t *flags);
 
 uint32_t packet_get(const uint8_t *p, unsigned bytes);
 uint8_t *packet_put(uint8_t *p, uint32_t v, unsigned bytes);
-/* The Internet checksum of TCP (or another protocol) with its pseudo-header; 0 over a range whose sum is right. */
-uint16_t packet_sum(const struct addr *source, const struct addr *destination, uint8_t protocol, struct bytes b);

@@ -33,8 +33,6 @@ struct bench_link {
 
 void bench_link_init(struct bench_link *link);
 void bench_link_fini(struct bench_link *link);
-/* The server's end for sessions of ours. */
-struct tls_io bench_link_io(struct bench_link *link);
 
 /* A server that is measured: its contexts, and what one session does. The functions assert. */
 struct bench_server {

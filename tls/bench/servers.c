@@ -35,7 +35,8 @@ static size_t write_down(void *user, const uint8_t *from, size_t room)
 	return n > 0 ? (size_t)n : 0;
 }
 
-struct tls_io bench_link_io(struct bench_link *link)
+/* The server's end for sessions of ours. */
+static struct tls_io link_io(struct bench_link *link)
 {
 	return (struct tls_io){read_up, write_down, link};
 }
@@ -146,7 +147,7 @@ static void ours_destroy(void *server)
 
 static void *ours_open(void *server, struct bench_link *link)
 {
-	struct tls *tls = tls_open_server(server, 0, bench_link_io(link));
+	struct tls *tls = tls_open_server(server, 0, link_io(link));
 	assert(tls != NULL);
 	return tls;
 }

@@ -71,7 +71,8 @@ static void step(struct shim *s, uint64_t end)
 	shim_changed(s);
 }
 
-void shim_advance(struct shim *s, uint64_t us)
+/* Lets virtual time pass, timers and all. */
+static void advance(struct shim *s, uint64_t us)
 {
 	const uint64_t end = s->now_us + us;
 	do
@@ -86,7 +87,7 @@ static int shim_usleep(void *userdata, useconds_t us)
 	struct shim *s = userdata;
 	shim_lock(s);
 	let_others_look(s);
-	shim_advance(s, us);
+	advance(s, us);
 	shim_unlock(s);
 	return 0;
 }
@@ -96,7 +97,7 @@ static int shim_gettimeofday(void *userdata, struct timeval *tv, struct timezone
 {
 	struct shim *s = userdata;
 	shim_lock(s);
-	shim_advance(s, 1);
+	advance(s, 1);
 	*tv = (struct timeval){.tv_sec = (time_t)(s->now_us / 1000000), .tv_usec = (suseconds_t)(s->now_us % 1000000)};
 	shim_unlock(s);
 	return 0;

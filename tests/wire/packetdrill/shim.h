@@ -56,8 +56,6 @@ struct shim {
 /* All but the table's calls are with the lock held. */
 void shim_lock(struct shim *s);
 void shim_unlock(struct shim *s);
-/* Lets virtual time pass, timers and all. */
-void shim_advance(struct shim *s, uint64_t us);
 /* Something happened: events are taken, and whoever blocks looks again. */
 void shim_changed(struct shim *s);
 /* Blocks until something has happened; false: nothing does, for seconds of real time. */
