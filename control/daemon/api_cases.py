@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""control/daemon/api_cases.py: what the tests of the API share: cases that begin alike, and checks of an answer."""
+"""control/daemon/api_cases.py: what the tests of the API share: cases that begin alike, the run of them, checks of an answer."""
 
 import cases
 from cases import expect, expect_in
@@ -15,6 +15,14 @@ def case(function):
         function(control)
     alone.__name__ = function.__name__
     return cases.case(alone)
+
+
+def run(control):
+    """Every case on this control, which ends behind them."""
+    try:
+        return cases.main(control)
+    finally:
+        control.close()
 
 
 def check(answer, status, **fields):

@@ -13,8 +13,8 @@ import sys
 import threading
 
 from lab import BINARY, HOSTNAME, PATIENCE, Answer, Control, UnixHTTP, wait_for
-from api_cases import case, check, check_error, empty, ids, item
-from cases import expect, expect_in, main
+from api_cases import case, check, check_error, empty, ids, item, run
+from cases import expect, expect_in
 
 
 # ---- HTTP ----
@@ -926,12 +926,4 @@ def it_stops_also_while_requests_wait(control):
     expect("p" in ids(control, "profiles"))
 
 
-def run():
-    control = Control()
-    try:
-        return main(control)
-    finally:
-        control.close()
-
-
-sys.exit(run())
+sys.exit(run(Control()))

@@ -6,8 +6,8 @@ import sys
 import time
 
 from lab import Control, wait_for
-from api_cases import case, check, check_error, item
-from cases import expect, main
+from api_cases import case, check, check_error, item, run
+from cases import expect
 
 
 @case
@@ -34,12 +34,4 @@ def a_relay_that_does_not_answer_is_named(control):
     silent.close()
 
 
-def run():
-    control = Control()
-    try:
-        return main(control)
-    finally:
-        control.close()
-
-
-sys.exit(run())
+sys.exit(run(Control()))

@@ -7,8 +7,8 @@ import sys
 import time
 
 from lab import Control
-from api_cases import case
-from cases import expect, main
+from api_cases import case, run
+from cases import expect
 
 
 def now():
@@ -88,12 +88,4 @@ def a_lifetime_of_zero_is_no_keys(control):
     forget(control)
 
 
-def run():
-    control = Control()
-    try:
-        return main(control)
-    finally:
-        control.close()
-
-
-sys.exit(run())
+sys.exit(run(Control()))
