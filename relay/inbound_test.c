@@ -2,10 +2,15 @@
 /* Clients of a worker, and what is owed to them: replies, ends, and a 250 that holds. */
 #include "relay/worker_lab.h"
 
-#include <stdio.h>
-
-#include <errno.h>
-#include <stdio.h>
+/* A client, of a lab of its own, whose mail is whole; what the spool says of it. */
+static struct peer *mailed(enum lab_spool spool)
+{
+	struct lab *lab = lab_new(lab_open_to_all, NULL);
+	lab->spool = spool;
+	struct peer *p = lab_greeted(lab);
+	lab_say_mail(p);
+	return p;
+}
 
 static uint64_t stale(struct lab *lab)
 {
@@ -14,10 +19,8 @@ static uint64_t stale(struct lab *lab)
 
 static void the_250_comes_after_the_verdict_and_not_before(void **state)
 {
-	struct lab *lab = lab_new(lab_open_to_all, NULL);
-	lab->spool = LAB_SPOOL_SILENT;
-	struct peer *p = lab_greeted(lab);
-	lab_say_mail(p);
+	struct peer *p = mailed(LAB_SPOOL_SILENT);
+	struct lab *lab = p->lab;
 	lab_run(lab, 60 * LAB_SECOND);
 	assert_int_equal(lab->commits, 1);
 	assert_null(strstr(p->in, "250 "));
@@ -30,10 +33,8 @@ static void the_250_comes_after_the_verdict_and_not_before(void **state)
 
 static void a_mail_that_is_not_durable_gets_452(void **state)
 {
-	struct lab *lab = lab_new(lab_open_to_all, NULL);
-	lab->spool = LAB_SPOOL_BAD;
-	struct peer *p = lab_greeted(lab);
-	lab_say_mail(p);
+	struct peer *p = mailed(LAB_SPOOL_BAD);
+	struct lab *lab = p->lab;
 	lab_expect(p, "452 4.3.1");
 	lab->spool = LAB_SPOOL_GOOD;
 	lab_begin_data(p);
@@ -44,10 +45,8 @@ static void a_mail_that_is_not_durable_gets_452(void **state)
 
 static void a_verdict_for_a_client_that_has_gone_is_nobody_elses_and_recorded(void **state)
 {
-	struct lab *lab = lab_new(lab_open_to_all, NULL);
-	lab->spool = LAB_SPOOL_SILENT;
-	struct peer *p = lab_greeted(lab);
-	lab_say_mail(p);
+	struct peer *p = mailed(LAB_SPOOL_SILENT);
+	struct lab *lab = p->lab;
 	tcp_abort(p->conn);
 	lab_run(lab, LAB_SECOND);
 	assert_int_equal(clients_count(&lab->w->clients, &lab->far_addr), 0);
@@ -70,10 +69,8 @@ static void a_verdict_for_a_client_that_has_gone_is_nobody_elses_and_recorded(vo
 
 static void a_mail_that_failed_after_its_client_has_gone_is_not_recorded_as_accepted(void **state)
 {
-	struct lab *lab = lab_new(lab_open_to_all, NULL);
-	lab->spool = LAB_SPOOL_SILENT;
-	struct peer *p = lab_greeted(lab);
-	lab_say_mail(p);
+	struct peer *p = mailed(LAB_SPOOL_SILENT);
+	struct lab *lab = p->lab;
 	tcp_abort(p->conn);
 	lab_run(lab, LAB_SECOND);
 	lab_verdict(lab, false);
@@ -85,10 +82,8 @@ static void a_mail_that_failed_after_its_client_has_gone_is_not_recorded_as_acce
 
 static void a_spool_that_never_answers_is_not_waited_for_for_ever_nor_guessed(void **state)
 {
-	struct lab *lab = lab_new(lab_open_to_all, NULL);
-	lab->spool = LAB_SPOOL_SILENT;
-	struct peer *p = lab_greeted(lab);
-	lab_say_mail(p);
+	struct peer *p = mailed(LAB_SPOOL_SILENT);
+	struct lab *lab = p->lab;
 	lab_run(lab, 601 * LAB_SECOND);
 	assert_true(p->has_ended);
 	assert_string_equal(p->in + strcspn(p->in, "2345"), ""); /* not a word */
