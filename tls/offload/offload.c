@@ -202,12 +202,13 @@ void tls_offload_returned(struct tls_offload *offload, struct tls_op *op)
 
 /* ---- ops that do not come back ---- */
 
-/* Its handshake goes on with another op, done here: the engine may still write to this one. */
-static void op_lose(struct tls_offload *offload, struct tls_op *op)
+/* Its handshake goes on with another op, done here: the engine may still write to this one. false: none is free, before
+ * those who have got one have taken their results. */
+static bool op_lose(struct tls_offload *offload, struct tls_op *op)
 {
 	struct tls_op *other = op->task == NULL ? NULL : op_take(offload);
 	if (op->task != NULL && other == NULL)
-		return; /* another time */
+		return false;
 	if (other != NULL) {
 		other->kind = op->kind;
 		other->key = op->key == NULL ? NULL : tls_rsa_key_get(op->key);
@@ -224,24 +225,27 @@ static void op_lose(struct tls_offload *offload, struct tls_op *op)
 	offload->lost++;
 	offload->counters.lost++;
 	offload->engine.lost(offload->engine.user);
+	return true;
 }
 
-/* Rarely: a look at all of them. */
+/* Rarely: a look at all of them. No more in a turn than a batch would be, for they are done one by one; the others in the
+ * next. */
 static void lose_ops_long_out(struct tls_offload *offload)
 {
 	if (offload->engine.lost == NULL || offload->waiting == 0 ||
 		offload->now_ns - offload->looked_ns < TLS_ENGINE_PATIENCE_MS * 1000000ull / 8)
 		return;
-	offload->looked_ns = offload->now_ns;
-	for (uint32_t i = 0; i < TLS_OPS_MAX; i++) {
+	for (uint32_t i = 0, late = 0; i < TLS_OPS_MAX; i++) {
 		struct tls_op *op = &offload->ops[i];
 		if (op->state != OP_OUT)
 			continue;
 		if (op->since_ns == UINT64_MAX)
 			op->since_ns = offload->now_ns;
-		else if (offload->now_ns - op->since_ns >= TLS_ENGINE_PATIENCE_MS * 1000000ull)
-			op_lose(offload, op);
+		else if (offload->now_ns - op->since_ns >= TLS_ENGINE_PATIENCE_MS * 1000000ull &&
+			(late++ == TLS_LANES || !op_lose(offload, op)))
+			return;
 	}
+	offload->looked_ns = offload->now_ns;
 }
 
 /* ---- batches ---- */
@@ -421,7 +425,8 @@ static bool op_submit(struct tls_offload *offload, struct tls_task *task, struct
 	op->since_ns = UINT64_MAX;
 	if (task->backend == TLS_BACKEND_ENGINE) {
 		op->state = OP_OUT;
-		return offload->engine.submit != NULL &&
+		/* It never has the last one: should it keep them all, there is one to go on with. */
+		return offload->engine.submit != NULL && offload->free != NULL &&
 			offload->engine.submit(offload->engine.user, op);
 	}
 	struct queue *queue = &offload->queues[op->kind];

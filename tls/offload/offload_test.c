@@ -415,6 +415,79 @@ static void an_engine_gives_results_later_and_survives_those_that_left(void **st
 	away.is_broken = false;
 }
 
+/* ---- an engine that keeps what it took ---- */
+
+static uint32_t losses;
+
+static void away_lost(void *)
+{
+	losses++;
+}
+
+static void begin_to_keep(uint32_t count)
+{
+	tls_offload_set_engine(offload, &(struct tls_engine){.submit = away_submit, .lost = away_lost});
+	away.room = TASKS_MAX;
+	losses = 0;
+	for (uint32_t i = 0; i < count; i++)
+		enter_away(&visitors[i], NULL);
+}
+
+/* Polls once; how many were woken by it, who then leave. */
+static uint32_t poll_late(uint64_t now_ns, uint32_t first, uint32_t end)
+{
+	uint32_t woken_now = 0;
+	tls_offload_poll(offload, now_ns, false);
+	for (uint32_t i = first; i < end; i++) {
+		if (visitors[i].wakes == 0 || visitors[i].is_over)
+			continue;
+		leave(&visitors[i]);
+		assert_right(&visitors[i]);
+		woken_now++;
+	}
+	return woken_now;
+}
+
+enum { PATIENCE_NS = TLS_ENGINE_PATIENCE_MS * MS };
+
+static void what_an_engine_keeps_is_done_here_no_more_in_a_turn_than_a_batch(void **state)
+{
+	enum { COUNT = 20 };
+	uint64_t now_ns = PATIENCE_NS;
+	begin_to_keep(COUNT);
+	assert_int_equal(poll_late(now_ns, 0, COUNT), 0);
+	now_ns += PATIENCE_NS;
+	assert_int_equal(poll_late(now_ns, 0, COUNT), TLS_LANES);
+	assert_int_equal(poll_late(now_ns + 1, 0, COUNT), TLS_LANES); /* at once, and not after another look's time */
+	assert_int_equal(poll_late(now_ns + 2, 0, COUNT), COUNT - 2 * TLS_LANES);
+	assert_int_equal(tls_offload_waiting(offload), 0);
+	assert_int_equal(losses, COUNT);
+	away_poll(NULL);
+	assert_false(tls_offload_has_lost(offload));
+}
+
+/* All ops are with it, most of them of handshakes that have gone. */
+static void whoever_waits_for_an_engine_that_keeps_all_ops_goes_on(void **state)
+{
+	enum { REST = TLS_OPS_MAX - TLS_FIBRES_MAX };
+	uint64_t now_ns = PATIENCE_NS;
+	uint32_t gone_on = 0;
+	begin_to_keep(TLS_FIBRES_MAX);
+	for (int i = 0; i < TLS_FIBRES_MAX; i++)
+		tls_task_cancel(&visitors[i].task);
+	for (int i = 0; i < REST; i++)
+		enter_away(&visitors[i], NULL);
+	assert_right(&visitors[REST - 1]); /* the last: at once */
+	poll_late(now_ns, 0, REST);
+	now_ns += PATIENCE_NS;
+	for (int i = 0; i < TLS_OPS_MAX; i++)
+		gone_on += poll_late(now_ns + (uint64_t)i, 0, REST);
+	assert_int_equal(gone_on, REST - 1);
+	assert_int_equal(tls_offload_waiting(offload), 0);
+	away_poll(NULL);
+	assert_false(tls_offload_has_lost(offload));
+}
+
 static int make_inner_keys(void **state)
 {
 	openssl = OSSL_LIB_CTX_new();
@@ -458,6 +531,8 @@ int main(void)
 		TEST(outside_of_a_task_nothing_waits),
 		TEST(a_key_of_another_size_is_done_by_openssl),
 		TEST(an_engine_gives_results_later_and_survives_those_that_left),
+		TEST(what_an_engine_keeps_is_done_here_no_more_in_a_turn_than_a_batch),
+		TEST(whoever_waits_for_an_engine_that_keeps_all_ops_goes_on),
 	};
 	const char *why_not = tls_mb_unusable();
 	if (why_not != NULL) {
