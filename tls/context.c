@@ -141,11 +141,12 @@ void tls_lib_put(struct tls_lib *lib)
 	tls_tickets_fini(lib);
 	tls_cache_destroy(lib->cache);
 	BIO_meth_free(lib->bio_method);
-	OSSL_PROVIDER_unload(lib->ours);
-	OSSL_PROVIDER_unload(lib->provider);
-	OSSL_LIB_CTX_free(lib->openssl);
-	if (is_port_closed) /* else the stuck thread keeps it */
+	if (is_port_closed) { /* else the stuck thread keeps what its operations are in, and their keys of */
+		OSSL_PROVIDER_unload(lib->ours);
+		OSSL_PROVIDER_unload(lib->provider);
+		OSSL_LIB_CTX_free(lib->openssl);
 		tls_offload_destroy(lib->offload);
+	}
 	free(lib);
 }
 

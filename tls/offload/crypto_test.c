@@ -393,12 +393,15 @@ static void poll_for(struct core *c, unsigned ms)
 
 static bool stuck_thread_holds_up_nobody(void)
 {
-	struct core *c = core_new();
+	struct tls_lib *lib = tls_lib_create();
+	struct core core = {.offload = lib->offload, .port = lib->port}, *c = &core;
+	EVP_PKEY *pair = EVP_PKEY_Q_keygen(lib->openssl, NULL, "RSA", (size_t)2048);
+	struct tls_rsa_key *key = tls_rsa_key_create(lib->openssl, pair);
 	struct tls_error error;
 	char text[80];
 	bool is_well = start_engine(lab_engine, "hang-later", &error);
 	for (int i = 0; i < 20; i++)
-		enter(c, i, i % 3 == 0 ? NULL : rsa_key);
+		enter(c, i, i % 3 == 0 ? NULL : key);
 	tls_task_cancel(&c->visitors[19].task);
 	poll_for(c, 2 * TLS_ENGINE_PATIENCE_MS);
 	for (int i = 0; i < 19; i++) {
@@ -409,10 +412,11 @@ static bool stuck_thread_holds_up_nobody(void)
 	is_well = is_well && strstr(text, ", silent") != NULL && tls_offload_waiting(c->offload) == 0 &&
 		tls_offload_counters(c->offload)->lost > 0 && tls_offload_has_lost(c->offload) &&
 		strcmp(tls_offload_unusable(c->offload, TLS_BACKEND_ENGINE), "the engine's thread is stuck") == 0;
-	enter(c, 0, rsa_key); /* at once, by OpenSSL */
+	enter(c, 0, key); /* at once, by OpenSSL */
 	is_well = is_well && c->visitors[0].is_over && is_right(&c->visitors[0]);
 	tls_crypto_stop(); /* and comes back */
-	return is_well;
+	tls_lib_destroy(lib);
+	return is_well && is_right(&c->visitors[0]); /* what the thread still has to do can be done */
 }
 
 /* Each in a process of its own, for no engine is started there any more; all from the first, for they mostly wait. */
