@@ -199,7 +199,7 @@ static int final(void *at, unsigned char *to, size_t *n, size_t room)
 		return 0;
 	*n = hmac_digest_bytes(mac->digest);
 	hmac_final(&mac->hmac, to);
-	mac->is_ready = false; /* until it is begun anew */
+	mac->is_ready = mac->is_begun = false; /* until it is begun anew, perhaps with what is OpenSSL's matter */
 	return 1;
 }
 

@@ -154,6 +154,38 @@ static void records_of_cbc_are_openssls_matter(void **state)
 		}
 }
 
+/* Once one is done, another may follow that is not ours: a longer key, another digest. */
+static void after_its_end_a_context_takes_another_key_and_digest(void **state)
+{
+	static const struct {
+		const char *digest;
+		size_t key_n;
+	} next[] = {{"SHA256", 129}, {"SHA1", 20}, {"SHA512", 200}, {"SHA384", 48}};
+	for (size_t i = 0; i < COUNT(next); i++) {
+		uint8_t out[2][EVP_MAX_MD_SIZE];
+		size_t n[2];
+		for (int k = 0; k < 2; k++) {
+			EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(k == 0 ? theirs : ours);
+			OSSL_PARAM params[3], *p = params;
+			tell_digest(&p, "SHA256");
+			*p++ = OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, noise, 32);
+			*p = OSSL_PARAM_construct_end();
+			assert_int_equal(EVP_MAC_CTX_set_params(ctx, params), 1);
+			assert_int_equal(EVP_MAC_update(ctx, noise, 99), 1);
+			assert_int_equal(EVP_MAC_final(ctx, out[k], &n[k], sizeof out[k]), 1);
+			p = params;
+			tell_digest(&p, next[i].digest);
+			*p = OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, noise + 7, next[i].key_n);
+			assert_int_equal(EVP_MAC_CTX_set_params(ctx, params), 1);
+			assert_int_equal(EVP_MAC_update(ctx, noise, 99), 1);
+			assert_int_equal(EVP_MAC_final(ctx, out[k], &n[k], sizeof out[k]), 1);
+			EVP_MAC_CTX_free(ctx);
+		}
+		assert_int_equal(n[0], n[1]);
+		assert_memory_equal(out[0], out[1], n[0]);
+	}
+}
+
 static void what_is_not_whole_is_refused(void **state)
 {
 	EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(ours);
@@ -181,6 +213,7 @@ int main(void)
 		cmocka_unit_test(all_digests_keys_and_lengths_give_the_same_bytes),
 		cmocka_unit_test(a_finished_is_the_same_and_one_shot),
 		cmocka_unit_test(records_of_cbc_are_openssls_matter),
+		cmocka_unit_test(after_its_end_a_context_takes_another_key_and_digest),
 		cmocka_unit_test(what_is_not_whole_is_refused),
 	};
 	return cmocka_run_group_tests(tests, fetch_both, free_both);
