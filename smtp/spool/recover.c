@@ -347,9 +347,12 @@ static int make_durable(struct spool *s, struct segment *segment)
 	return err < 0 ? err : 0;
 }
 
-/* Behind a batch its last block is filled up with zeros: these are no hole. */
+/* Behind the last batch of a segment its last block is filled up with zeros: these are no hole. Where it is known where
+ * the records end, there are none before. */
 static uint64_t skip_padding(struct window *w, uint64_t at)
 {
+	if (w->segment->clean_end != 0)
+		return at;
 	while (at % SPOOL_BLOCK_BYTES != 0 && at < w->segment->end && *window_get(w, at, 1) == 0)
 		at++;
 	return at;

@@ -606,6 +606,29 @@ static void damage_costs_only_what_it_covers(void **state)
 	}
 }
 
+/* A disk that had promised to have written a block anew, and has it as it was before: then there are zeros where the
+ * last mail was. */
+static void last_write_that_was_lost_is_told(void **state)
+{
+	uint64_t bytes = spool_record_bytes(1000) + spool_record_bytes(4); /* of one mail */
+	struct world *w = world_make(1 << 20);
+	for (uint64_t id = 1; id <= 2; id++) {
+		assert_int_equal(submit(w, id, 1000), 0);
+		assert_int_equal(spool_sync(w->spool), 0);
+	}
+	spool_close(w->spool);
+	world_open(w); /* a second segment says where the first ends */
+	assert_int_equal(w->found_count, 2);
+	spool_close(w->spool);
+	memset(byte_at(w, 1, SEGMENT_HEADER_BYTES + bytes), 0, bytes);
+	world_open(w);
+	assert_int_equal(w->found_count, 1);
+	assert_reads(w, 1, 1000);
+	assert_int_equal(stats_of(w).damaged_bytes, bytes);
+	assert_string_not_equal(w->error, "");
+	world_end(w);
+}
+
 static void lost_segment_header_costs_nothing(void **state)
 {
 	struct world *w = world_make(4096);
@@ -678,6 +701,7 @@ int main(void)
 		cmocka_unit_test(failed_sync_is_handled),
 		cmocka_unit_test(states_and_dones_wait_while_the_disk_is_broken),
 		cmocka_unit_test(damage_costs_only_what_it_covers),
+		cmocka_unit_test(last_write_that_was_lost_is_told),
 		cmocka_unit_test(lost_segment_header_costs_nothing),
 		cmocka_unit_test(bad_body_on_the_disk_is_not_handed_out),
 		cmocka_unit_test(unknown_kinds_are_skipped),
