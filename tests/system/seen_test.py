@@ -361,10 +361,11 @@ def read_pcapng(data):
 
 @contextlib.contextmanager
 def kernel_sees(l, expression):
-    """What tcpdump sees meanwhile on the kernel's side of the tap, in a list of frames."""
+    """What tcpdump sees meanwhile on the kernel's side of the tap, in a list of frames. Its buffer is divided into places for
+    packets of the largest size asked for, and by default there are some thirty."""
     path, frames = l.folder / "kernel.pcap", []
-    process = subprocess.Popen(l.in_ns("node", "tcpdump", "-i", "hktap0", "-U", "--immediate-mode", "-w", path, "-Z", "root", "--", expression),
-                               stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(l.in_ns("node", "tcpdump", "-i", "hktap0", "-U", "--immediate-mode", "-s", "2048", "-B", "8192",
+                                       "-w", path, "-Z", "root", "--", expression), stderr=subprocess.PIPE, text=True)
     line = process.stderr.readline()
     while "listening on" not in line:
         expect(line, "tcpdump did not start")

@@ -104,6 +104,8 @@ def patient(ns, interface):
 def bridge(tool, ns, before, behind, addresses, **options):
     """Carries frames between interface `before`, which may come and go, and `behind`, which it makes and which gets
     the kernel's addresses ("192.0.2.99/24"). Yields a dict that holds the bridge's counts after the end."""
+    # The kernel sees both interfaces: it is to answer ARP on `behind` only, or what is for it goes past the bridge.
+    sysctl(ns, ipv4__conf__all__arp_ignore=1)
     command = within(ns, tool, "--relay", before, "--router", behind,
                      *[a for k, v in options.items() for a in ("--" + k.replace("_", "-"), v)])
     with Process(command, says_ready=False) as process:
