@@ -4,10 +4,13 @@
 #include "dataplane/packet.h"
 
 #include <errno.h>
+#include <rte_cycles.h>
 #include <rte_dev.h>
 #include <rte_ethdev.h>
 #include <rte_pause.h>
 #include <stdio.h>
+
+#define MEMIF_SILENCE_US 200000
 
 /* ---- opening ---- */
 
@@ -171,11 +174,21 @@ int port_open(struct dp *dp, unsigned index, char error[256])
 	return 0;
 }
 
+/* net_memif takes the rings from under the other end, which may be in the middle of a burst (docs/ports.md): after some
+ * silence it finds nothing in them. */
+static void fall_silent(const struct dp_port *port)
+{
+	struct rte_eth_dev_info info;
+	if (rte_eth_dev_info_get(port->id, &info) == 0 && strcmp(info.driver_name, "net_memif") == 0)
+		rte_delay_us_sleep(MEMIF_SILENCE_US);
+}
+
 void port_close(struct dp_port *port)
 {
 	if (!port->is_open)
 		return;
 	port->is_open = false;
+	fall_silent(port);
 	rte_eth_dev_stop(port->id);
 	rte_eth_dev_close(port->id);
 }
